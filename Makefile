@@ -1,0 +1,94 @@
+# knbl - what the network of a Kubernetes cluster costs.
+#
+#   make            ./knbl, build/libknbl.so, build/knbl.so        make run      the first measurement
+#   make test       the quick tests (seconds)                      make check    all of them, sanitizers, fuzz corpora
+#   make bench      beside the peers                               make install  DESTDIR= PREFIX=/usr/local
+#
+# SAN=address,undefined or SAN=thread builds everything with that sanitizer, into a folder of its own. CC=clang works too.
+
+VERSION := 0.1.0
+CC      ?= gcc
+PREFIX  ?= /usr/local
+B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
+,       := ,
+
+# ---- what it needs -------------------------------------------------------------------------------------------------
+PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-cjson lua-cjson-dev libjansson-dev libsodium-dev libmicrohttpd-dev \
+            libcurl4-openssl-dev libyaml-dev libnl-route-3-dev libnftables-dev libcmocka-dev lua-unit lua-check luajit
+PKGS_core    := jansson
+PKGS_net     := libsodium
+PKGS_fetch   := libcurl
+PKGS_agent   := libmicrohttpd
+PKGS_lab     := libnl-route-3.0 libnftables
+PKGS_kube    := yaml-0.1
+PKGS_lua     := lua5.4 lua5.4-cjson
+
+# ---- floors: each may use those before it, and no other -----------------------------------------------------------
+FLOORS   := core net meter engines agent fetch lab kube lua
+# what ./knbl, the shared library and a test of a floor link: the floor and all below, top first
+below     = $(if $(filter $1,$(firstword $2)),$1,$(call below,$1,$(wordlist 2,99,$2)) $(firstword $2))
+archives  = $(patsubst %,$B/libkn_%.a,$(call below,$1,$(FLOORS)))
+packages  = $(foreach f,$(call below,$1,$(FLOORS)),$(PKGS_$f))
+
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+CFLAGS   ?= -O2 -g
+KN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) -Isrc -I$B -DKNBL_VERSION='"$(VERSION)"' \
+            $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)) \
+            $(shell pkg-config --cflags $(sort $(foreach f,$(FLOORS),$(PKGS_$f))))
+LDLIBS    = -pthread -lm $(shell pkg-config --libs $(sort $(call packages,lua)))
+KN_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed -Wl,-z,relro,-z,now
+
+KNBL     := $(if $(SAN),$B/knbl,knbl)
+.PHONY: all run test check bench install clean deps lint
+all: deps-check $(KNBL) $B/libknbl.so $B/knbl.so
+
+include tests/tests.mk
+
+# ---- archives ------------------------------------------------------------------------------------------------------
+define floor
+OBJ_$1 := $$(patsubst src/%.c,$B/%.o,$$(wildcard src/$1/*.c))
+$B/libkn_$1.a: $$(OBJ_$1)
+	@rm -f $$@ && ar rcs $$@ $$(OBJ_$1)
+endef
+$(foreach f,$(FLOORS) abi,$(eval $(call floor,$f)))
+
+$B/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(KN_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- the Lua library and the scenarios, embedded ------------------------------------------------------------------
+EMBED    := $(sort $(wildcard lua/*.lua lua/*/*.lua lua/*/*/*.lua scenarios/*.lua))
+$B/embed.S: $(EMBED) src/lua/embed.sh Makefile
+	@mkdir -p $(@D)
+	sh src/lua/embed.sh $(EMBED) >$@
+$B/embed.o: $B/embed.S $(EMBED)
+	$(CC) -c -o $@ $<
+
+# ---- products ------------------------------------------------------------------------------------------------------
+$(KNBL): $B/main.o $B/embed.o $(call archives,lua)
+	$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group $(LDLIBS)
+# the engines for everyone: only what knbl.h names is visible
+$B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
+	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
+	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) -pthread -lm $(shell pkg-config --libs $(sort $(call packages,agent)))
+# the modules for a stock lua5.4: require "knbl"
+$B/knbl.so: $B/embed.o $(call archives,lua)
+	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
+	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(LDLIBS)
+
+# ---- set-up --------------------------------------------------------------------------------------------------------
+# a missing library is named with its package; `make run` and `make test` install what is missing
+deps-check:
+	@sh tests/deps.sh check $(PACKAGES)
+deps:
+	@sh tests/deps.sh install $(PACKAGES)
+
+run:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	./knbl scenarios/pod_to_svc.lua --duration 200ms --requests 2000
+
+clean:
+	rm -rf build knbl
+
+-include $(shell find $B -name '*.d' 2>/dev/null)

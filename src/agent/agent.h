@@ -1,0 +1,41 @@
+/* agent - the listener that answers engines and orchestrators through one port, TCP and UDP.
+ *
+ * The first bytes say what a connection is: an HTTP method is control (libmicrohttpd takes the socket), "KNBL" is a hello, all
+ * else is refused and counted. Nobody is served without the token: control carries it in the header Knbl-Token, data in the hello's
+ * keyed hash, UDP after a cookie. Runs end by themselves: by their duration, by the limits, or when nobody has asked after them for a while.
+ *
+ * Control, HTTP/1.1 + JSON; errors are {"error":{"code","message"}} with 400, 401, 404, 409, 426 (version), 429 (limit):
+ *   GET    /v1/agent          {"name","node","version","protocol","pid","kernel","cpus","quota","runs","refused":{…},"environment":{…}}
+ *   POST   /v1/runs           {"spec":{…},"to":{"host","port"},"token":"…"}  ->  201 {"id":"…"}   (token: of the target; default the agent's own)
+ *   GET    /v1/runs/ID?wait=MS  {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},"result":{…} once over}
+ *   DELETE /v1/runs/ID        stops it; answers as GET does, with what was measured; the run is forgotten
+ *   GET    /v1/meter          a reading of CPU, memory and conntrack of this node and cgroup, now
+ * The header Knbl-Protocol, where it is sent, must match. */
+#ifndef KN_AGENT_AGENT_H
+#define KN_AGENT_AGENT_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+#include "engines/engine.h"
+#include "net/addr.h"
+
+struct kn_agent_config {
+    struct kn_addr listen;          /* TCP and UDP; port 0 picks one */
+    const char *unix_path;          /* control only, for the lab; NULL: none. "@name" is abstract */
+    const char *token;              /* at least 16 characters */
+    struct kn_identity me;          /* name and node; empty: the host's name */
+    uint64_t max_duration_ns;       /* default 1 h */
+    unsigned max_runs;              /* default 64 */
+    uint64_t orphan_ns;             /* default 30 s: a run that nobody asked after is stopped */
+};
+void kn_agent_defaults(struct kn_agent_config *config);
+
+struct kn_agent;
+struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err); /* bound and listening, serving in threads of its own */
+uint16_t kn_agent_port(const struct kn_agent *agent);
+void kn_agent_stop(struct kn_agent *agent);     /* async-signal-safe: asks it to end */
+void kn_agent_wait(struct kn_agent *agent);     /* until it was asked to end */
+void kn_agent_free(struct kn_agent *agent);     /* stops, ends every run, joins every thread */
+
+#endif

@@ -1,0 +1,17 @@
+/* core/clock - the one clock. Monotonic nanoseconds; a fast path for loops that read it at every operation. */
+#ifndef KN_CORE_CLOCK_H
+#define KN_CORE_CLOCK_H
+
+#include <stdint.h>
+
+#define KN_NS_PER_S 1000000000ull
+#define KN_NS_PER_MS 1000000ull
+#define KN_NS_PER_US 1000ull
+
+uint64_t kn_now_ns(void);          /* CLOCK_MONOTONIC */
+uint64_t kn_wall_ns(void);         /* CLOCK_REALTIME */
+uint64_t kn_thread_cpu_ns(void);   /* CPU time of the calling thread, user + system */
+uint64_t kn_process_cpu_ns(void);
+void kn_sleep_until_ns(uint64_t when_ns); /* absolute, CLOCK_MONOTONIC; returns early on a signal */
+
+#endif

@@ -1,0 +1,92 @@
+/* core/spec - what was asked: the specification of one measurement.
+ *
+ * One table of fields (kn_spec_fields) gives the keys that scripts use, their units, limits, defaults and help, the
+ * JSON form, and the form on the wire; a new option is one new row. A specification that was parsed is complete
+ * (defaults filled in) and consistent. It knows nothing of hosts: where from and where to is the target's matter. */
+#ifndef KN_CORE_SPEC_H
+#define KN_CORE_SPEC_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+enum kn_test {
+    KN_TCP_STREAM, KN_TCP_SENDFILE, KN_UDP_STREAM, KN_TCP_RR, KN_UDP_RR, KN_TCP_CRR, KN_TCP_BW, KN_TCP_LAT, KN_HTTP, KN_PING,
+    KN_TEST_COUNT
+};
+enum kn_wait { KN_WAIT_BLOCK, KN_WAIT_AUTO, KN_WAIT_SPIN };
+enum kn_tune { KN_TUNE_PLAIN, KN_TUNE_AUTO }; /* plain: calls as the peers make them; auto: calibrated in the warm-up, reported */
+
+#define KN_CC_MAX 16    /* as TCP_CA_NAME_MAX */
+#define KN_TEXT_MAX 128
+#define KN_SIZE_MAX (1ull << 30)
+#define KN_SIZES_MAX 64
+
+/* Every number is a u64, so that a row of the table can say where it lies and the wire form is plain. 0 means "not set" unless said. */
+struct kn_spec {
+    uint64_t test;          /* enum kn_test */
+    uint64_t duration_ns;   /* of the measurement, warm-up not counted; 0 where `count` limits it */
+    uint64_t warmup_ns;
+    uint64_t interval_ns;   /* of the time series; default 1 s */
+    uint64_t count;         /* operations or requests, over all flows */
+    uint64_t flows;         /* connections */
+    uint64_t threads;       /* 0: min(flows, allowed CPUs) */
+    uint64_t size;          /* message, request or datagram */
+    uint64_t response_size; /* rr, crr */
+    uint64_t burst;         /* requests outstanding at once on a flow, default 1 */
+    uint64_t rate_per_1000s;/* open loop: operations (or datagrams) per 1000 s over all flows; 0: closed loop */
+    uint64_t rate_bps;      /* streams: bits per second over all flows */
+    uint64_t ip;            /* 0, 4 or 6 */
+    uint64_t mss;
+    uint64_t sndbuf, rcvbuf;
+    uint64_t nodelay;       /* flag; default 1 for rr, 0 for streams */
+    uint64_t reverse, bidir, zerocopy;
+    uint64_t gso;           /* flag: UDP segmentation offload on send, GRO on receive */
+    uint64_t wait;          /* enum kn_wait */
+    uint64_t tune;          /* enum kn_tune */
+    uint64_t fin;           /* flag, tcp_crr: the FIN rides on the data (MSG_MORE before close) */
+    uint64_t timeout_ns;    /* of one operation: udp_rr, http, ping, connects; default 1 s (udp_rr, ping) or 5 s */
+    uint64_t delay_ns;      /* the server waits so long before each response (rr, http of the agent) */
+    uint64_t keepalive;     /* http; default 1 */
+    uint64_t body;          /* http against the agent: bytes of the response body; default 45 */
+    uint64_t external;      /* flag, http: the target is a server of somebody else's, no agent */
+    char cc[KN_CC_MAX];     /* congestion control; "" is the system's */
+    char path[KN_TEXT_MAX]; /* http; default "/" */
+    char host[KN_TEXT_MAX]; /* http Host header; "" is the target's */
+};
+
+enum kn_field_kind { KN_FIELD_DURATION, KN_FIELD_SIZE, KN_FIELD_COUNT, KN_FIELD_RATE, KN_FIELD_FLAG, KN_FIELD_CHOICE, KN_FIELD_TEXT };
+
+struct kn_spec_field {
+    const char *name;           /* the key in scripts and JSON */
+    enum kn_field_kind kind;
+    size_t offset, size;        /* in struct kn_spec; a RATE has two numbers: rate_per_1000s, then rate_bps */
+    uint32_t tests;             /* 1u << KN_TCP_RR | …: where the key means something */
+    uint64_t least, most;       /* inclusive */
+    const char *const *choices; /* CHOICE: names, NULL-ended; the value is the index */
+    const char *help;
+};
+
+const struct kn_spec_field *kn_spec_fields(size_t *n);
+
+const char *kn_test_name(enum kn_test test);
+int kn_test_parse(const char *name, enum kn_test *test, struct kn_error *err); /* suggests the nearest */
+
+/* From a JSON object {"test":"tcp_rr","duration":"10s","flows":4,"wait":"auto",…}: numbers or text with units.
+ * An unknown key, one that this test has not, a bad unit or value, and keys that exclude one another are refused by name. */
+int kn_spec_parse(const json_t *object, struct kn_spec *spec, struct kn_error *err);
+/* Complete, in base units: durations in seconds (a real), sizes in bytes, flags as booleans; only keys that this test has. */
+json_t *kn_spec_to_json(const struct kn_spec *spec);
+/* The rules that hold between fields; kn_spec_parse ends with it, and so does whoever received one by wire. */
+int kn_spec_check(const struct kn_spec *spec, struct kn_error *err);
+
+/* The wire form: every field in the table's order, numbers as 8 bytes little-endian, texts in full. Its length is fixed. */
+size_t kn_spec_wire_size(void);
+void kn_spec_pack(const struct kn_spec *spec, uint8_t *wire);
+int kn_spec_unpack(const uint8_t *wire, size_t size, struct kn_spec *spec, struct kn_error *err); /* checks limits too */
+
+static inline bool kn_spec_open_loop(const struct kn_spec *s) { return s->rate_per_1000s || s->rate_bps; }
+
+#endif
