@@ -7,7 +7,9 @@
 # SAN=address,undefined or SAN=thread builds everything with that sanitizer, into a folder of its own. CC=clang works too.
 
 VERSION := 0.1.0
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 PREFIX  ?= /usr/local
 B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 ,       := ,

@@ -14,12 +14,13 @@ endef
 $(foreach f,$(FLOORS),$(eval $(call unit_test,$f)))
 
 LUA_TESTS  := $(wildcard tests/lua/*_test.lua)
-# as an ordinary user or root; quick
-QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_test.lua)
-# slower, or in need of root
-SLOW       := $(wildcard tests/net/*_test.lua tests/lab/slow/*_test.lua tests/ffi/*_test.sh)
+# as an ordinary user or root; seconds
+QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_test.lua tests/ffi/*_test.sh)
+# the truth tests and what takes its time: in namespaces of their own
+SLOW       := $(wildcard tests/net/*_test.lua tests/lab/slow/*_test.lua)
+THREADED   := $(filter $B/tests/net/% $B/tests/engines/% $B/tests/agent/%,$(UNIT))
 
-.PHONY: test-unit
+.PHONY: test-unit test-quick test-slow test-threads test-ffi
 test-unit: $(UNIT)
 	@B=$B tests/run $(UNIT)
 test:
@@ -27,3 +28,24 @@ test:
 	@$(MAKE) --no-print-directory test-quick
 test-quick: all $(UNIT)
 	@B=$B KNBL=./$(KNBL) tests/run $(QUICK)
+test-slow: all
+	@B=$B KNBL=./$(KNBL) tests/run $(SLOW)
+test-threads: $(THREADED)
+	@B=$B tests/run $(THREADED)
+test-ffi: all
+	@B=$B KNBL=./$(KNBL) tests/run $(wildcard tests/ffi/*_test.sh)
+# everything: plain, under address+undefined and thread sanitizers, the fuzz corpora, clang, luacheck
+check:
+	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES) $(CHECK_PACKAGES)"
+	@tests/tally "$(MAKE) --no-print-directory test-quick" "$(MAKE) --no-print-directory test-slow" \
+	    "$(MAKE) --no-print-directory SAN=address,undefined test-quick test-slow" "$(MAKE) --no-print-directory SAN=thread test-threads" \
+	    "$(MAKE) --no-print-directory fuzz-corpora" "$(MAKE) --no-print-directory B=build/clang CC=clang all" "$(MAKE) --no-print-directory lint"
+CHECK_PACKAGES := clang libclang-rt-14-dev iproute2 nftables nginx-light util-linux
+
+# ---- the bench ---------------------------------------------------------------------------------------------------------
+BENCH_OPTIONS ?= --json $B/bench.json --markdown $B/bench.md
+$B/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
+bench: all $B/bench/spawn $B/bench/bare_loop
+	sh tests/bench/run.sh $B $(BENCH_OPTIONS)

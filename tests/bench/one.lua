@@ -1,0 +1,7 @@
+-- one.lua SPEC_JSON HOST PORT TOKEN: one run of an engine against an agent, its result as JSON. The bench times it.
+local core = require "knbl.core"
+local spec, host, port, token = ...
+local run, err = core.run(spec, { host = host, port = tonumber(port), token = token })
+if not run then io.stderr:write(err.message, "\n") os.exit(1) end
+while not run:wait(60) do end
+print(run:result())

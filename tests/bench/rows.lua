@@ -1,0 +1,59 @@
+-- The rows of the bench: what knbl does, against whom, over which path, and the ratios that it must reach.
+-- `pin` is the CPU of the client and that of the server, the same for all tools: where the kernel happens to put the two ends moves a
+-- blocking request and response more than any tool does.
+-- `rate` and `cpu` are the bounds: knbl's rate over the best peer's at least, its CPU per unit of work over that peer's at most.
+local p = require "tests.bench.peers"
+local rows = {}
+local function row(t) rows[#rows + 1] = t end
+
+local rr1 = { p.netperf("TCP_RR", "-r 1,1"), p.qperf("tcp_lat", 1) }
+for _, path in ipairs { "veth", "lo" } do
+  row { "TCP_RR 1 B, blocking", path = path, spec = { test = "tcp_rr", wait = "block" }, pin = { 0, 1 }, peers = rr1, rate = 1.00, cpu = 1.00 }
+end
+row { "TCP_RR 1 B, auto", pin = { 0, 1 }, path = "veth", spec = { test = "tcp_rr", wait = "auto" }, peers = { p.sockperf(true) }, rate = 1.2, mode = true }
+row { "TCP_RR 1 B, auto", pin = { 0, 1 }, path = "veth", spec = { test = "tcp_rr", wait = "auto" }, peers = { p.netperf("TCP_RR", "-r 1,1") }, rate = 4, mode = true }
+row { "UDP_RR 1 B, blocking", pin = { 0, 1 }, path = "veth", spec = { test = "udp_rr", wait = "block" },
+  peers = { p.netperf("UDP_RR", "-r 1,1"), p.qperf("udp_lat", 1) }, rate = 1.05, cpu = 0.95 }
+row { "UDP_RR 14 B, auto", pin = { 0, 1 }, path = "veth", spec = { test = "udp_rr", size = 14, response = 14, wait = "auto" }, peers = { p.sockperf(false) },
+  rate = 1.3, mode = true }
+row { "TCP_CRR, one CPU", path = "veth", pin = { 0, 0 }, spec = { test = "tcp_crr", wait = "block" }, peers = { p.netperf("TCP_CRR", "-r 1,1") },
+  rate = 1.00, cpu = 1.00 }
+row { "TCP_CRR, FIN on data, one CPU", path = "veth", pin = { 0, 0 }, spec = { test = "tcp_crr", wait = "block", fin = true },
+  peers = { p.netperf("TCP_CRR", "-r 1,1") }, rate = 1.2, cpu = 0.85, mode = true }
+row { "TCP_CRR for 30 s: last 3 s / first 3 s", path = "veth", spec = { test = "tcp_crr" }, itself = 30, rate = 0.95 }
+
+local function stream(cc, path, peers, rate, cpu)
+  row { ("TCP_STREAM, %s"):format(cc), path = path, spec = { test = "tcp_stream", cc = cc }, peers = peers, rate = rate, cpu = cpu }
+end
+local iperf_1m = p.iperf3("-l 1M -C bbr")
+stream("bbr", "lo", { iperf_1m }, 1.15, 0.75)
+stream("bbr", "veth", { iperf_1m }, 1.00, 0.80)
+local cubic = { p.netperf("TCP_STREAM", "-m 131072 -M 131072 -K cubic"), p.iperf3("-l 1M -C cubic") }
+stream("cubic", "lo", cubic, 1.05, 0.90)
+stream("cubic", "veth", cubic, 1.05, 0.90)
+row { "TCP_SENDFILE", path = "lo", spec = { test = "tcp_sendfile" }, peers = { p.iperf3("-Z") }, rate = 1.7, cpu = 0.6 }
+row { "TCP_SENDFILE", path = "veth", spec = { test = "tcp_sendfile" }, peers = { p.iperf3("-Z") }, rate = 1.5, cpu = 0.6 }
+
+local function udp_peers(size)
+  return { p.netperf("UDP_STREAM", ("-R 1 -m %d -s 4194304 -S 4194304"):format(size), "THROUGHPUT,REMOTE_RECV_THROUGHPUT"),
+    p.qperf("udp_bw", size), p.iperf3(("-u -b 0 -l %d -w 2M"):format(size)) }
+end
+for _, size in ipairs { 64, 1400 } do
+  row { ("UDP_STREAM %d B, goodput"):format(size), path = "veth", spec = { test = "udp_stream", size = size }, peers = udp_peers(size), rate = 1.15, cpu = 0.85 }
+end
+row { "UDP_STREAM 1400 B, GSO + GRO", path = "veth", spec = { test = "udp_stream", size = 1400, gso = true }, peers = udp_peers(1400), rate = 15, cpu = 0.1, mode = true }
+
+for _, size in ipairs { 1, 64, 4096, 65536, 262144 } do
+  row { ("tcp_bw %d B"):format(size), path = "veth", spec = { test = "tcp_bw", size = size }, peers = { p.qperf("tcp_bw", size) }, rate = 1.05, cpu = 0.8,
+    group = "tcp_bw", group_rate = 1.3, group_cpu = true }
+end
+for _, path in ipairs { "veth", "lo" } do
+  row { "tcp_lat 1 B, blocking", pin = { 0, 1 }, path = path, spec = { test = "tcp_lat", wait = "block" }, peers = { p.qperf("tcp_lat", 1) }, rate = 1.00, cpu = 1.00 }
+  row { "tcp_lat 1 B, auto", pin = { 0, 1 }, path = path, spec = { test = "tcp_lat", wait = "auto" }, peers = { p.qperf("tcp_lat", 1) }, rate = 3, mode = true }
+end
+for _, peer in ipairs { p.wrk(1), p.ab } do
+  row { "HTTP, 100 keep-alive connections", path = "lo", spec = { test = "http", external = true, path = "/f", flows = 100 }, peers = { peer },
+    rate = peer == p.ab and 1.08 or 1.02, cpu = 0.92, port = 28080, server = "nginx" }
+end
+row { "TCP_RR 1 B, auto, over two CPUs", pin = { 0, 1 }, path = "lo", spec = { test = "tcp_rr", wait = "auto" }, peers = { p.bare_loop }, rate = 0.9, mode = true }
+return rows
