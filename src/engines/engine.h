@@ -61,10 +61,13 @@ struct kn_server {
 };
 
 /* Serves one TCP flow whose hello was taken: welcome, test, trailer. Blocks; the caller owns `fd` and closes it.
- * `extra` are bytes that came after the hello. */
+ * `extra` are bytes that came after the hello. A flow whose client hangs blocks in recv() or send(): shutdown(fd, SHUT_RDWR)
+ * from any thread ends it (so does who sets `stop`, and who counts the time: there is no timer here that would cost each operation). */
 int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size, struct kn_error *err);
-/* tcp_crr and KN_HELLO_STATS are short: the thread that accepts serves them in place, without blocking. True: was one, and is served. */
-bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello);
+/* tcp_crr and KN_HELLO_STATS are short: the thread that accepts serves them in place, without blocking. True: was one, and is
+ * served: the caller closes `fd` at once, before its client does (TIME_WAIT belongs on this side). `extra_size` bytes after the
+ * hello were read already. False: nothing was done; kn_serve_tcp on a thread of its own takes it (all sizes, blocking). */
+bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size);
 /* Serves one UDP flow on a socket that is bound and connected to its client. Blocks. */
 int kn_serve_udp(struct kn_server *server, int fd, const struct kn_hello *hello, const struct kn_key *key, struct kn_error *err);
 
