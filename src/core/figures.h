@@ -26,7 +26,9 @@ struct kn_figures {
     uint64_t ops;                 /* completed operations, requests, datagrams */
     uint64_t tx_bytes, rx_bytes;  /* payload, inside the window */
     uint64_t tx_packets, rx_packets, lost, reordered, duplicated; /* datagrams, seen by their receiver */
-    uint64_t send_drops;          /* refused by the sender's own socket */
+    uint64_t send_drops;          /* refused by the sender's own socket: never sent, not part of `lost` */
+    uint64_t recv_drops;          /* dropped by the receiver's own socket: the part of `lost` that is not the network's */
+    uint64_t late;                /* answers that came after they had timed out */
     uint64_t errors, timeouts, connects, connect_errors;
     double jitter_ns;             /* RFC 3550; merged: the mean of the flows */
     uint32_t jitter_n;

@@ -38,6 +38,11 @@ struct kn_served {
     uint64_t cpu_open_ns;
     struct kn_cpu_reading at_open, at_close;
     bool opened, closed;
+    /* UDP alone. A flow's client marks its datagrams measured or not, so the window is not the server's clock's matter here. */
+    const struct kn_key *key;
+    uint64_t measured_sent;         /* told by the client's fetch or steer */
+    uint32_t phase;                 /* of the last steer; steered_ns: when it came */
+    uint64_t steered_ns;
 };
 /* TCP: kn_serve_tcp does it on the go byte, before serve(). UDP: the test does, on its first datagram. */
 void kn_served_start(struct kn_served *s, uint64_t now_ns);
@@ -58,7 +63,8 @@ static inline bool kn_served_stopped(const struct kn_served *s)
 }
 /* UDP: what to do with a datagram that came on the flow's socket. */
 enum kn_udp_next { KN_UDP_IS_TEST, KN_UDP_WAS_CONTROL, KN_UDP_WANTS_REPORT };
-/* A hello that came again is answered again; a fetch means that the client is done: serve() returns 0, kn_serve_udp answers it. */
+/* A hello that came again is answered again, a steer is taken; a fetch means that the client is done: serve() returns 0,
+ * kn_serve_udp answers it (the client asks again). */
 enum kn_udp_next kn_served_datagram(struct kn_served *s, int fd, const uint8_t *datagram, size_t size);
 
 struct kn_test_ops {

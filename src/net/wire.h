@@ -74,14 +74,20 @@ json_t *kn_trailer_unpack(const uint8_t *wire, size_t size, struct kn_error *err
 
 /* UDP control datagrams (others on a flow are the test's own). Sizes are below 1232 bytes. */
 #define KN_UDP_PART 1024
-enum kn_udp_kind { KN_UDP_NONE, KN_UDP_RETRY, KN_UDP_WELCOME, KN_UDP_FETCH, KN_UDP_PART_OF };
+enum kn_udp_kind { KN_UDP_NONE, KN_UDP_RETRY, KN_UDP_WELCOME, KN_UDP_FETCH, KN_UDP_PART_OF, KN_UDP_STEER };
 enum kn_udp_kind kn_udp_kind(const uint8_t *datagram, size_t size);
 size_t kn_udp_retry_pack(const uint8_t cookie[KN_COOKIE_SIZE], uint8_t *wire);
 int kn_udp_retry_unpack(const uint8_t *wire, size_t size, uint8_t cookie[KN_COOKIE_SIZE]);
 size_t kn_udp_welcome_pack(const struct kn_welcome *w, uint8_t *wire);
 int kn_udp_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, struct kn_error *err);
-size_t kn_udp_fetch_pack(uint64_t run_id, uint32_t flow, uint32_t offset, const struct kn_key *key, uint8_t *wire);
-int kn_udp_fetch_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, uint64_t *run_id, uint32_t *flow, uint32_t *offset);
+/* What a client orders of its server on an open flow, keyed. FETCH: the part of the report at `offset`; from offset UINT32_MAX on,
+ * it has all of it. STEER (the server sends): `offset` is the phase, 0 warm-up, 1 measure, 2 end; a server that hears none for a
+ * while sends no more. `sent`: the measured datagrams that the client has sent, so that the server knows what is still to come. */
+#define KN_UDP_ORDER_SIZE (4 + 1 + 8 + 4 + 4 + 8 + 32)
+struct kn_udp_order { uint64_t run_id, sent; uint32_t flow, offset; };
+size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order, const struct kn_key *key, uint8_t *wire);
+/* Whether it is of `kind`, whole, and its hash is right. */
+int kn_udp_order_unpack(enum kn_udp_kind kind, const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_udp_order *order);
 size_t kn_udp_part_pack(uint32_t total, uint32_t offset, const uint8_t *bytes, size_t n, uint8_t *wire);
 int kn_udp_part_unpack(const uint8_t *wire, size_t size, uint32_t *total, uint32_t *offset, const uint8_t **bytes, size_t *n);
 /* Cookies need no memory: a keyed hash of the peer's address and the time in steps of 10 s; the last step is good too. */
