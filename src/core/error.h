@@ -1,10 +1,11 @@
 /* core/error - the one way in which a function says what went wrong.
  *
  * A function that can fail takes a `struct kn_error *` (never NULL) last and returns 0 or -1, a pointer or NULL.
- * Whoever knows the context writes the message, once. Nothing here prints. */
+ * Whoever knows the context writes the message, once. A message is always valid UTF-8 of one line. Nothing here prints. */
 #ifndef KN_CORE_ERROR_H
 #define KN_CORE_ERROR_H
 
+#include <errno.h>
 #include <stddef.h>
 
 enum kn_code {
@@ -45,6 +46,7 @@ int kn_fail_at(struct kn_error *err, const char *where, enum kn_code code, int s
 int kn_fail_errno_at(struct kn_error *err, const char *where, int sys_errno, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 #define kn_fail_errno(err, ...) kn_fail_errno_at((err), __func__, errno, __VA_ARGS__)
+#define kn_fail_memory(err) kn_fail_at((err), __func__, KN_E_MEMORY, 0, "out of memory")
 
 /* Puts "context: " before the message. */
 void kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -52,5 +54,10 @@ void kn_error_context(struct kn_error *err, const char *format, ...) __attribute
 /* "refused", "timeout", …: the names that scripts and files see. */
 const char *kn_code_name(enum kn_code code);
 enum kn_code kn_code_from_name(const char *name); /* KN_E_SYSTEM for a name nobody knows */
+enum kn_code kn_code_from_errno(int sys_errno);
+
+/* Somebody else's text, fit for a message: in double quotes, cut to length, control characters and broken UTF-8 as "?". */
+#define KN_QUOTE_MAX 80
+const char *kn_quote(char buf[KN_QUOTE_MAX], const char *text);
 
 #endif
