@@ -10,7 +10,10 @@
  * A hello is: magic "KNBL", protocol version, kind, flags, length (4+1+1+2+4), run id and nonce (8+16), flow number and flow
  * count (4+4), the specification's wire form, cookie (32, zero without), and a keyed hash (32, BLAKE2b) over all before it. Its size is fixed. The key
  * comes from the run's token (kn_wire_key). It refuses: another magic (KN_E_PROTOCOL), another version (KN_E_VERSION, naming both),
- * a wrong hash (KN_E_AUTH, constant time), a specification out of bounds (KN_E_ARGUMENT). All numbers little-endian. */
+ * a wrong hash (KN_E_AUTH, constant time), a specification out of bounds (KN_E_ARGUMENT). All numbers little-endian.
+ *
+ * The same in all versions, so that two of them can name each other: magic and version first, the cookie and the hash last in a
+ * hello, the size and layout of welcome and retry. */
 #ifndef KN_NET_WIRE_H
 #define KN_NET_WIRE_H
 
@@ -59,6 +62,9 @@ size_t kn_hello_size(void);
 void kn_hello_pack(const struct kn_hello *h, const struct kn_key *key, uint8_t *wire);
 /* `size` may be less than a whole hello: returns 0 taken, 1 more bytes needed, -1 refused. */
 int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_hello *h, struct kn_error *err);
+
+/* Where the cookie lies in what claims to be a hello, of whichever version and not yet verified; NULL where it cannot be one. */
+const uint8_t *kn_hello_cookie(const uint8_t *wire, size_t size);
 
 size_t kn_welcome_size(void);
 void kn_welcome_pack(const struct kn_welcome *w, uint8_t *wire);

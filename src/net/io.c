@@ -1,0 +1,184 @@
+#include "net/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+
+/* ---- waiting ---- */
+
+/* 1 ready, 0 the deadline has passed, -1 with errno. A signal does not shorten the wait. */
+static int wait_for(int fd, short events, uint64_t deadline_ns)
+{
+    struct pollfd p = { .fd = fd, .events = events };
+    for (;;) {
+        struct timespec left, *timeout = NULL;
+        if (deadline_ns) {
+            uint64_t now = kn_now_ns(), ns = now < deadline_ns ? deadline_ns - now : 0;
+            left = (struct timespec){ .tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S) };
+            timeout = &left;
+        }
+        int n = ppoll(&p, 1, timeout, NULL);
+        if (n >= 0 || errno != EINTR)
+            return n;
+    }
+}
+
+static int wait_or_fail(int fd, short events, uint64_t deadline_ns, const char *what, struct kn_error *err)
+{
+    int n = wait_for(fd, events, deadline_ns);
+    if (n > 0)
+        return 0;
+    return n ? kn_fail_errno(err, "poll") : kn_fail(err, KN_E_TIMEOUT, "%s took too long", what);
+}
+
+/* ---- reading and writing ---- */
+
+static int hung_up(struct kn_error *err, size_t done, size_t size)
+{
+    return kn_fail(err, KN_E_PROTOCOL, "the other side hung up after %zu of %zu bytes", done, size);
+}
+
+int kn_read_full(int fd, void *buf, size_t size, uint64_t deadline_ns, struct kn_error *err)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = recv(fd, (char *)buf + done, size - done, deadline_ns ? MSG_DONTWAIT : 0);
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (n == 0 || errno == ECONNRESET) {
+            return hung_up(err, done, size);
+        } else if (errno == EAGAIN) {
+            if (wait_or_fail(fd, POLLIN, deadline_ns, "the answer", err))
+                return -1;
+        } else if (errno != EINTR) {
+            return kn_fail_errno(err, "recv");
+        }
+    }
+    return 0;
+}
+
+int kn_write_full(int fd, const void *buf, size_t size, uint64_t deadline_ns, struct kn_error *err)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = send(fd, (const char *)buf + done, size - done, MSG_NOSIGNAL | (deadline_ns ? MSG_DONTWAIT : 0));
+        if (n >= 0) {
+            done += (size_t)n;
+        } else if (errno == ECONNRESET || errno == EPIPE) {
+            return hung_up(err, done, size);
+        } else if (errno == EAGAIN) {
+            if (wait_or_fail(fd, POLLOUT, deadline_ns, "sending", err))
+                return -1;
+        } else if (errno != EINTR) {
+            return kn_fail_errno(err, "send");
+        }
+    }
+    return 0;
+}
+
+/* ---- options ---- */
+
+static int set_int(int fd, int level, int option, uint64_t value, const char *name, struct kn_error *err)
+{
+    int v = value > INT32_MAX ? INT32_MAX : (int)value;
+    if (setsockopt(fd, level, option, &v, sizeof v))
+        return kn_fail_errno(err, "%s %llu", name, (unsigned long long)value);
+    return 0;
+}
+
+static int set_congestion_control(int fd, const char *cc, struct kn_error *err)
+{
+    if (!setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cc, (socklen_t)strnlen(cc, KN_CC_MAX)))
+        return 0;
+    if (errno == ENOENT)
+        return kn_fail(err, KN_E_UNSUPPORTED, "this kernel has no congestion control \"%s\"", cc);
+    return kn_fail_errno(err, "congestion control \"%s\"", cc);
+}
+
+int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    bool connected = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+    /* the segment size is agreed on in the handshake: set later, the kernel takes it and does nothing */
+    if (spec->mss && !connected && set_int(fd, IPPROTO_TCP, TCP_MAXSEG, spec->mss, "mss", err))
+        return -1;
+    if (spec->sndbuf && set_int(fd, SOL_SOCKET, SO_SNDBUF, spec->sndbuf, "sndbuf", err))
+        return -1;
+    if (spec->rcvbuf && set_int(fd, SOL_SOCKET, SO_RCVBUF, spec->rcvbuf, "rcvbuf", err))
+        return -1;
+    if (spec->nodelay && set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "nodelay", err))
+        return -1;
+    return spec->cc[0] ? set_congestion_control(fd, spec->cc, err) : 0;
+}
+
+/* ---- connections ---- */
+
+static int connect_within(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    int failure = 0;
+    socklen_t len = sizeof failure;
+    kn_addr_text(to, text, sizeof text);
+    if (connect(fd, &to->u.sa, to->len) == 0)
+        return 0;
+    if (errno != EINPROGRESS && errno != EINTR)
+        return kn_fail_errno(err, "connect to %s", text);
+    int n = wait_for(fd, POLLOUT, deadline_ns);
+    if (n == 0)
+        return kn_fail(err, KN_E_TIMEOUT, "connect to %s: no answer in time", text);
+    if (n < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &len))
+        return kn_fail_errno(err, "connect to %s", text);
+    errno = failure;
+    return failure ? kn_fail_errno(err, "connect to %s", text) : 0;
+}
+
+int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err)
+{
+    /* without a deadline the socket blocks from the start: two system calls fewer */
+    int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | (deadline_ns ? SOCK_NONBLOCK : 0), 0);
+    if (fd < 0)
+        return kn_fail_errno(err, "socket");
+    if ((spec && kn_tcp_options(fd, spec, err)) || connect_within(fd, to, deadline_ns, err)) {
+        close(fd);
+        return -1;
+    }
+    if (deadline_ns && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0) {
+        kn_fail_errno(err, "fcntl");
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int listen_on(int fd, const struct kn_addr *at, int backlog)
+{
+    int on = 1, off = 0;
+    /* a restarted agent takes its port back at once, connections of its forerunner in TIME_WAIT notwithstanding */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
+        return -1;
+    if (kn_addr_is_v6(at) && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off))
+        return -1;
+    return bind(fd, &at->u.sa, at->len) || listen(fd, backlog) ? -1 : 0;
+}
+
+int kn_tcp_listen(const struct kn_addr *at, int backlog, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    int fd = socket(at->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return kn_fail_errno(err, "socket");
+    if (listen_on(fd, at, backlog) == 0)
+        return fd;
+    kn_addr_text(at, text, sizeof text);
+    if (errno == EADDRINUSE)
+        kn_fail(err, KN_E_IN_USE, "%s: port %u is in use by another program", text, kn_addr_port(at));
+    else
+        kn_fail_errno(err, "listen on %s", text);
+    close(fd);
+    return -1;
+}
