@@ -24,6 +24,8 @@ PKGS_agent   := libmicrohttpd
 PKGS_lab     := libnl-route-3.0 libnftables
 PKGS_kube    := yaml-0.1
 PKGS_lua     := lua5.4 lua5.4-cjson
+# small and without a mind of their own: linked in, so that the binary runs where they are not installed
+STATIC       := lua5.4 lua5.4-cjson sodium nl-3 nl-route-3 yaml
 
 # ---- floors: each may use those before it, and no other -----------------------------------------------------------
 FLOORS   := core net meter engines agent fetch lab kube lua
@@ -37,7 +39,7 @@ CFLAGS   ?= -O2 -g
 KN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) -Isrc -I$B -DKNBL_VERSION='"$(VERSION)"' \
             $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)) \
             $(shell pkg-config --cflags $(sort $(foreach f,$(FLOORS),$(PKGS_$f))))
-LDLIBS    = -pthread -lm $(shell pkg-config --libs $(sort $(call packages,lua)))
+libs_of   = $(foreach l,$(shell pkg-config --libs $(sort $(call packages,$1))),$(if $(filter $(STATIC:%=-l%),$l),$(l:-l%=-l:lib%.a),$l)) -pthread -lm
 KN_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed -Wl,-z,relro,-z,now
 
 KNBL     := $(if $(SAN),$B/knbl,knbl)
@@ -67,16 +69,18 @@ $B/embed.o: $B/embed.S $(EMBED)
 	$(CC) -c -o $@ $<
 
 # ---- products ------------------------------------------------------------------------------------------------------
+# all of Lua's API stays visible, for the C modules that a script may load
 $(KNBL): $B/main.o $B/embed.o $(call archives,lua)
-	$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group $(LDLIBS)
+	$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group \
+	    -Wl,--whole-archive -l:liblua5.4.a -Wl,--no-whole-archive -Wl,--exclude-libs,libsodium.a $(filter-out -l:liblua5.4.a,$(call libs_of,lua))
 # the engines for everyone: only what knbl.h names is visible
 $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
 	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
-	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) -pthread -lm $(shell pkg-config --libs $(sort $(call packages,agent)))
-# the modules for a stock lua5.4: require "knbl"
+	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) $(call libs_of,agent) -Wl,--exclude-libs,ALL
+# the modules for a stock lua5.4: require "knbl"; Lua itself is the program's
 $B/knbl.so: $B/embed.o $(call archives,lua)
 	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
-	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(LDLIBS)
+	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(filter-out -l:liblua5.4%,$(call libs_of,lua)) -Wl,--exclude-libs,libsodium.a
 
 # ---- set-up --------------------------------------------------------------------------------------------------------
 # a missing library is named with its package; `make run` and `make test` install what is missing

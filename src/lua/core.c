@@ -1,0 +1,15 @@
+/* lua/core - the module knbl.core: puts its parts together. */
+#include "lua/bind.h"
+#include "net/wire.h"
+
+int luaopen_knbl_core(lua_State *L)
+{
+    luaL_checkversion(L);
+    lua_newtable(L);
+    lua_pushliteral(L, KNBL_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_pushinteger(L, KN_PROTOCOL);
+    lua_setfield(L, -2, "protocol");
+    kn_lua_embed(L);
+    return 1;
+}
