@@ -22,7 +22,7 @@ struct kn_series {
 
 enum kn_has {
     KN_HAS_LATENCY = 1 << 0, KN_HAS_LOSS = 1 << 1, KN_HAS_JITTER = 1 << 2, KN_HAS_CONNECT = 1 << 3, KN_HAS_HTTP = 1 << 4,
-    KN_HAS_TCP = 1 << 5, KN_HAS_CPU = 1 << 6
+    KN_HAS_TCP = 1 << 5, KN_HAS_CPU = 1 << 6, KN_HAS_ORDER = 1 << 7 /* reordered, duplicated */
 };
 
 struct kn_figures {

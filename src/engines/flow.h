@@ -61,7 +61,11 @@ static inline bool kn_served_stopped(const struct kn_served *s)
 {
     return atomic_load_explicit(s->server->stop, memory_order_relaxed);
 }
-/* UDP: what to do with a datagram that came on the flow's socket. */
+/* What serve.c does the same for TCP and UDP. */
+void kn_serve_welcome_fill(const struct kn_server *server, int fd, struct kn_welcome *w);
+json_t *kn_served_report(const struct kn_served *s, int fd);   /* NULL: out of memory */
+int kn_serve_limits(const struct kn_server *server, const struct kn_spec *spec, struct kn_error *err);
+/* UDP (udp.c, and kn_serve_udp with it): what to do with a datagram that came on the flow's socket. */
 enum kn_udp_next { KN_UDP_IS_TEST, KN_UDP_WAS_CONTROL, KN_UDP_WANTS_REPORT };
 /* A hello that came again is answered again, a steer is taken; a fetch means that the client is done: serve() returns 0,
  * kn_serve_udp answers it (the client asks again). */
@@ -91,7 +95,8 @@ int kn_flow_open_udp(struct kn_worker *w, unsigned flow, struct kn_error *err);
 /* After the loop: half-close, read the trailer (tail: the last bytes already read by the test, for reverse flows), keep the
  * server's report in the run; takes TCP_INFO; closes fd. */
 int kn_flow_close(struct kn_worker *w, int fd, unsigned flow, const uint8_t *tail, size_t tail_size, struct kn_error *err);
-int kn_flow_close_udp(struct kn_worker *w, int fd, unsigned flow, struct kn_error *err);
+/* `sent`: measured datagrams that this side has sent, so that the server knows what is still on its way (0: does not matter). */
+int kn_flow_close_udp(struct kn_worker *w, int fd, unsigned flow, uint64_t sent, struct kn_error *err);
 void kn_flow_abandon(struct kn_worker *w, int fd, unsigned flow);   /* closes without asking for anything */
 /* A server's report that came some other way than the two closes; the run keeps it. */
 int kn_flow_report(struct kn_worker *w, const json_t *report, struct kn_error *err);

@@ -15,8 +15,8 @@
 #define HASH_SIZE 32
 #define HELLO_FIXED (MAGIC_SIZE + 1 + 1 + 2 + 4 + 8 + KN_NONCE_SIZE + 4 + 4)
 #define UDP_HEADER 8
-#define FETCH_SIZE (UDP_HEADER + 8 + 4 + 4 + HASH_SIZE)
 #define PART_HEADER (UDP_HEADER + 4 + 4)
+_Static_assert(KN_UDP_ORDER_SIZE == UDP_HEADER + 8 + 8 + 4 + 4 + HASH_SIZE, "wire.h says how long an order is");
 #define FOOT_TEXT "KNBLend."
 #define COOKIE_STEP_NS (10 * KN_NS_PER_S)
 
@@ -261,7 +261,8 @@ enum kn_udp_kind kn_udp_kind(const uint8_t *datagram, size_t size)
     switch (datagram[5]) {
     case KN_UDP_RETRY: return size == UDP_HEADER + KN_COOKIE_SIZE ? KN_UDP_RETRY : KN_UDP_NONE;
     case KN_UDP_WELCOME: return size == UDP_HEADER + kn_welcome_size() ? KN_UDP_WELCOME : KN_UDP_NONE;
-    case KN_UDP_FETCH: return size == FETCH_SIZE ? KN_UDP_FETCH : KN_UDP_NONE;
+    case KN_UDP_FETCH:
+    case KN_UDP_STEER: return size == KN_UDP_ORDER_SIZE ? (enum kn_udp_kind)datagram[5] : KN_UDP_NONE;
     case KN_UDP_PART_OF: return size >= PART_HEADER && size <= PART_HEADER + KN_UDP_PART ? KN_UDP_PART_OF : KN_UDP_NONE;
     default: return KN_UDP_NONE;
     }
@@ -295,24 +296,26 @@ int kn_udp_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w
     return kn_welcome_unpack(wire + UDP_HEADER, size - UDP_HEADER, w, err);
 }
 
-size_t kn_udp_fetch_pack(uint64_t run_id, uint32_t flow, uint32_t offset, const struct kn_key *key, uint8_t *wire)
+size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order, const struct kn_key *key, uint8_t *wire)
 {
-    uint8_t *at = udp_open(wire, KN_UDP_FETCH);
-    put_64(&at, run_id);
-    put_32(&at, flow);
-    put_32(&at, offset);
-    keyed_hash(wire, FETCH_SIZE - HASH_SIZE, key, at);
-    return FETCH_SIZE;
+    uint8_t *at = udp_open(wire, kind);
+    put_64(&at, order->run_id);
+    put_64(&at, order->sent);
+    put_32(&at, order->flow);
+    put_32(&at, order->offset);
+    keyed_hash(wire, KN_UDP_ORDER_SIZE - HASH_SIZE, key, at);
+    return KN_UDP_ORDER_SIZE;
 }
 
-int kn_udp_fetch_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, uint64_t *run_id, uint32_t *flow, uint32_t *offset)
+int kn_udp_order_unpack(enum kn_udp_kind kind, const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_udp_order *order)
 {
     const uint8_t *at = wire + UDP_HEADER;
-    if (kn_udp_kind(wire, size) != KN_UDP_FETCH || !hash_is_right(wire, FETCH_SIZE, key))
+    if (kn_udp_kind(wire, size) != kind || size != KN_UDP_ORDER_SIZE || !hash_is_right(wire, size, key))
         return -1;
-    *run_id = take_64(&at);
-    *flow = take_32(&at);
-    *offset = take_32(&at);
+    order->run_id = take_64(&at);
+    order->sent = take_64(&at);
+    order->flow = take_32(&at);
+    order->offset = take_32(&at);
     return 0;
 }
 

@@ -89,7 +89,7 @@ int kn_udp_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w
 /* What a client orders of its server on an open flow, keyed. FETCH: the part of the report at `offset`; from offset UINT32_MAX on,
  * it has all of it. STEER (the server sends): `offset` is the phase, 0 warm-up, 1 measure, 2 end; a server that hears none for a
  * while sends no more. `sent`: the measured datagrams that the client has sent, so that the server knows what is still to come. */
-#define KN_UDP_ORDER_SIZE (4 + 1 + 8 + 4 + 4 + 8 + 32)
+#define KN_UDP_ORDER_SIZE (8 + 8 + 8 + 4 + 4 + 32)
 struct kn_udp_order { uint64_t run_id, sent; uint32_t flow, offset; };
 size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order, const struct kn_key *key, uint8_t *wire);
 /* Whether it is of `kind`, whole, and its hash is right. */
