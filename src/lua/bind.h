@@ -45,6 +45,7 @@ void kn_lua_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CF
 
 /* The modules' parts: each adds its functions to the table on top of the stack. */
 void kn_lua_embed(lua_State *L);
+void kn_lua_kube(lua_State *L);
 
 /* For main and for the stock lua5.4. */
 int luaopen_knbl_core(lua_State *L);

@@ -11,5 +11,6 @@ int luaopen_knbl_core(lua_State *L)
     lua_pushinteger(L, KN_PROTOCOL);
     lua_setfield(L, -2, "protocol");
     kn_lua_embed(L);
+    kn_lua_kube(L);
     return 1;
 }
