@@ -1,0 +1,186 @@
+#include <math.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "meter/files.h"
+
+/* ---- the node ---- */
+
+static void read_node(const char *root, struct kn_cpu_reading *r)
+{
+    char text[512];
+    unsigned long long t[8] = { 0 };
+    enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL };
+    if (kn_file_read(root, "/proc/stat", text, sizeof text) < 0) return;
+    int n = sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[USER], &t[NICE], &t[SYSTEM], &t[IDLE], &t[IOWAIT], &t[IRQ],
+                   &t[SOFTIRQ], &t[STEAL]);
+    unsigned long long total = 0;
+    for (int i = 0; i < n; i++) total += t[i];
+    if (n < 4 || total == 0) return; /* gVisor's is all zeros */
+    uint64_t tick_ns = KN_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
+    r->node_busy_ns = (t[USER] + t[NICE] + t[SYSTEM] + t[IRQ] + t[SOFTIRQ]) * tick_ns;
+    if (n > SOFTIRQ) r->node_softirq_ns = t[SOFTIRQ] * tick_ns;
+    if (n > STEAL) r->node_steal_ns = t[STEAL] * tick_ns;
+}
+
+/* ---- the cgroup ---- */
+
+static uint64_t times(uint64_t value, uint64_t unit)
+{
+    return value == KN_ABSENT || value > (KN_ABSENT - 1) / unit ? KN_ABSENT : value * unit;
+}
+
+static void add_present(uint64_t *sum, uint64_t value)
+{
+    if (value != KN_ABSENT) *sum = *sum == KN_ABSENT ? value : *sum + value;
+}
+
+static void read_usage(const char *root, struct kn_cpu_reading *r)
+{
+    struct kn_cgroup g;
+    kn_cgroup_find(root, "cpuacct", &g);
+    if (g.version == 1) r->cgroup_ns = kn_file_number(root, g.folder, "cpuacct.usage");
+    if (g.version == 2) r->cgroup_ns = times(kn_file_member(root, g.folder, "cpu.stat", "usage_usec"), 1000);
+}
+
+/* A quota further up stops this process just as well, and is counted there. */
+static void read_throttling(const char *root, struct kn_cpu_reading *r)
+{
+    struct kn_cgroup g;
+    kn_cgroup_find(root, "cpu", &g);
+    if (!g.version) return;
+    do {
+        add_present(&r->throttled_n, kn_file_member(root, g.folder, "cpu.stat", "nr_throttled"));
+        if (g.version == 1)
+            add_present(&r->throttled_ns, kn_file_member(root, g.folder, "cpu.stat", "throttled_time"));
+        else
+            add_present(&r->throttled_ns, times(kn_file_member(root, g.folder, "cpu.stat", "throttled_usec"), 1000));
+    } while (kn_cgroup_up(&g));
+}
+
+static void read_memory(const char *root, struct kn_cpu_reading *r)
+{
+    struct kn_cgroup g;
+    char text[128];
+    unsigned long long pages;
+    kn_cgroup_find(root, "memory", &g);
+    if (g.version) r->cgroup_memory = kn_file_number(root, g.folder, g.version == 1 ? "memory.usage_in_bytes" : "memory.current");
+    if (kn_file_read(root, "/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%*u %llu", &pages) == 1)
+        r->process_memory = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void kn_cpu_read_under(const char *root, struct kn_cpu_reading *r)
+{
+    memset(r, 0xff, sizeof *r);
+    r->at_ns = kn_now_ns();
+    r->process_ns = kn_process_cpu_ns();
+    read_node(root, r);
+    read_usage(root, r);
+    read_throttling(root, r);
+    read_memory(root, r);
+}
+
+void kn_cpu_read(struct kn_cpu_reading *r)
+{
+    kn_cpu_read_under("", r);
+}
+
+/* ---- between two readings ---- */
+
+/* Counters can go back: a process moved to another cgroup, a CPU taken away. That is no measurement. */
+static bool difference(uint64_t from, uint64_t to, double *out)
+{
+    if (from == KN_ABSENT || to == KN_ABSENT || to < from) return false;
+    *out = (double)(to - from);
+    return true;
+}
+
+static void put_share(json_t *json, const char *name, uint64_t from, uint64_t to, double per)
+{
+    double d;
+    if (per > 0 && difference(from, to, &d)) json_object_set_new(json, name, json_real(d / per));
+}
+
+json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to)
+{
+    json_t *json = json_object();
+    double elapsed = 0, times_throttled;
+    if (!difference(from->at_ns, to->at_ns, &elapsed)) elapsed = 0;
+    put_share(json, "process", from->process_ns, to->process_ns, elapsed);
+    put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, elapsed);
+    put_share(json, "node", from->node_busy_ns, to->node_busy_ns, elapsed);
+    put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, elapsed);
+    put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, elapsed);
+    put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, elapsed > 0 ? 1e9 : 0);
+    if (elapsed > 0 && difference(from->throttled_n, to->throttled_n, &times_throttled))
+        json_object_set_new(json, "throttled", kn_json_u64((uint64_t)times_throttled));
+    if (to->process_memory != KN_ABSENT) json_object_set_new(json, "process_memory", kn_json_u64(to->process_memory));
+    if (to->cgroup_memory != KN_ABSENT) json_object_set_new(json, "cgroup_memory", kn_json_u64(to->cgroup_memory));
+    return json;
+}
+
+/* ---- how many ---- */
+
+/* v1 has a quota (-1: none) and a period in files of their own; v2's cpu.max is "QUOTA|max PERIOD". */
+static double quota_of(const char *root, const struct kn_cgroup *g)
+{
+    char path[PATH_MAX + 16], text[64];
+    unsigned long long quota, period;
+    if (g->version == 1) {
+        uint64_t q = kn_file_number(root, g->folder, "cpu.cfs_quota_us"), p = kn_file_number(root, g->folder, "cpu.cfs_period_us");
+        return q == KN_ABSENT || p == KN_ABSENT || p == 0 ? 0 : (double)q / (double)p;
+    }
+    snprintf(path, sizeof path, "%s/cpu.max", g->folder);
+    if (kn_file_read(root, path, text, sizeof text) < 0 || sscanf(text, "%llu %llu", &quota, &period) != 2 || period == 0) return 0;
+    return (double)quota / (double)period;
+}
+
+double kn_cpu_quota_under(const char *root)
+{
+    struct kn_cgroup g;
+    double least = 0;
+    kn_cgroup_find(root, "cpu", &g);
+    if (!g.version) return 0;
+    do {
+        double q = quota_of(root, &g);
+        if (q > 0 && (least == 0 || q < least)) least = q;
+    } while (kn_cgroup_up(&g));
+    return least;
+}
+
+double kn_cpu_quota(void)
+{
+    return kn_cpu_quota_under("");
+}
+
+unsigned kn_cpus_online(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+/* The set must be as large as the kernel's own, which may have room for more than 1024. */
+static unsigned count_affinity(void)
+{
+    for (size_t cpus = 1024; cpus <= 1u << 16; cpus *= 2) {
+        cpu_set_t *set = CPU_ALLOC(cpus);
+        if (!set) break;
+        int n = sched_getaffinity(0, CPU_ALLOC_SIZE(cpus), set) == 0 ? CPU_COUNT_S(CPU_ALLOC_SIZE(cpus), set) : 0;
+        CPU_FREE(set);
+        if (n > 0) return (unsigned)n;
+    }
+    return kn_cpus_online();
+}
+
+unsigned kn_cpus_allowed(void)
+{
+    unsigned n = count_affinity();
+    double quota = kn_cpu_quota();
+    if (quota > 0 && ceil(quota) < n) n = (unsigned)ceil(quota);
+    return n;
+}

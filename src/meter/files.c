@@ -1,0 +1,171 @@
+#include "meter/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int join(char *out, const char *a, const char *b, const char *c)
+{
+    int n = snprintf(out, PATH_MAX, "%s%s%s%s", a, b, *c ? "/" : "", c);
+    return n > 0 && n < PATH_MAX ? 0 : -1;
+}
+
+long kn_file_read(const char *root, const char *path, char *buf, size_t size)
+{
+    char full[PATH_MAX];
+    size_t used = 0;
+    if (join(full, root, path, "")) return -1;
+    int fd = open(full, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    while (used < size - 1) {
+        ssize_t n = read(fd, buf + used, size - 1 - used);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        used += (size_t)n;
+    }
+    close(fd);
+    buf[used] = 0;
+    return (long)used;
+}
+
+static uint64_t number_at(const char *s)
+{
+    char *end;
+    while (*s == ' ' || *s == '\t') s++;
+    if (*s < '0' || *s > '9') return KN_ABSENT;
+    errno = 0;
+    unsigned long long v = strtoull(s, &end, 10);
+    return errno ? KN_ABSENT : v;
+}
+
+uint64_t kn_file_number(const char *root, const char *folder, const char *name)
+{
+    char path[PATH_MAX], text[64];
+    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0) return KN_ABSENT;
+    return number_at(text);
+}
+
+uint64_t kn_file_member(const char *root, const char *folder, const char *name, const char *key)
+{
+    char path[PATH_MAX], text[4096];
+    size_t length = strlen(key);
+    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0) return KN_ABSENT;
+    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (strncmp(line, key, length) == 0 && line[length] == ' ') return number_at(line + length);
+    return KN_ABSENT;
+}
+
+/* ---- cgroups ---- */
+
+static bool is_in_list(const char *list, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == 0)) return true;
+    return false;
+}
+
+static FILE *open_lines(const char *root, const char *path)
+{
+    char full[PATH_MAX];
+    return join(full, root, path, "") ? NULL : fopen(full, "re");
+}
+
+/* The path in /proc/self/cgroup: "ID:CONTROLLERS:PATH", "0::PATH" for v2. Returns the version, 0 where there is no such line. */
+static int find_path(const char *root, const char *controller, char path[PATH_MAX])
+{
+    char *line = NULL, *list, *at;
+    size_t room = 0;
+    int version = 0;
+    FILE *file = open_lines(root, "/proc/self/cgroup");
+    if (!file) return 0;
+    while (version != 1 && getline(&line, &room, file) > 0) {
+        line[strcspn(line, "\n")] = 0;
+        if (!(list = strchr(line, ':')) || !(at = strchr(list + 1, ':'))) continue;
+        *list++ = 0;
+        *at++ = 0;
+        bool unified = strcmp(line, "0") == 0 && *list == 0;
+        if ((!unified && !is_in_list(list, controller)) || strlen(at) >= PATH_MAX) continue;
+        version = unified ? 2 : 1;
+        strcpy(path, at);
+    }
+    free(line);
+    fclose(file);
+    return version;
+}
+
+/* The kernel writes a space in a path as \040, and so on. */
+static void unescape(char *s)
+{
+    char *out = s;
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+            *out++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+            s += 3;
+        } else {
+            *out++ = *s;
+        }
+    }
+    *out = 0;
+}
+
+/* One line of mountinfo: "… ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER_OPTIONS". True: it is the one. */
+static bool is_mount(char *line, int version, const char *controller, char **top, char **point)
+{
+    char *type, *rest, *save, *tail = strstr(line, " - ");
+    if (!tail) return false;
+    *tail = 0;
+    strtok_r(line, " ", &save);
+    strtok_r(NULL, " ", &save);
+    strtok_r(NULL, " ", &save);
+    *top = strtok_r(NULL, " ", &save);
+    *point = strtok_r(NULL, " ", &save);
+    type = strtok_r(tail + 3, " ", &save);
+    strtok_r(NULL, " ", &save);
+    rest = strtok_r(NULL, " \n", &save);
+    if (!*top || !*point || !type) return false;
+    unescape(*top);
+    unescape(*point);
+    if (version == 2) return strcmp(type, "cgroup2") == 0;
+    return strcmp(type, "cgroup") == 0 && rest && is_in_list(rest, controller);
+}
+
+/* What of `path` lies below `top`; NULL where it lies elsewhere. A ".." means another cgroup namespace: no telling where it is. */
+static const char *below(const char *path, const char *top)
+{
+    size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
+    if (strncmp(top, "/..", 3) == 0 || strncmp(path, "/..", 3) == 0) return NULL;
+    if (strncmp(path, top, n) != 0 || (path[n] != '/' && path[n] != 0)) return NULL;
+    return strcmp(path + n, "/") == 0 ? "" : path + n;
+}
+
+void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *cgroup)
+{
+    char path[PATH_MAX], *line = NULL, *top, *point;
+    size_t room = 0;
+    int version = find_path(root, controller, path);
+    FILE *file = version ? open_lines(root, "/proc/self/mountinfo") : NULL;
+    cgroup->version = 0;
+    while (file && !cgroup->version && getline(&line, &room, file) > 0) {
+        if (!is_mount(line, version, controller, &top, &point)) continue;
+        /* a container that shares the host's namespace sees its own cgroup mounted as the root, under the host's long path */
+        const char *rest = below(path, top);
+        if (!rest || strlen(point) >= PATH_MAX || join(cgroup->folder, point, rest, "")) continue;
+        strcpy(cgroup->mount, point);
+        cgroup->version = version;
+    }
+    if (file) fclose(file);
+    free(line);
+}
+
+int kn_cgroup_up(struct kn_cgroup *cgroup)
+{
+    char *slash = strrchr(cgroup->folder, '/');
+    if (!slash || strlen(cgroup->folder) <= strlen(cgroup->mount)) return 0;
+    *slash = 0;
+    return 1;
+}

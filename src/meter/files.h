@@ -1,0 +1,33 @@
+/* meter/files - small files of /proc and /sys under a root that tests can choose, and where this process's cgroup lies.
+ * For the meter's own files and their tests. */
+#ifndef KN_METER_FILES_H
+#define KN_METER_FILES_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "meter/meter.h"
+
+/* The whole of a small file, NUL-ended, cut at size - 1. Its length, or -1. */
+long kn_file_read(const char *root, const char *path, char *buf, size_t size);
+/* The first number in a file; KN_ABSENT where there is none. */
+uint64_t kn_file_number(const char *root, const char *folder, const char *name);
+/* The number after "KEY " at the start of a line. */
+uint64_t kn_file_member(const char *root, const char *folder, const char *name, const char *key);
+
+struct kn_cgroup {
+    int version;              /* 1 or 2; 0: not to be seen */
+    char mount[PATH_MAX];     /* where its hierarchy is mounted */
+    char folder[PATH_MAX];    /* the cgroup itself: mount, or a folder below it */
+};
+/* The cgroup of this process that has `controller` ("cpu", "cpuacct", "memory"): that of v1 where it is there, else v2's. */
+void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *cgroup);
+/* One level up within the mount; 0 where there is none. */
+int kn_cgroup_up(struct kn_cgroup *cgroup);
+
+/* What the public functions do, under a root ("" is the machine's). */
+void kn_cpu_read_under(const char *root, struct kn_cpu_reading *r);
+double kn_cpu_quota_under(const char *root);
+
+#endif

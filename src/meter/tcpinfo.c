@@ -1,0 +1,35 @@
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "core/clock.h"
+#include "meter/meter.h"
+
+/* An older kernel fills less of the struct; what is used here has been there since 2.6. */
+static int tcp_info(int fd, struct tcp_info *info)
+{
+    socklen_t size = sizeof *info;
+    memset(info, 0, sizeof *info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size)) return -1;
+    return size > offsetof(struct tcp_info, tcpi_total_retrans) ? 0 : -1;
+}
+
+uint64_t kn_tcp_mss(int fd)
+{
+    struct tcp_info info;
+    return tcp_info(fd, &info) ? 0 : info.tcpi_snd_mss;
+}
+
+void kn_tcp_info_add(int fd, struct kn_figures *f)
+{
+    struct tcp_info info;
+    if (tcp_info(fd, &info)) return;
+    f->has |= KN_HAS_TCP;
+    f->tcp_n++;
+    f->retransmits += info.tcpi_total_retrans;
+    f->rtt_ns += info.tcpi_rtt * KN_NS_PER_US;
+    f->cwnd += info.tcpi_snd_cwnd;
+    if (info.tcpi_snd_mss && (f->mss == 0 || info.tcpi_snd_mss < f->mss)) f->mss = info.tcpi_snd_mss;
+}
