@@ -45,11 +45,16 @@ void kn_lua_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CF
 
 /* The modules' parts: each adds its functions to the table on top of the stack. */
 void kn_lua_embed(lua_State *L);
+void kn_lua_system(lua_State *L);
+void kn_lua_units(lua_State *L);
+void kn_lua_spec(lua_State *L);
+void kn_lua_hist(lua_State *L);
+void kn_lua_fetch(lua_State *L);
 void kn_lua_kube(lua_State *L);
 
 /* For main and for the stock lua5.4. */
-int luaopen_knbl_core(lua_State *L);
-int luaopen_knbl(lua_State *L);
+__attribute__((visibility("default"))) int luaopen_knbl_core(lua_State *L);
+__attribute__((visibility("default"))) int luaopen_knbl(lua_State *L);
 /* Makes require find knbl.core, then modules on disk (`path`, a list of templates, may be empty), then the embedded ones. */
 void kn_lua_searchers(lua_State *L, const char *path);
 

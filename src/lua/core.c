@@ -11,6 +11,11 @@ int luaopen_knbl_core(lua_State *L)
     lua_pushinteger(L, KN_PROTOCOL);
     lua_setfield(L, -2, "protocol");
     kn_lua_embed(L);
+    kn_lua_system(L);
+    kn_lua_units(L);
+    kn_lua_spec(L);
+    kn_lua_hist(L);
+    kn_lua_fetch(L);
     kn_lua_kube(L);
     return 1;
 }

@@ -1,0 +1,111 @@
+/* lua/hist - histograms as JSON text, and statistics over lists of figures. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/describe.h"
+#include "core/hist.h"
+#include "core/stats.h"
+#include "lua/bind.h"
+
+/* The list at `arg` as an array in a box. */
+static double *check_numbers(lua_State *L, int arg, size_t *n)
+{
+    luaL_checktype(L, arg, LUA_TTABLE);
+    *n = (size_t)luaL_len(L, arg);
+    double *list = lua_newuserdatauv(L, (*n + 1) * sizeof *list, 0);
+    for (size_t i = 0; i < *n; i++) {
+        lua_geti(L, arg, (lua_Integer)i + 1);
+        if (lua_type(L, -1) != LUA_TNUMBER || !isfinite(lua_tonumber(L, -1)))
+            luaL_argerror(L, arg, lua_pushfstring(L, "number %d of the list is none", (int)i + 1));
+        list[i] = lua_tonumber(L, -1);
+        lua_pop(L, 1);
+    }
+    return list;
+}
+
+static void append_text(lua_State *L, json_t *list, lua_Integer i)
+{
+    json_error_t e;
+    size_t size;
+    lua_geti(L, 1, i);
+    if (lua_type(L, -1) != LUA_TSTRING)
+        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I of the list is a %s, not JSON text", i, luaL_typename(L, -1)));
+    const char *text = lua_tolstring(L, -1, &size);
+    if (json_array_append_new(list, json_loadb(text, size, 0, &e)) < 0)
+        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I of the list is not JSON", i));
+    lua_pop(L, 1);
+}
+
+static void free_json(void *json) { json_decref(json); }
+
+static int l_hist_merge(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct kn_box *list = kn_lua_box(L, free_json);
+    struct kn_error err;
+    lua_Integer n = luaL_len(L, 1);
+    list->ptr = json_array();
+    for (lua_Integer i = 1; i <= n; i++)
+        append_text(L, list->ptr, i);
+    json_t *merged = kn_hist_merge_json(list->ptr, &err);
+    return merged ? kn_lua_push_json(L, merged) : kn_lua_fail(L, &err);
+}
+
+static void free_hist(void *h) { kn_hist_free(h); }
+
+static int l_hist_percentile(lua_State *L)
+{
+    size_t n;
+    json_t *json = kn_lua_check_json(L, 1);
+    const double *percents = check_numbers(L, 2, &n);
+    struct kn_box *h = kn_lua_box(L, free_hist);
+    struct kn_error err;
+    if (!(h->ptr = kn_hist_from_json(json, &err)))
+        return kn_lua_fail(L, &err);
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        luaL_argcheck(L, percents[i] >= 0 && percents[i] <= 100, 2, "percents go from 0 to 100");
+        lua_pushinteger(L, (lua_Integer)kn_hist_percentile(h->ptr, percents[i]));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* Where so few values cannot show that much, the median comes alone. */
+static int l_median_interval(lua_State *L)
+{
+    size_t n;
+    double median, low, high, confidence = luaL_optnumber(L, 2, 0.95);
+    const double *values = check_numbers(L, 1, &n);
+    luaL_argcheck(L, n > 0, 1, "an empty list has no median");
+    luaL_argcheck(L, confidence > 0 && confidence < 1, 2, "a confidence lies between 0 and 1");
+    int rc = kn_median_interval(values, n, confidence, &median, &low, &high);
+    if (rc < 0)
+        return luaL_error(L, "out of memory");
+    lua_pushnumber(L, median);
+    if (rc > 0)
+        return 1;
+    lua_pushnumber(L, low);
+    lua_pushnumber(L, high);
+    return 3;
+}
+
+static int l_rank_test(lua_State *L)
+{
+    size_t na, nb;
+    const double *a = check_numbers(L, 1, &na), *b = check_numbers(L, 2, &nb);
+    luaL_argcheck(L, na > 0, 1, "an empty list cannot be compared");
+    luaL_argcheck(L, nb > 0, 2, "an empty list cannot be compared");
+    lua_pushnumber(L, kn_rank_test(a, na, b, nb));
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    { "hist_merge", l_hist_merge },
+    { "hist_percentile", l_hist_percentile },
+    { "median_interval", l_median_interval },
+    { "rank_test", l_rank_test },
+    { NULL, NULL },
+};
+
+void kn_lua_hist(lua_State *L) { luaL_setfuncs(L, functions, 0); }

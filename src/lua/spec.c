@@ -1,0 +1,88 @@
+/* lua/spec - specifications: what can be asked, and whether it was asked well. */
+#include <stdlib.h>
+
+#include "core/describe.h"
+#include "core/spec.h"
+#include "core/units.h"
+#include "lua/bind.h"
+
+static int l_check(lua_State *L)
+{
+    struct kn_spec spec;
+    struct kn_error err;
+    json_t *asked = kn_lua_check_json(L, 1);
+    if (kn_spec_parse(asked, &spec, &err) < 0)
+        return kn_lua_fail(L, &err);
+    return kn_lua_push_json(L, kn_spec_to_json(&spec));
+}
+
+/* Strings, lists and objects of them: all that a description holds. */
+static void push_value(lua_State *L, const json_t *value)
+{
+    luaL_checkstack(L, 4, NULL);
+    if (json_is_string(value)) {
+        lua_pushlstring(L, json_string_value(value), json_string_length(value));
+        return;
+    }
+    lua_newtable(L);
+    const char *key;
+    json_t *item;
+    size_t i;
+    if (json_is_array(value))
+        json_array_foreach(value, i, item) {
+            push_value(L, item);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+    else
+        json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+            push_value(L, item);
+            lua_setfield(L, -2, key);
+        }
+}
+
+static void free_json(void *json) { json_decref(json); }
+
+static int l_fields(lua_State *L)
+{
+    struct kn_box *box = kn_lua_box(L, free_json);
+    if (!(box->ptr = kn_fields_to_json()))
+        return luaL_error(L, "out of memory");
+    push_value(L, box->ptr);
+    return 1;
+}
+
+static int l_tests(lua_State *L)
+{
+    lua_createtable(L, KN_TEST_COUNT, 0);
+    for (int i = 0; i < KN_TEST_COUNT; i++) {
+        lua_pushstring(L, kn_test_name((enum kn_test)i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int l_nearest(lua_State *L)
+{
+    const char *word = luaL_checkstring(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t n = (size_t)luaL_len(L, 2), kept = 0;
+    const char **words = lua_newuserdatauv(L, (n + 1) * sizeof *words, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_geti(L, 2, (lua_Integer)i + 1);
+        if (lua_type(L, -1) == LUA_TSTRING)
+            words[kept++] = lua_tostring(L, -1); /* the list keeps it */
+        lua_pop(L, 1);
+    }
+    lua_pushstring(L, kn_nearest(word, words, kept)); /* nil for NULL */
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    { "check", l_check },
+    { "fields", l_fields },
+    { "tests", l_tests },
+    { "nearest", l_nearest },
+    { NULL, NULL },
+};
+
+void kn_lua_spec(lua_State *L) { luaL_setfuncs(L, functions, 0); }
