@@ -2,10 +2,9 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define EXACT_MAX 60
 
 static int compare(const void *a, const void *b)
 {
@@ -13,106 +12,150 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* ---- the median ---------------------------------------------------------------------------------------------------- */
-
-/* The chance that fewer than `k` of n values lie below the median, which is that of fewer than k heads in n tosses. */
-static double tail(size_t n, size_t k)
+static int check_finite(const double *values, size_t n, struct kn_error *err)
 {
-    double sum = 0;
-    for (size_t i = 0; i < k; i++)
-        sum += exp(lgamma((double)n + 1) - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) - (double)n * log(2));
-    return sum;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i])) return kn_fail(err, KN_E_ARGUMENT, "value %zu is not a number", i + 1);
+    return 0;
 }
 
-/* The largest k for which the k-th value from either end still leaves less than 1 - confidence outside. */
-static size_t rank_of(size_t n, double confidence)
+/* ---- the median ---- */
+
+static double binomial_half(size_t n, size_t k)
 {
-    size_t k = 0;
-    while (2 * (k + 1) <= n && 2 * tail(n, k + 1) <= 1 - confidence)
-        k++;
-    return k;
+    int sign;
+    double all = lgamma_r((double)n + 1, &sign), these = lgamma_r((double)k + 1, &sign), others = lgamma_r((double)(n - k) + 1, &sign);
+    return exp(all - these - others - (double)n * 0.69314718055994530942);
 }
 
-int kn_median_interval(const double *values, size_t n, double confidence, double *median, double *low, double *high)
+/* How far from each end the interval begins, as an index from 0, and what it covers. */
+static size_t inner_rank(size_t n, double confidence, double *covered)
 {
-    double *sorted = n ? malloc(n * sizeof *sorted) : NULL;
-    if (!sorted)
-        return -1;
+    size_t rank = 0;
+    double below = binomial_half(n, 0);
+    *covered = 1 - 2 * below;
+    while (2 * (rank + 2) <= n) {
+        below += binomial_half(n, rank + 1);
+        if (1 - 2 * below < confidence) break;
+        *covered = 1 - 2 * below;
+        rank++;
+    }
+    if (*covered < 0) *covered = 0;
+    return rank;
+}
+
+int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err)
+{
+    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a median");
+    if (!(confidence > 0 && confidence < 1)) return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
+    if (check_finite(values, n, err)) return -1;
+    double *sorted = malloc(n * sizeof *sorted);
+    if (!sorted) return kn_fail_memory(err);
     memcpy(sorted, values, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, compare);
-    size_t k = rank_of(n, confidence);
-    *median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-    *low = sorted[k ? k - 1 : 0];
-    *high = sorted[k ? n - k : n - 1];
+    size_t rank = inner_rank(n, confidence, &out->confidence);
+    out->median = sorted[(n - 1) / 2] / 2 + sorted[n / 2] / 2;
+    out->low = sorted[rank];
+    out->high = sorted[n - 1 - rank];
     free(sorted);
-    return k ? 0 : 1;
+    return 0;
 }
 
-/* ---- the rank test ------------------------------------------------------------------------------------------------- */
-
-struct ranked { double value; bool of_a; unsigned rank2; /* twice the rank: ties share the mean of theirs */ };
-
-static int compare_ranked(const void *a, const void *b) { return compare(&((const struct ranked *)a)->value, &((const struct ranked *)b)->value); }
-
-/* Gives everyone a rank; returns the sum of t^3 - t over the ties of t values. */
-static double give_ranks(struct ranked *r, size_t n)
+int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_error *err)
 {
-    double ties = 0;
-    for (size_t i = 0, j; i < n; i = j) {
-        for (j = i + 1; j < n && !(r[j].value > r[i].value); j++)
-            ;
-        for (size_t k = i; k < j; k++)
-            r[k].rank2 = (unsigned)(i + 1 + j);
-        double t = (double)(j - i);
-        ties += t * t * t - t;
+    double sum = 0;
+    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a mean");
+    if (check_finite(values, n, err)) return -1;
+    for (size_t i = 0; i < n; i++) {
+        if (values[i] <= 0) return kn_fail(err, KN_E_ARGUMENT, "value %zu is not positive, and a geometric mean takes no other", i + 1);
+        sum += log(values[i]);
     }
-    return ties;
+    *out = exp(sum / (double)n);
+    return 0;
 }
 
-/* Counts, over all ways to choose na of the n ranks, those whose sum is at least as far from its mean as `sum2` is. */
-static double exact(const struct ranked *r, size_t n, size_t na, unsigned sum2)
+/* ---- ranks ---- */
+
+struct ranked { double value; bool of_a; };
+
+static int compare_ranked(const void *a, const void *b)
 {
-    size_t top = n * (n + 1), width = top + 1; /* no sum of doubled ranks exceeds it */
-    double *ways = calloc((na + 1) * width, sizeof *ways), all = 0, far = 0;
-    if (!ways)
-        return 1;
+    return compare(&((const struct ranked *)a)->value, &((const struct ranked *)b)->value);
+}
+
+/* Twice the middle rank of every value in order (whole numbers even for ties), twice a's rank sum, and the sum of t^3 - t. */
+static void rank_all(const struct ranked *sorted, size_t n, uint64_t *doubled, uint64_t *sum_a, double *ties)
+{
+    *sum_a = 0;
+    *ties = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && sorted[end].value == sorted[i].value;) end++;
+        double t = (double)(end - i);
+        *ties += t * t * t - t;
+        for (size_t k = i; k < end; k++) {
+            doubled[k] = i + 1 + end;
+            if (sorted[k].of_a) *sum_a += doubled[k];
+        }
+    }
+}
+
+/* Counts the ways to give `m` of the n ranks to one side, by their doubled sum, and adds up those as far from the middle as `sum`.
+ * ways[k][s] is the number of choices of k ranks with the sum s; at most 64 choose 32, which a double holds well enough. */
+static int exact_p(const uint64_t *doubled, size_t n, size_t m, uint64_t sum, double *p, struct kn_error *err)
+{
+    size_t room = m * 2 * n + 1;
+    uint64_t middle = m * (n + 1), away = sum > middle ? sum - middle : middle - sum;
+    double *ways = calloc((m + 1) * room, sizeof *ways), all = 0, uneven = 0;
+    if (!ways) return kn_fail_memory(err);
     ways[0] = 1;
     for (size_t i = 0; i < n; i++)
-        for (size_t k = na < i + 1 ? na : i + 1; k > 0; k--)
-            for (size_t s = r[i].rank2; s <= top; s++)
-                ways[k * width + s] += ways[(k - 1) * width + s - r[i].rank2];
-    double mean2 = (double)na * (double)(n + 1), distance = fabs((double)sum2 - mean2);
-    for (size_t s = 0; s <= top; s++) {
-        all += ways[na * width + s];
-        if (fabs((double)s - mean2) >= distance)
-            far += ways[na * width + s];
+        for (size_t k = i + 1 < m ? i + 1 : m; k > 0; k--)
+            for (size_t s = doubled[i]; s < room; s++) ways[k * room + s] += ways[(k - 1) * room + s - doubled[i]];
+    for (size_t s = 0; s < room; s++) {
+        double w = ways[m * room + s];
+        all += w;
+        if ((s > middle ? s - middle : middle - s) >= away) uneven += w;
     }
     free(ways);
-    return far / all;
+    *p = uneven / all;
+    return 0;
 }
 
-static double approximate(size_t na, size_t nb, double ties, unsigned long long sum2)
+static double normal_p(double n_a, double n_b, uint64_t sum_a, double ties)
 {
-    double a = (double)na, b = (double)nb, n = a + b;
-    double variance = a * b / 12 * (n + 1 - ties / (n * (n - 1)));
-    double distance = fabs((double)sum2 / 2 - a * (n + 1) / 2) - 0.5;
-    return variance > 0 && distance > 0 ? erfc(distance / sqrt(2 * variance)) : 1;
+    double n = n_a + n_b, u = (double)sum_a / 2 - n_a * (n_a + 1) / 2;
+    double variance = n_a * n_b / 12 * (n + 1 - ties / (n * (n - 1)));
+    double away = fabs(u - n_a * n_b / 2) - 0.5;
+    if (variance <= 0 || away <= 0) return 1;
+    return erfc(away / sqrt(2 * variance));
 }
 
-double kn_rank_test(const double *a, size_t na, const double *b, size_t nb)
+static int test_ranked(struct ranked *all, uint64_t *doubled, size_t n_a, size_t n_b, double *p, struct kn_error *err)
 {
-    size_t n = na + nb;
-    struct ranked *r = na && nb ? malloc(n * sizeof *r) : NULL;
-    if (!r)
-        return 1;
-    for (size_t i = 0; i < n; i++)
-        r[i] = (struct ranked){ .value = i < na ? a[i] : b[i - na], .of_a = i < na };
-    qsort(r, n, sizeof *r, compare_ranked);
-    double ties = give_ranks(r, n);
-    unsigned long long sum2 = 0;
-    for (size_t i = 0; i < n; i++)
-        sum2 += r[i].of_a ? r[i].rank2 : 0;
-    double p = n <= EXACT_MAX ? exact(r, n, na, (unsigned)sum2) : approximate(na, nb, ties, sum2);
-    free(r);
-    return p < 1 ? p : 1;
+    size_t n = n_a + n_b;
+    uint64_t sum_a, total = n * (n + 1);
+    double ties;
+    qsort(all, n, sizeof *all, compare_ranked);
+    rank_all(all, n, doubled, &sum_a, &ties);
+    if (n <= KN_STATS_EXACT) return exact_p(doubled, n, n_a < n_b ? n_a : n_b, n_a < n_b ? sum_a : total - sum_a, p, err);
+    *p = normal_p((double)n_a, (double)n_b, sum_a, ties);
+    return 0;
+}
+
+int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b, double *p, struct kn_error *err)
+{
+    *p = 1;
+    if (check_finite(a, n_a, err) || check_finite(b, n_b, err)) return -1;
+    if (n_a == 0 || n_b == 0) return 0;
+    struct ranked *all = calloc(n_a + n_b, sizeof *all);
+    uint64_t *doubled = calloc(n_a + n_b, sizeof *doubled);
+    int result = all && doubled ? 0 : kn_fail_memory(err);
+    if (result == 0) {
+        for (size_t i = 0; i < n_a; i++) all[i] = (struct ranked){ a[i], true };
+        for (size_t i = 0; i < n_b; i++) all[n_a + i] = (struct ranked){ b[i], false };
+        result = test_ranked(all, doubled, n_a, n_b, p, err);
+    }
+    free(all);
+    free(doubled);
+    return result;
 }

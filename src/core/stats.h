@@ -1,17 +1,30 @@
-/* core/stats - what a few repeated figures show: medians with their interval, and whether two lists differ.
+/* core/stats - what a handful of repeats says: order statistics and ranks, without assuming any distribution.
  *
- * Nothing is assumed of how the figures are spread: the interval comes from the order of the values, the test from their ranks. */
+ * All functions are pure; those that sort work on a copy. A value that is not finite is refused: it is no sample. */
 #ifndef KN_CORE_STATS_H
 #define KN_CORE_STATS_H
 
 #include <stddef.h>
 
-/* The median, and the narrowest pair of values around it that covers the true median with `confidence` (0.95). Returns 0; 1 where so few
- * values cannot show that much (under 6 for 0.95): low and high are then the least and the greatest; -1 for no values or no memory. */
-int kn_median_interval(const double *values, size_t n, double confidence, double *median, double *low, double *high);
+#include "core/error.h"
 
-/* Mann-Whitney U, two-sided: the chance to see lists at least this far apart where there is no difference. Exact, ties included, up to
- * 60 values in all; the normal approximation with its corrections above. 1 where a list is empty. */
-double kn_rank_test(const double *a, size_t na, const double *b, size_t nb);
+struct kn_interval {
+    double median, low, high;
+    double confidence;     /* what [low, high] really covers: at least what was asked, or less where there are too few values */
+};
+
+/* The median, and the innermost symmetric pair of order statistics that covers the true median with `confidence` (within 0 to 1):
+ * the binomial argument, exact for any continuous distribution. Where the whole sample is too small for that it is the
+ * interval, and `confidence` says less. */
+int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err);
+
+/* The geometric mean of positive values. */
+int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_error *err);
+
+/* Mann-Whitney U, two-sided: the probability of ranks as uneven as these if both came from one distribution. Exact, with ties too
+ * (over all ways to part the ranks), while both together are at most KN_STATS_EXACT; beyond it the normal approximation with the
+ * corrections for ties and continuity. 1 where one side is empty or all values are equal. */
+#define KN_STATS_EXACT 64
+int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b, double *p, struct kn_error *err);
 
 #endif

@@ -75,18 +75,19 @@ static int l_hist_percentile(lua_State *L)
 static int l_median_interval(lua_State *L)
 {
     size_t n;
-    double median, low, high, confidence = luaL_optnumber(L, 2, 0.95);
+    double confidence = luaL_optnumber(L, 2, 0.95);
+    struct kn_interval interval;
+    struct kn_error err;
     const double *values = check_numbers(L, 1, &n);
     luaL_argcheck(L, n > 0, 1, "an empty list has no median");
     luaL_argcheck(L, confidence > 0 && confidence < 1, 2, "a confidence lies between 0 and 1");
-    int rc = kn_median_interval(values, n, confidence, &median, &low, &high);
-    if (rc < 0)
-        return luaL_error(L, "out of memory");
-    lua_pushnumber(L, median);
-    if (rc > 0)
+    if (kn_stats_median(values, n, confidence, &interval, &err))
+        return luaL_error(L, "%s", err.message);
+    lua_pushnumber(L, interval.median);
+    if (interval.confidence < confidence)
         return 1;
-    lua_pushnumber(L, low);
-    lua_pushnumber(L, high);
+    lua_pushnumber(L, interval.low);
+    lua_pushnumber(L, interval.high);
     return 3;
 }
 
@@ -96,7 +97,11 @@ static int l_rank_test(lua_State *L)
     const double *a = check_numbers(L, 1, &na), *b = check_numbers(L, 2, &nb);
     luaL_argcheck(L, na > 0, 1, "an empty list cannot be compared");
     luaL_argcheck(L, nb > 0, 2, "an empty list cannot be compared");
-    lua_pushnumber(L, kn_rank_test(a, na, b, nb));
+    double p;
+    struct kn_error err;
+    if (kn_stats_rank_test(a, na, b, nb, &p, &err))
+        return luaL_error(L, "%s", err.message);
+    lua_pushnumber(L, p);
     return 1;
 }
 
