@@ -30,6 +30,8 @@ struct kn_agent_config {
     uint64_t orphan_ns;             /* default 30 s: a run that nobody asked after is stopped */
 };
 void kn_agent_defaults(struct kn_agent_config *config);
+/* "10.0.0.1:7099", "[fd00::1]:0", "name", or ":7099" for every address of both families, as `listen` wants it. */
+int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err);
 
 struct kn_agent;
 struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err); /* bound and listening, serving in threads of its own */

@@ -97,7 +97,7 @@ int kn_lua_push_json(lua_State *L, json_t *owned)
 {
     struct kn_box *json = kn_lua_box(L, free_json), *text = kn_lua_box(L, free);
     json->ptr = owned;
-    text->ptr = json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    text->ptr = json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     if (!text->ptr)
         return luaL_error(L, "out of memory");
     lua_pushstring(L, text->ptr);

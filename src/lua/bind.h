@@ -50,7 +50,9 @@ void kn_lua_units(lua_State *L);
 void kn_lua_spec(lua_State *L);
 void kn_lua_hist(lua_State *L);
 void kn_lua_fetch(lua_State *L);
+void kn_lua_probe(lua_State *L);
 void kn_lua_kube(lua_State *L);
+void kn_lua_pack(lua_State *L);
 
 /* For main and for the stock lua5.4. */
 __attribute__((visibility("default"))) int luaopen_knbl_core(lua_State *L);

@@ -1,0 +1,367 @@
+-- knbl.cluster.k8s - the provider over a real Kubernetes: agents in pods, Services by kube-proxy or whatever stands in for it.
+--
+-- Control goes through the API server's pod proxy from outside, straight to the pod from inside; the data path is pod to pod. All that a run
+-- makes is owned by one ConfigMap and removed at the end; `knbl clean` finds what a killed run left.
+local core = require "knbl.core"
+local kube = require "knbl.kube"
+local manifest = require "knbl.kube.manifest"
+local explain = require "knbl.kube.explain"
+local choice = require "knbl.kube.nodes"
+local facts = require "knbl.kube.facts"
+
+local M = { name = "k8s" }
+
+local READY_S = 90
+local GONE_S = 30
+local SERVICE_S = 20
+
+local Provider = {}
+Provider.__index = Provider
+
+local function skip(message, ...) return nil, { code = "skip", message = message:format(...) } end
+
+-- ---- nodes ---------------------------------------------------------------------------------------------------------------
+
+-- The run's nodes, chosen once. Where nodes may not be listed, they must be named with --nodes.
+local function chosen_nodes(self)
+  if self.nodes_chosen then return self.nodes_chosen end
+  local settings = self.settings
+  local list, err = self.api:list "Node"
+  if not list then
+    if err.status == 403 and settings.node_names then
+      local nodes = {}
+      for i, name in ipairs(settings.node_names) do nodes[i] = { name = name, addresses = {} } end
+      self.nodes_chosen = nodes
+      return nodes
+    end
+    if err.status == 403 then err.message = err.message .. "; name the nodes with --nodes a,b, or permit 'list' on nodes" end
+    return nil, err
+  end
+  local nodes, left_out = choice.choose(list.items, { nodes = settings.node_names, selector = settings.node_selector, tolerations = self.tolerations })
+  if #nodes == 0 then
+    return nil, { code = "unavailable", message = "no node can be used: " .. table.concat(left_out, ", ") }
+  end
+  self.nodes_chosen, self.left_out = nodes, left_out
+  return nodes
+end
+
+local function node_named(self, which)
+  local nodes, err = chosen_nodes(self)
+  if not nodes then return nil, err end
+  if type(which) == "number" then
+    if nodes[which] then return nodes[which] end
+    local others = #self.left_out > 0 and " (left out: " .. table.concat(self.left_out, ", ") .. ")" or ""
+    return skip("the cluster has %d node%s to use, this needs %d%s", #nodes, #nodes == 1 and "" or "s", which, others)
+  end
+  local names = {}
+  for i, node in ipairs(nodes) do
+    if node.name == which then return node end
+    names[i] = node.name
+  end
+  local near = core.nearest(which, names)
+  return nil, { code = "argument", message = ("there is no node '%s' to use%s; there are: %s"):format(which,
+    near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")) }
+end
+
+-- ---- pods ----------------------------------------------------------------------------------------------------------------
+
+local function pod_events(self, name)
+  local list = self.api:list("Event", { field = "involvedObject.name=" .. name })
+  return list and explain.events(list.items)
+end
+
+local function is_ready(pod)
+  for _, c in ipairs(pod.status.conditions or {}) do
+    if c.type == "Ready" then return c.status == "True" end
+  end
+  return false
+end
+
+-- Waits for a pod; what keeps it from coming up ends the wait as soon as it is known for sure.
+local function await(self, name)
+  local w <close> = self.api:watch("Pod", { field = "metadata.name=" .. name, timeout = READY_S })
+  local doubtful_since, reason
+  while true do
+    w.deadline = math.min(w.deadline, doubtful_since and doubtful_since + 8 or math.huge)
+    local event, err = w:next()
+    if not event then
+      if err.code ~= "timeout" then return nil, err end
+      return nil, { code = "pod", message = reason or pod_events(self, name) or ("not ready after %d s"):format(READY_S) }
+    end
+    local pod = event.object
+    if event.type == "DELETED" then return nil, { code = "pod", message = "somebody deleted it" } end
+    if is_ready(pod) and pod.status.podIP then return pod end
+    local why, final = explain.pod(pod)
+    if final then
+      if pod.status.phase == "Failed" or pod.metadata.deletionTimestamp then return nil, { code = "pod", message = why } end
+      doubtful_since, reason = doubtful_since or core.now(), why -- a second try may still go well: a few seconds more
+    end
+    if not why and not doubtful_since then
+      local event_text = pod_events(self, name)
+      if event_text then doubtful_since, reason = core.now(), event_text end
+    end
+  end
+end
+
+local function addresses_of(pod)
+  local addresses = {}
+  for _, ip in ipairs(pod.status.podIPs or { { ip = pod.status.podIP } }) do addresses[ip.ip:find(":", 1, true) and "v6" or "v4"] = ip.ip end
+  return addresses
+end
+
+-- How the orchestrator reaches an agent: a function that turns a method and path into a request for core.fetch.
+local function control(self, name, addresses, port)
+  if self.api.config.in_cluster then
+    local host = addresses.v4 or "[" .. addresses.v6 .. "]"
+    return { url = ("http://%s:%d"):format(host, port) }
+  end
+  return { transfer = self.api:proxy(name, port) }
+end
+
+local function make_pod(self, want, kind)
+  local object = manifest.pod(self.run, want)
+  local name = object.metadata.name
+  self.made[#self.made + 1] = { kind = "Pod", name = name }
+  local made, err = self.api:create(object)
+  if not made then
+    if err.status == 403 or err.status == 422 then return skip("%s", explain.refusal(err, want.name)) end
+    return nil, err
+  end
+  local pod
+  pod, err = await(self, name)
+  if not pod then
+    if err.code ~= "pod" then return nil, err end
+    if want.runtime then return skip("runtime %s: %s", want.runtime, err.message) end
+    return nil, { code = "unavailable", message = ("it does not come up: %s"):format(err.message) }
+  end
+  if want.node and pod.spec.nodeName ~= want.node then
+    return nil, { code = "unavailable", message = ("it landed on %s, not on %s"):format(pod.spec.nodeName, want.node) }
+  end
+  local addresses = addresses_of(pod)
+  return { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = addresses, port = want.port, runtime = want.runtime or "runc",
+    control = control(self, name, addresses, want.port), token = self.run.token, object = name, labels = made.metadata.labels }
+end
+
+local function wanted(self, name, more)
+  local s = self.settings
+  local want = { name = name, port = manifest.AGENT_PORT, image = s.image or "knbl:" .. core.version, pull_secret = s.image_pull_secret, cpu = s.cpu,
+    memory = s.memory, tolerations = self.tolerations, max_duration = self.max_duration }
+  for k, v in pairs(more) do want[k] = v end
+  return want
+end
+
+-- A node as an end of a path: an agent in the node's own network.
+function Provider:node(which)
+  local node, err = node_named(self, which)
+  if not node then return nil, err end
+  if not self.node_agents[node.name] then
+    local endpoint
+    endpoint, err = make_pod(self, wanted(self, "host-" .. node.name, { node = node.name, host_network = true, port = self.host_port }), "node")
+    if not endpoint then return nil, err end
+    endpoint.name = node.name
+    self.node_agents[node.name] = endpoint
+  end
+  return self.node_agents[node.name]
+end
+
+-- Whether RuntimeClass `name` is there; "runc" and "host" are every cluster's.
+local function check_runtime(self, name)
+  local list, err = self.api:list { api = "node.k8s.io/v1", kind = "RuntimeClass" }
+  if not list then return skip("runtime %s: its RuntimeClass cannot be looked up: %s", name, err.message) end
+  local names = {}
+  for i, class in ipairs(list.items) do
+    if class.metadata.name == name then return class.handler end
+    names[i] = class.metadata.name
+  end
+  return skip("no RuntimeClass named %s; there are: %s", name, #names > 0 and table.concat(names, ", ") or "none")
+end
+
+function Provider:pod(t)
+  local node, err = nil, nil
+  if t.node then
+    node, err = node_named(self, t.node)
+    if not node then return nil, err end
+  end
+  local runtime, handler = t.runtime, nil
+  if runtime == "runc" or runtime == "host" then runtime = nil end
+  if runtime then
+    handler, err = check_runtime(self, runtime)
+    if not handler then return nil, err end
+  end
+  local want = wanted(self, t.name, { node = node and node.name, runtime = runtime, annotations = t.annotations, bandwidth = t.bandwidth })
+  want.cpu, want.memory = t.cpu or want.cpu, t.memory or want.memory
+  if t.runtime == "host" then want.host_network, want.port = true, self.host_port + 1 end
+  local endpoint
+  endpoint, err = make_pod(self, want, "pod")
+  if not endpoint then return nil, err end
+  endpoint.runtime, endpoint.handler = t.runtime or "runc", handler
+  return endpoint
+end
+
+-- ---- Services ------------------------------------------------------------------------------------------------------------
+
+-- One label that all endpoints carry: the pod's own where there is one, else a label of the Service's put onto each.
+local function selector_for(self, t)
+  if #t.endpoints == 1 then
+    return { [manifest.RUN] = self.run.id, [manifest.POD] = t.endpoints[1].labels[manifest.POD] }
+  end
+  local key = "knbl.io/service-" .. t.name
+  for _, endpoint in ipairs(t.endpoints) do
+    local ok, err = self.api:patch("Pod", endpoint.object, { metadata = { labels = { [key] = "1" } } })
+    if not ok then return nil, err end
+  end
+  return { [manifest.RUN] = self.run.id, [key] = "1" }
+end
+
+-- A Service answers only once every node's proxy has heard of it: waited for, with the API's own word on its endpoints.
+local function await_endpoints(self, name, n)
+  local deadline = core.now() + SERVICE_S
+  repeat
+    local found = self.api:get("Endpoints", name)
+    local ready = 0
+    for _, subset in ipairs(found and found.subsets or {}) do ready = ready + #(subset.addresses or {}) end
+    if ready >= n then return true end
+    local ok, err = core.sleep(0.1)
+    if not ok then return nil, err end
+  until core.now() > deadline
+  return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s"):format(SERVICE_S) }
+end
+
+function Provider:service(t)
+  local selector, err = selector_for(self, t)
+  if not selector then return nil, err end
+  local object = manifest.service(self.run, { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity,
+    port = t.endpoints[1].port, dual = t.endpoints[1].addresses.v4 and t.endpoints[1].addresses.v6 })
+  self.made[#self.made + 1] = { kind = "Service", name = object.metadata.name }
+  local made
+  made, err = self.api:create(object)
+  if not made then return nil, err end
+  local ok
+  ok, err = await_endpoints(self, object.metadata.name, #t.endpoints)
+  if not ok then return nil, err end
+  local addresses = {}
+  if t.headless then
+    addresses = t.endpoints[1].addresses
+  else
+    for _, ip in ipairs(made.spec.clusterIPs or { made.spec.clusterIP }) do addresses[ip:find(":", 1, true) and "v6" or "v4"] = ip end
+  end
+  return { name = t.name, addresses = addresses, port = t.headless and t.endpoints[1].port or manifest.AGENT_PORT,
+    node_port = made.spec.ports[1].nodePort, type = t.type, headless = t.headless, settling = SERVICE_S }
+end
+
+function Provider:delete(name)
+  for i, thing in ipairs(self.made) do
+    if thing.name == ("knbl-%s-%s"):format(self.run.id, name) then
+      table.remove(self.made, i)
+      return self.api:delete(thing.kind, thing.name, { grace = 0 })
+    end
+  end
+  return true
+end
+
+-- ---- the whole -----------------------------------------------------------------------------------------------------------
+
+function Provider:environment() return facts.read(self.api, self.nodes_chosen) end
+
+-- Removes what this run made, and waits until its pods are gone. What cannot be removed is said, with how to finish.
+function Provider:close()
+  if self.closed then return end
+  self.closed = true
+  local failed
+  for i = #self.made, 1, -1 do
+    local thing = self.made[i]
+    local ok, err = self.api:delete(thing.kind, thing.name, { grace = 0 })
+    if not ok then failed = failed or err end
+  end
+  if self.namespace_made then
+    local ok, err = self.api:delete("Namespace", self.run.namespace)
+    if not ok then failed = failed or err end
+  end
+  local deadline = core.now() + GONE_S
+  while not failed do
+    local left, err = self.api:list("Pod", { selector = manifest.RUN .. "=" .. self.run.id })
+    if not left then failed = err break end
+    if #left.items == 0 then break end
+    if core.now() > deadline then
+      failed = { message = ("%d pods are still going after %d s"):format(#left.items, GONE_S) }
+    end
+    if not core.sleep(0.1) then break end
+  end
+  if failed then
+    io.stderr:write(("knbl: not all of run %s could be removed: %s\nknbl: `knbl clean --namespace %s` finishes it\n"):format(self.run.id,
+      failed.message, self.run.namespace))
+  end
+end
+
+local function ensure_namespace(self)
+  local there, err = self.api:get("Namespace", self.run.namespace)
+  if there and there.metadata.deletionTimestamp then
+    return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(self.run.namespace) }
+  end
+  if there or err.status == 403 then return true end
+  if err.status ~= 404 then return nil, err end
+  local made
+  made, err = self.api:create { apiVersion = "v1", kind = "Namespace", metadata = { name = self.run.namespace, labels = { [manifest.MANAGED] = "knbl",
+    [manifest.RUN] = self.run.id } } }
+  if not made then return nil, err end
+  self.namespace_made = true
+  return true
+end
+
+local function split(text)
+  if not text then return end
+  local list = {}
+  for word in text:gmatch "[^,%s]+" do list[#list + 1] = word end
+  return list
+end
+
+-- "key=value:Effect,key:Effect" as tolerations
+local function parse_tolerations(text)
+  local list
+  for word in (text or ""):gmatch "[^,]+" do
+    local key, value, effect = word:match "^([^=:]*)=?([^:]*):?(.*)$"
+    list = list or {}
+    list[#list + 1] = { key = key ~= "" and key or nil, operator = value ~= "" and "Equal" or "Exists", value = value ~= "" and value or nil,
+      effect = effect ~= "" and effect or nil }
+  end
+  return list
+end
+
+-- The owner and the secret, before any pod.
+local function begin(self)
+  local ok, err = ensure_namespace(self)
+  if not ok then return nil, err end
+  local owner
+  owner, err = self.api:create(manifest.owner(self.run))
+  if not owner then return nil, err end
+  self.made[1] = { kind = "ConfigMap", name = owner.metadata.name }
+  self.run.owner = manifest.owner_reference(owner)
+  ok, err = self.api:create(manifest.secret(self.run))
+  if not ok then return nil, err end
+  self.made[2] = { kind = "Secret", name = owner.metadata.name }
+  return true
+end
+
+M.options = { kubeconfig = true, context = true, tolerations = true }
+
+function M.open(options)
+  local flags = options.settings or {}
+  local function flag(name) return options[name] or flags[name] end
+  local settings = { image = flag "image", image_pull_secret = flag "image_pull_secret", cpu = flag "cpu", memory = flag "memory",
+    node_names = type(flags.nodes) == "string" and split(flags.nodes) or nil, node_selector = flag "node_selector" }
+  local api, err = kube.connect { kubeconfig = flag "kubeconfig", context = options.on or flag "context", namespace = flag "namespace", as = flag "as" }
+  if not api then return nil, err end
+  local id = core.token():sub(1, 8)
+  local self = setmetatable({ api = api, settings = settings, tolerations = parse_tolerations(flag "tolerations"), made = {}, node_agents = {},
+    left_out = {}, max_duration = 3600, host_port = 20000 + tonumber(id:sub(1, 3), 16) * 2,
+    run = { id = id, namespace = api.namespace, token = options.token, started = core.wall(), scenario = options.scenario } }, Provider)
+  local ok
+  ok, err = begin(self)
+  if not ok then
+    self:close()
+    return nil, err
+  end
+  return self
+end
+
+return M

@@ -1,0 +1,49 @@
+/* lua/pack - what an image archive needs: digests and compression. */
+#include <sodium.h>
+#include <stdlib.h>
+#include <zlib.h>
+
+#include "lua/bind.h"
+
+/* sha256(bytes) -> hex */
+static int l_sha256(lua_State *L)
+{
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    char hex[2 * sizeof digest + 1];
+    crypto_hash_sha256(digest, (const unsigned char *)bytes, size);
+    lua_pushstring(L, sodium_bin2hex(hex, sizeof hex, digest, sizeof digest));
+    return 1;
+}
+
+/* gzip(bytes) -> bytes; the same input gives the same output on every machine: no name, no time. */
+static int l_gzip(lua_State *L)
+{
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    luaL_argcheck(L, size < UINT32_MAX, 1, "at most 4 GiB");
+    z_stream z = {0};
+    if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+        return kn_lua_fail_with(L, KN_E_MEMORY, "gzip: out of memory");
+    size_t room = deflateBound(&z, (uLong)size);
+    struct kn_box *box = kn_lua_box(L, free);
+    box->ptr = malloc(room);
+    z.next_in = (unsigned char *)bytes;
+    z.avail_in = (unsigned)size;
+    z.next_out = box->ptr;
+    z.avail_out = (unsigned)room;
+    int done = box->ptr ? deflate(&z, Z_FINISH) : Z_MEM_ERROR;
+    size_t out = room - z.avail_out;
+    deflateEnd(&z);
+    if (done != Z_STREAM_END)
+        return kn_lua_fail_with(L, KN_E_MEMORY, "gzip: out of memory");
+    lua_pushlstring(L, box->ptr, out);
+    return 1;
+}
+
+void kn_lua_pack(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"sha256", l_sha256}, {"gzip", l_gzip}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}
