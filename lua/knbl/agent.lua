@@ -47,7 +47,7 @@ local function error_of(response, who)
 end
 
 -- One request; nil and an error for what did not come through, and for any status but 2xx.
-local function ask(core, endpoint, method, path, body, timeout, last_words)
+local function ask(core, endpoint, method, path, body, timeout)
   local control = endpoint.control
   local headers = {}
   for name, value in pairs(control.headers or {}) do headers[name] = value end
@@ -56,9 +56,9 @@ local function ask(core, endpoint, method, path, body, timeout, last_words)
   if body then headers["Content-Type"] = "application/json" end
   local request = {
     method = method, url = (control.url or "http://agent") .. path, unix = control.unix, headers = headers, body = body,
-    timeout = timeout or 10, last_words = last_words,
+    timeout = timeout or 10,
   }
-  for _, key in ipairs { "ca", "cert", "key", "insecure", "proxy" } do request[key] = control[key] end
+  for _, key in ipairs { "ca", "cert", "key", "server_name", "insecure", "proxy" } do request[key] = control[key] end
   local response, err = (control.fetch or core.fetch)(request)
   if not response then return nil, errors.from(err, "lost") end
   if response.status < 200 or response.status > 299 then return nil, error_of(response, endpoint.name) end
@@ -118,7 +118,7 @@ end
 function Remote:stop()
   if self.over then return end
   self.over = true
-  local answer = ask(self.core, self.endpoint, "DELETE", "/v1/runs/" .. self.id, nil, 5, true)
+  local answer = ask(self.core, self.endpoint, "DELETE", "/v1/runs/" .. self.id, nil, 5)
   if answer and answer.result then self.answer = answer end
 end
 

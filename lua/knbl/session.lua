@@ -35,7 +35,7 @@ function Session:options(declaration)
   if self.options_called == self.round then errors.misuse("knbl.options was called before: one call declares all options") end
   local flags = options.declare(declaration)
   self.options_called, self.flags = self.round, flags
-  if self.help then errors.usage("help") end
+  if self.help then error(errors.new("help", "help"), 0) end
   local values = options.resolve(self.core, flags, self.words, self.settings, self.script or "the script", self.shared)
   if self.ledger then self.ledger:set_options(values) end
   return values
