@@ -1,12 +1,35 @@
 /* lab - a cluster made of namespaces, inside a user + network + PID + mount namespace of its own.
  *
- * kn_lab_open forks the lab's keeper, PID 1 of the new namespaces, which dies with this process (SIGKILL too) and takes everything along. It
- * carries out requests, one at a time, over a socket pair. Requests and answers are JSON objects, so that scripts reach all of it:
- *   {"op":"node","name":…}                          -> {"name","ip":[…],"control":PATH}
- *   {"op":"pod","name":…,"node":…,"runtime":…,"mtu":…,"bandwidth":…,"cpu":…} -> {"name","ip":[…],"control":PATH}
- *   {"op":"service","name":…,"type":…,"ports":[…],"endpoints":[POD…],"affinity":…,"headless":…} -> {"ip":[…],"node_port":…}
- *   {"op":"delete","name":…}   {"op":"links"} counters   {"op":"exec","pod":…,"argv":[…]} …
- * An error is {"error":{"code","message"}}. PATH is a Unix socket that this process can connect to (through /proc/PID/root). */
+ * kn_lab_open forks a warden and, below it, the lab's keeper: PID 1 of the new namespaces. Both end when this process
+ * does (by SIGKILL too), and the kernel takes namespaces, links and pods along. Nothing of the machine's own network is
+ * touched. It needs no root where the kernel lets users make user namespaces; as root it does without one. Linux 5.9.
+ *
+ * The keeper carries out requests, one at a time. Requests and answers are JSON objects, so that scripts reach all of
+ * it ("?" marks what may be left out; without "name" one is made up: "node-1", "pod-3", "service-2"):
+ *
+ *   {"op":"node","name":?}
+ *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
+ *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"bandwidth":?,"port":?,"command":[...]?}
+ *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?}
+ *   {"op":"service","name":?,"endpoints":[POD...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
+ *    "node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
+ *       {"name","kind":"service","type","headless","affinity","ip":[...],"port","node_port"?,"ports","endpoints"}
+ *   {"op":"delete","name"}
+ *       {"deleted":NAME}
+ *   {"op":"status"}
+ *       {"lab":{...},"nodes":[...],"pods":[...],"services":[...]}
+ *   {"op":"links"}
+ *       {"links":[{"owner","kind","name","mtu","rx_bytes","tx_bytes","rx_packets","tx_packets",...}...]}
+ *       of the fabric and of each node: "node2" in the fabric is node 2's uplink, "pod3" on a node a pod's "interface"
+ *   {"op":"backends","service":?}
+ *       {"backends":[{"service","endpoint","protocol","port","node","family","connections"}...]}
+ *       what the DNAT of each node sent to whom
+ *   {"op":"exec","in":?,"argv":[...],"capture":?}
+ *       {"status","output"?}: runs a program in a pod, on a node or, without "in", beside the fabric; with this
+ *       process' standard streams, or with its output captured (1 MiB at most)
+ *
+ * A list of addresses has IPv4 first. A name is a DNS label of at most 48 characters. PATH is a Unix socket that this
+ * process can connect to (through /proc/PID/root). */
 #ifndef KN_LAB_LAB_H
 #define KN_LAB_LAB_H
 
@@ -15,8 +38,13 @@
 #include "core/error.h"
 
 struct kn_lab;
-struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err);  /* {"mtu","overlay","families","services","mode","token"} */
+/* {"mtu":1500,"overlay":"none|vxlan","families":"dual|4|6","services":0,"mode":"maps|chains","port":7099,"token":...};
+ * NULL: all defaults. Without "families" it is dual where the kernel has IPv6. Without "token" one is made, which
+ * `status` tells. The lab belongs to the process that opens it; children may not use it. */
+struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err);
+/* The answer, a new reference; NULL with the keeper's own message on an error. */
 json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_error *err);
-void kn_lab_close(struct kn_lab *lab);  /* waits until everything is gone */
+int kn_lab_keeper(const struct kn_lab *lab); /* the keeper's PID */
+void kn_lab_close(struct kn_lab *lab);       /* waits until every process is gone; takes NULL */
 
 #endif

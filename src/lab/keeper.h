@@ -1,0 +1,228 @@
+/* lab/keeper - what the files of the lab share: the keeper's tables, and who does what. Not for other rooms.
+ *
+ * The keeper is single-threaded and lives in the fabric's network namespace. It enters another one (kn_netns_enter) to
+ * work there and always comes back. Interface numbers are fixed, so that nothing has to be looked up. */
+#ifndef KN_LAB_KEEPER_H
+#define KN_LAB_KEEPER_H
+
+#include <jansson.h>
+#include <netlink/netlink.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/error.h"
+
+#define LAB_NAME_MAX 48
+#define LAB_NODES_MAX 250
+#define LAB_PODS_MAX 1000
+#define LAB_SERVICES_MAX 1000
+#define LAB_IDLE_MAX 20000
+#define LAB_ENDPOINTS_MAX 250
+#define LAB_PORTS_MAX 16
+#define LAB_RUN "/run/knbl"
+#define LAB_NODE_PORT_FIRST 30000
+#define LAB_VNI 1
+#define LAB_VXLAN_PORT 8472
+
+/* interface numbers, the same in every namespace */
+enum { LAB_IF_LO = 1, LAB_IF_ETH0 = 2, LAB_IF_BRIDGE = 3, LAB_IF_OVERLAY = 4, LAB_IF_PORTS = 100 };
+
+struct kn_ip { int family; uint8_t bytes[16]; };            /* family 0: none */
+struct kn_mac { uint8_t bytes[6]; };
+#define LAB_IP_TEXT 48
+
+struct kn_lab_options {
+    unsigned mtu, services;
+    bool v4, v6, vxlan, chains;
+    uint16_t port;
+    char token[129];
+};
+
+struct kn_lab_node {
+    char name[LAB_NAME_MAX + 1];
+    unsigned index;             /* from 1; addresses and interfaces follow from it */
+    unsigned mtu;               /* of its pods */
+    int netns;
+    struct nl_sock *nl;
+    struct kn_ip ip[2];         /* IPv4, IPv6 */
+    pid_t pid;                  /* of its agent; 0: ended */
+    int exit_status;
+    uint16_t port;
+    struct kn_lab_node *next;
+};
+
+struct kn_lab_pod;
+/* A runtime is how a pod's processes are boxed. Its network is there before `start`, which returns once the agent, or
+ * the pod's own command, is up. `pid` is the pod's first process: when it ends, all of the pod has ended. */
+struct kn_keeper;
+struct kn_lab_runtime {
+    const char *name;
+    bool node_network;          /* the pod has the node's namespace and addresses */
+    int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
+};
+extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host;
+const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_error *err);
+
+struct kn_lab_pod {
+    char name[LAB_NAME_MAX + 1];
+    struct kn_lab_node *node;
+    const struct kn_lab_runtime *runtime;
+    unsigned index;             /* in the lab: names the interface; 1 and up */
+    unsigned slot;              /* on the node: makes the address */
+    unsigned mtu;
+    int netns;                  /* -1 where it is the node's */
+    struct kn_ip ip[2];
+    pid_t pid;                  /* 0: ended */
+    int exit_status;
+    uint16_t port;
+    bool agent;
+    struct kn_lab_pod *next;
+};
+
+struct kn_lab_port { uint16_t port, target, node_port; bool tcp, udp; }; /* target 0: the endpoint's own */
+
+struct kn_lab_service {
+    char name[LAB_NAME_MAX + 1];
+    unsigned index;
+    bool headless, affinity, node_ports;
+    struct kn_ip ip[2];
+    size_t n_ports, n_endpoints;
+    struct kn_lab_port ports[LAB_PORTS_MAX];
+    struct kn_lab_pod **endpoints;
+    struct kn_lab_service *next;
+};
+
+struct kn_keeper {
+    struct kn_lab_options options;
+    int request_fd, warden_fd, signal_fd;
+    int netns, pidns;           /* its own: the way back */
+    struct nl_sock *nl;         /* in the fabric */
+    pid_t outer_pid;            /* the keeper's PID as the opener sees it */
+    struct kn_lab_node *nodes;
+    struct kn_lab_pod *pods;
+    struct kn_lab_service *services;
+};
+
+/* ---- options.c, request.c: what comes in ---- */
+enum kn_lab_kind { LAB_TEXT, LAB_NUMBER, LAB_BOOL, LAB_LIST, LAB_QUANTITY /* a number or a text */ };
+struct kn_lab_field { const char *name; enum kn_lab_kind kind; };
+int kn_lab_check(const json_t *object, const char *what, const struct kn_lab_field *fields, size_t n,
+                 struct kn_error *err);
+int kn_lab_options_read(const json_t *json, struct kn_lab_options *out, struct kn_error *err);
+int kn_lab_name_check(const char *name, struct kn_error *err);
+int kn_lab_number(const json_t *object, const char *key, long long low, long long high, long long missing,
+                  long long *out, struct kn_error *err);
+json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
+json_t *kn_lab_error_json(const struct kn_error *err);
+
+/* ---- keeper.c ---- */
+/* in the new namespaces, as PID 1; returns when it is over */
+int kn_keeper_main(const struct kn_lab_options *options, int request_fd, int warden_fd);
+int kn_lab_name_take(struct kn_keeper *keeper, const json_t *request, const char *kind, char name[LAB_NAME_MAX + 1],
+                     struct kn_error *err);
+struct kn_lab_node *kn_lab_node_find(struct kn_keeper *keeper, const char *name);
+struct kn_lab_pod *kn_lab_pod_find(struct kn_keeper *keeper, const char *name);
+struct kn_lab_service *kn_lab_service_find(struct kn_keeper *keeper, const char *name);
+/* NULL: none is near */
+const char *kn_lab_name_near(struct kn_keeper *keeper, const char *word, bool nodes, bool pods, bool services);
+
+/* ---- frame.c: messages between the opener and its keeper: a length of 4 bytes, then JSON ---- */
+int kn_frame_send(int fd, const json_t *message, struct kn_error *err);
+json_t *kn_frame_receive(int fd, struct kn_error *err);     /* NULL with KN_E_LOST: the other side has ended */
+
+/* ---- netns.c ---- */
+int kn_netns_new(int *fd, struct kn_error *err);            /* makes one, and stays in it */
+int kn_netns_enter(int fd, struct kn_error *err);
+struct nl_sock *kn_netns_socket(struct kn_error *err);      /* rtnetlink in the namespace where the caller is */
+int kn_sysctl_write(const char *name, const char *value, struct kn_error *err);
+/* for the namespace where the caller is */
+int kn_netns_sysctls(const struct kn_lab_options *options, bool forwards, struct kn_error *err);
+
+/* ---- address.c ---- */
+void kn_lab_fabric_ip(int family, struct kn_ip *ip);
+void kn_lab_node_ip(unsigned node, int family, struct kn_ip *ip);
+void kn_lab_pod_range(unsigned node, int family, struct kn_ip *ip);             /* the base; see kn_lab_range_bits */
+void kn_lab_pod_ip(unsigned node, unsigned slot, int family, struct kn_ip *ip);  /* slot 1 is the node's bridge */
+void kn_lab_service_ip(unsigned service, int family, struct kn_ip *ip);
+void kn_lab_idle_ip(unsigned i, int family, struct kn_ip *ip);
+void kn_lab_mac(unsigned kind, unsigned number, struct kn_mac *mac);
+char *kn_ip_text(const struct kn_ip *ip, char *buf, size_t size);
+json_t *kn_ip_list(const struct kn_ip ip[2]);
+unsigned kn_lab_range_bits(int family);     /* a node's pod range */
+unsigned kn_lab_fabric_bits(int family);
+unsigned kn_lab_host_bits(int family);      /* 32, 128 */
+#define LAB_ALL_PODS_4 "10.244.0.0/14"
+#define LAB_ALL_PODS_6 "fd00:10:244::/48"
+#define LAB_SLOT_FIRST 2
+#define LAB_SLOT_LAST 1020
+
+/* ---- link.c: rtnetlink ---- */
+struct kn_veth { const char *name, *peer_name; unsigned index, peer_index, mtu; struct kn_mac mac; int peer_netns; };
+/* up; its peer is for kn_link_up */
+int kn_link_veth(struct nl_sock *nl, const struct kn_veth *veth, struct kn_error *err);
+int kn_link_bridge(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,
+                   struct kn_error *err);
+int kn_link_up(struct nl_sock *nl, unsigned index, unsigned master, struct kn_error *err);
+int kn_link_hairpin(struct nl_sock *nl, unsigned index, struct kn_error *err);
+int kn_link_delete(struct nl_sock *nl, unsigned index, struct kn_error *err);
+int kn_link_address(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, unsigned bits, struct kn_error *err);
+int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index,
+                  struct kn_error *err);
+int kn_link_vxlan(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,
+                  const struct kn_ip *local, struct kn_error *err);
+int kn_link_neighbour(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, const struct kn_mac *mac,
+                      struct kn_error *err);
+/* vxlan: where `mac` lives */
+int kn_link_forward(struct nl_sock *nl, unsigned index, const struct kn_mac *mac, const struct kn_ip *to,
+                    struct kn_error *err);
+int kn_link_shape(struct nl_sock *nl, unsigned index, uint64_t bps, unsigned mtu, struct kn_error *err);
+int kn_link_counters(struct nl_sock *nl, const char *owner, const char *kind, json_t *into, struct kn_error *err);
+
+/* ---- node.c, overlay.c, pod.c, service.c, nft.c ---- */
+int kn_lab_fabric_make(struct kn_keeper *keeper, struct kn_error *err);
+json_t *kn_lab_node_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
+json_t *kn_lab_node_json(const struct kn_keeper *keeper, const struct kn_lab_node *node);
+int kn_lab_node_delete(struct kn_keeper *keeper, struct kn_lab_node *node, struct kn_error *err);
+unsigned kn_lab_pod_mtu(const struct kn_lab_options *options); /* what the overlay leaves of the fabric's MTU */
+/* routes both ways to all other nodes */
+int kn_overlay_join(struct kn_keeper *keeper, struct kn_lab_node *node, struct kn_error *err);
+json_t *kn_lab_pod_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
+json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod *pod);
+int kn_lab_pod_delete(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_error *err);
+json_t *kn_lab_service_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
+json_t *kn_lab_service_json(const struct kn_keeper *keeper, const struct kn_lab_service *service);
+int kn_lab_service_delete(struct kn_keeper *keeper, struct kn_lab_service *service, struct kn_error *err);
+
+struct kn_text { char *data; size_t used, size; bool failed; };
+void kn_text_add(struct kn_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options);
+void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service);
+void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
+                         const struct kn_lab_service *service, const struct kn_lab_service *all);
+int kn_nft_run(const char *commands, struct kn_error *err); /* one transaction where the caller is */
+int kn_nft_backends(const struct kn_keeper *keeper, const struct kn_lab_node *node, const char *service, json_t *into,
+                    struct kn_error *err);
+
+/* ---- spawn.c: processes in a pod or on a node ---- */
+struct kn_spawn {
+    const char *name, *node;
+    int netns;
+    struct kn_ip listen;        /* family 0: every address */
+    uint16_t port;
+    const json_t *command;      /* NULL: the agent */
+};
+/* Forks the first process of a new PID namespace with mounts and a host name of its own; returns once it is ready, or
+ * says why it is not. */
+pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn_error *err);
+/* as the opener reaches it */
+char *kn_control_path(const struct kn_keeper *keeper, const char *name, char *buf, size_t size);
+void kn_end_process(pid_t *pid);
+
+/* ---- enter.c: in the opener ---- */
+json_t *kn_lab_exec(pid_t keeper, pid_t inside, const json_t *request, struct kn_error *err);
+/* ---- start.c: namespaces ---- */
+/* forks; the child never returns */
+pid_t kn_warden_start(const struct kn_lab_options *options, int request_fd, struct kn_error *err);
+
+#endif

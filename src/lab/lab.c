@@ -1,0 +1,101 @@
+#include "lab/lab.h"
+
+#include "lab/keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct kn_lab {
+    int fd;                     /* -1 once it has ended */
+    pid_t warden, keeper;
+};
+
+json_t *kn_lab_error_json(const struct kn_error *err)
+{
+    return json_pack("{s:{s:s,s:s}}", "error", "code", kn_code_name(err->code), "message", err->message);
+}
+
+/* An answer is the keeper's, or its error. */
+static json_t *unpack(json_t *answer, struct kn_error *err)
+{
+    const char *code = NULL, *message = NULL;
+    if (!answer || json_unpack(answer, "{s:{s:s,s:s}}", "error", "code", &code, "message", &message)) return answer;
+    kn_fail_at(err, "lab", kn_code_from_name(code), 0, "%s", message);
+    json_decref(answer);
+    return NULL;
+}
+
+static json_t *ask(struct kn_lab *lab, const json_t *request, struct kn_error *err)
+{
+    if (lab->fd < 0) {
+        kn_fail(err, KN_E_LOST, "the lab is closed");
+        return NULL;
+    }
+    if (kn_frame_send(lab->fd, request, err)) return NULL;
+    return unpack(kn_frame_receive(lab->fd, err), err);
+}
+
+struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err)
+{
+    struct kn_lab_options read;
+    int pair[2];
+    if (kn_lab_options_read(options, &read, err)) return NULL;
+    struct kn_lab *lab = malloc(sizeof *lab);
+    if (!lab || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+        kn_fail_errno(err, "the lab cannot be opened");
+        free(lab);
+        return NULL;
+    }
+    *lab = (struct kn_lab){ .fd = pair[0], .warden = kn_warden_start(&read, pair[1], err) };
+    close(pair[1]);
+    json_t *ready = lab->warden < 0 ? NULL : unpack(kn_frame_receive(lab->fd, err), err);
+    json_int_t keeper = 0;
+    if (!ready || json_unpack(ready, "{s:I}", "keeper", &keeper)) {
+        json_decref(ready);
+        kn_lab_close(lab);
+        return NULL;
+    }
+    json_decref(ready);
+    lab->keeper = (pid_t)keeper;
+    return lab;
+}
+
+/* The process in which a program is to run: a pod's or a node's agent; none: beside the keeper. */
+static json_t *exec(struct kn_lab *lab, const json_t *request, struct kn_error *err)
+{
+    const char *where = json_string_value(json_object_get(request, "in"));
+    json_int_t pid = 0;
+    if (where) {
+        json_t *question = json_pack("{s:s,s:s}", "op", "find", "name", where);
+        json_t *answer = ask(lab, question, err);
+        json_decref(question);
+        if (!answer) return NULL;
+        json_unpack(answer, "{s:I}", "pid", &pid);
+        json_decref(answer);
+    }
+    return kn_lab_exec(lab->keeper, (pid_t)pid, request, err);
+}
+
+json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_error *err)
+{
+    const char *op = json_string_value(json_object_get(request, "op"));
+    if (op && strcmp(op, "exec") == 0 && lab->fd >= 0) return exec(lab, request, err);
+    return ask(lab, request, err);
+}
+
+int kn_lab_keeper(const struct kn_lab *lab) { return (int)lab->keeper; }
+
+/* PID 1 takes all the others along, and is not reaped before they are. */
+void kn_lab_close(struct kn_lab *lab)
+{
+    if (!lab) return;
+    close(lab->fd);
+    if (lab->warden > 0)
+        while (waitpid(lab->warden, NULL, 0) < 0 && errno == EINTR) { }
+    free(lab);
+}

@@ -1,0 +1,324 @@
+#include "lab/keeper.h"
+
+#include <netlink/netlink.h>
+#include <nftables/libnftables.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Services as kube-proxy makes them, in a table of each family on every node:
+ *   services    whose VIP and port is this? In maps it is one look-up, in chains a rule for each Service, in turn
+ *   node_ports  the same for the node's own addresses
+ *   svc_...     picks an endpoint at random, or the one that the client had before
+ *   ext_...     the same for NodePorts, always masqueraded
+ *   end_...     DNAT to one endpoint; a client that meets itself there needs masquerading, as does one that is no pod
+ * Idle Services come first, so that in chains a packet passes all of them before its own. */
+
+#define TABLE "knbl"
+#define SNAT_MARK "0x4000"
+#define AFFINITY_S 10800
+
+void kn_text_add(struct kn_text *text, const char *format, ...)
+{
+    for (;;) {
+        va_list list;
+        va_start(list, format);
+        size_t room = text->size - text->used;
+        int n = vsnprintf(text->data ? text->data + text->used : NULL, room, format, list);
+        va_end(list);
+        if (n < 0) text->failed = true;
+        if (n < 0 || text->failed) return;
+        if ((size_t)n < room) {
+            text->used += (size_t)n;
+            return;
+        }
+        size_t size = (text->size + (size_t)n + 1) * 2;
+        char *data = realloc(text->data, size);
+        if (!data) {
+            text->failed = true;
+            return;
+        }
+        text->data = data;
+        text->size = size;
+    }
+}
+
+struct family { const char *name, *all_pods, *type; int index; };
+static const struct family families[2] = { { "ip", LAB_ALL_PODS_4, "ipv4_addr", 0 },
+                                           { "ip6", LAB_ALL_PODS_6, "ipv6_addr", 1 } };
+
+static bool has(const struct kn_lab_options *options, const struct family *f)
+{
+    return f->index == 0 ? options->v4 : options->v6;
+}
+
+static void add_idle(struct kn_text *text, const struct kn_lab_options *options, const struct family *f)
+{
+    char ip[LAB_IP_TEXT];
+    struct kn_ip address;
+    if (!options->services) return;
+    if (!options->chains) kn_text_add(text, "add element %s " TABLE " vips {", f->name);
+    for (unsigned i = 0; i < options->services; i++) {
+        kn_lab_idle_ip(i, f->index == 0 ? 2 /* AF_INET */ : 10 /* AF_INET6 */, &address);
+        kn_ip_text(&address, ip, sizeof ip);
+        if (options->chains)
+            kn_text_add(text, "add rule %s " TABLE " services %s daddr %s tcp dport 80 counter jump idle\n", f->name,
+                        f->name, ip);
+        else kn_text_add(text, "%s%s . tcp . 80 : goto idle", i ? "," : "", ip);
+    }
+    if (!options->chains) kn_text_add(text, "}\n");
+}
+
+/* The rules at the end of `services` that ask for a node's own ports; in chains `node_ports` is a chain too. */
+static void add_maps(struct kn_text *text, const struct family *f)
+{
+    kn_text_add(text, "add map %s " TABLE " vips { type %s . inet_proto . inet_service : verdict; }\n", f->name,
+                f->type);
+    kn_text_add(text, "add map %s " TABLE " ports { type inet_proto . inet_service : verdict; }\n", f->name);
+    kn_text_add(text, "add rule %s " TABLE " services %s daddr . meta l4proto . th dport vmap @vips\n", f->name,
+                f->name);
+    kn_text_add(text, "add rule %s " TABLE " node_ports meta l4proto . th dport vmap @ports\n", f->name);
+}
+
+static void add_base(struct kn_text *text, const struct kn_lab_options *options, const struct family *f)
+{
+    const char *n = f->name;
+    kn_text_add(text, "add table %s " TABLE "\n", n);
+    static const char *const chains[] = { "services", "node_ports", "needs_snat", "idle" };
+    for (size_t i = 0; i < 4; i++) kn_text_add(text, "add chain %s " TABLE " %s\n", n, chains[i]);
+    kn_text_add(text, "add chain %s " TABLE " prerouting { type nat hook prerouting priority -100; }\n", n);
+    kn_text_add(text, "add chain %s " TABLE " output { type nat hook output priority -100; }\n", n);
+    kn_text_add(text, "add chain %s " TABLE " postrouting { type nat hook postrouting priority 100; }\n", n);
+    kn_text_add(text, "add rule %s " TABLE " needs_snat meta mark set meta mark or " SNAT_MARK "\n", n);
+    static const char *const hooks[] = { "prerouting", "output" };
+    for (size_t i = 0; i < 2; i++) {
+        kn_text_add(text, "add rule %s " TABLE " %s jump services\n", n, hooks[i]);
+        kn_text_add(text, "add rule %s " TABLE " %s fib daddr type local jump node_ports\n", n, hooks[i]);
+    }
+    kn_text_add(text, "add rule %s " TABLE " postrouting meta mark and " SNAT_MARK " == 0 return\n", n);
+    kn_text_add(text, "add rule %s " TABLE " postrouting meta mark set meta mark xor " SNAT_MARK "\n", n);
+    kn_text_add(text, "add rule %s " TABLE " postrouting masquerade fully-random\n", n);
+    if (!options->chains) add_maps(text, f);
+    add_idle(text, options, f);
+}
+
+void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options)
+{
+    for (size_t i = 0; i < 2; i++)
+        if (has(options, &families[i])) add_base(text, options, &families[i]);
+}
+
+/* ---- one port of one Service, one protocol, one family ---- */
+
+struct entry {
+    const struct kn_lab_options *options;
+    const struct kn_lab_service *service;
+    const struct kn_lab_port *port;
+    const struct family *f;
+    const char *proto;
+};
+
+static void each_entry(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
+                       void (*act)(struct kn_text *, const struct entry *))
+{
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t p = 0; p < service->n_ports && has(options, &families[i]) && !service->headless; p++) {
+            struct entry e = { options, service, &service->ports[p], &families[i], "tcp" };
+            if (e.port->tcp) act(text, &e);
+            e.proto = "udp";
+            if (e.port->udp) act(text, &e);
+        }
+    }
+}
+
+/* "NAME/80/tcp": the tail of all that belongs to the entry */
+static const char *tail(const struct entry *e, char buf[80])
+{
+    snprintf(buf, 80, "%s/%u/%s", e->service->name, e->port->port, e->proto);
+    return buf;
+}
+
+static void add_endpoint(struct kn_text *text, const struct entry *e, const struct kn_lab_pod *pod)
+{
+    char t[80], ip[LAB_IP_TEXT];
+    const char *n = e->f->name;
+    bool six = e->f->index == 1;
+    tail(e, t);
+    kn_ip_text(&pod->ip[e->f->index], ip, sizeof ip);
+    kn_text_add(text, "add counter %s " TABLE " to_%s/%s\n", n, t, pod->name);
+    kn_text_add(text, "add chain %s " TABLE " end_%s/%s\n", n, t, pod->name);
+    kn_text_add(text, "add rule %s " TABLE " end_%s/%s %s saddr %s jump needs_snat\n", n, t, pod->name, n, ip);
+    if (e->service->affinity) {
+        kn_text_add(text, "add set %s " TABLE " had_%s/%s { type %s; flags dynamic,timeout; timeout %ds; }\n", n, t,
+                    pod->name, e->f->type, AFFINITY_S);
+        kn_text_add(text, "add rule %s " TABLE " end_%s/%s update @had_%s/%s { %s saddr }\n", n, t, pod->name, t,
+                    pod->name, n);
+    }
+    kn_text_add(text, "add rule %s " TABLE " end_%s/%s meta l4proto %s counter name to_%s/%s dnat to %s%s%s:%u\n", n, t,
+                pod->name, e->proto, t, pod->name, six ? "[" : "", ip, six ? "]" : "",
+                e->port->target ? e->port->target : pod->port);
+}
+
+static void add_choice(struct kn_text *text, const struct entry *e)
+{
+    const struct kn_lab_service *s = e->service;
+    char t[80];
+    const char *n = e->f->name;
+    tail(e, t);
+    for (size_t i = 0; s->affinity && i < s->n_endpoints; i++)
+        kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr @had_%s/%s goto end_%s/%s\n", n, t, n, t,
+                    s->endpoints[i]->name, t, s->endpoints[i]->name);
+    if (!e->options->chains) {
+        kn_text_add(text, "add rule %s " TABLE " svc_%s numgen random mod %zu vmap {", n, t, s->n_endpoints);
+        for (size_t i = 0; i < s->n_endpoints; i++)
+            kn_text_add(text, "%s%zu : goto end_%s/%s", i ? "," : "", i, t, s->endpoints[i]->name);
+        kn_text_add(text, "}\n");
+        return;
+    }
+    for (size_t i = 0; i < s->n_endpoints; i++) {       /* a rule for each, as iptables' statistic match */
+        kn_text_add(text, "add rule %s " TABLE " svc_%s ", n, t);
+        if (i + 1 < s->n_endpoints) kn_text_add(text, "numgen random mod %zu 0 ", s->n_endpoints - i);
+        kn_text_add(text, "counter jump end_%s/%s\n", t, s->endpoints[i]->name);
+    }
+}
+
+static void add_chains(struct kn_text *text, const struct entry *e)
+{
+    char t[80];
+    const char *n = e->f->name;
+    tail(e, t);
+    kn_text_add(text, "add chain %s " TABLE " svc_%s\n", n, t);
+    for (size_t i = 0; i < e->service->n_endpoints; i++) add_endpoint(text, e, e->service->endpoints[i]);
+    kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr != %s jump needs_snat\n", n, t, n, e->f->all_pods);
+    add_choice(text, e);
+    if (!e->port->node_port) return;
+    kn_text_add(text, "add chain %s " TABLE " ext_%s\n", n, t);
+    kn_text_add(text, "add rule %s " TABLE " ext_%s jump needs_snat\n", n, t);
+    kn_text_add(text, "add rule %s " TABLE " ext_%s goto svc_%s\n", n, t, t);
+}
+
+/* The way in: an element of the maps, or a rule of the chains. */
+static void add_entrance(struct kn_text *text, const struct entry *e)
+{
+    char t[80], ip[LAB_IP_TEXT];
+    const char *n = e->f->name;
+    tail(e, t);
+    kn_ip_text(&e->service->ip[e->f->index], ip, sizeof ip);
+    if (!e->options->chains) {
+        kn_text_add(text, "add element %s " TABLE " vips { %s . %s . %u : goto svc_%s }\n", n, ip, e->proto,
+                    e->port->port, t);
+        if (e->port->node_port)
+            kn_text_add(text, "add element %s " TABLE " ports { %s . %u : goto ext_%s }\n", n, e->proto,
+                        e->port->node_port, t);
+        return;
+    }
+    kn_text_add(text, "add rule %s " TABLE " services %s daddr %s %s dport %u counter jump svc_%s\n", n, n, ip,
+                e->proto, e->port->port, t);
+    if (e->port->node_port)
+        kn_text_add(text, "add rule %s " TABLE " node_ports %s dport %u counter jump ext_%s\n", n, e->proto,
+                    e->port->node_port, t);
+}
+
+void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service)
+{
+    each_entry(text, options, service, add_chains);
+    each_entry(text, options, service, add_entrance);
+}
+
+static void remove_elements(struct kn_text *text, const struct entry *e)
+{
+    char ip[LAB_IP_TEXT];
+    kn_ip_text(&e->service->ip[e->f->index], ip, sizeof ip);
+    kn_text_add(text, "delete element %s " TABLE " vips { %s . %s . %u }\n", e->f->name, ip, e->proto, e->port->port);
+    if (e->port->node_port)
+        kn_text_add(text, "delete element %s " TABLE " ports { %s . %u }\n", e->f->name, e->proto, e->port->node_port);
+}
+
+/* Who refers to a chain goes before it. */
+static void remove_chains(struct kn_text *text, const struct entry *e)
+{
+    char t[80];
+    const char *n = e->f->name;
+    tail(e, t);
+    if (e->port->node_port)
+        kn_text_add(text, "flush chain %s " TABLE " ext_%s\ndelete chain %s " TABLE " ext_%s\n", n, t, n, t);
+    kn_text_add(text, "flush chain %s " TABLE " svc_%s\ndelete chain %s " TABLE " svc_%s\n", n, t, n, t);
+    for (size_t i = 0; i < e->service->n_endpoints; i++) {
+        const char *pod = e->service->endpoints[i]->name;
+        kn_text_add(text, "flush chain %s " TABLE " end_%s/%s\ndelete chain %s " TABLE " end_%s/%s\n", n, t, pod, n, t,
+                    pod);
+        kn_text_add(text, "delete counter %s " TABLE " to_%s/%s\n", n, t, pod);
+        if (e->service->affinity) kn_text_add(text, "delete set %s " TABLE " had_%s/%s\n", n, t, pod);
+    }
+}
+
+void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
+                         const struct kn_lab_service *service, const struct kn_lab_service *all)
+{
+    if (!options->chains) each_entry(text, options, service, remove_elements);
+    for (size_t i = 0; i < 2 && options->chains;
+         i++) { /* a rule can only be removed by a number that nobody knows here: write them anew */
+        if (!has(options, &families[i])) continue;
+        kn_text_add(text, "flush chain %s " TABLE " services\nflush chain %s " TABLE " node_ports\n", families[i].name,
+                    families[i].name);
+        add_idle(text, options, &families[i]);
+    }
+    for (const struct kn_lab_service *s = all; s && options->chains; s = s->next)
+        if (s != service) each_entry(text, options, s, add_entrance);
+    each_entry(text, options, service, remove_chains);
+}
+
+/* ---- libnftables ---- */
+
+static int run(const char *commands, unsigned flags, char **output, struct kn_error *err)
+{
+    struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+    if (!nft) return kn_fail(err, KN_E_SYSTEM, "the lab cannot speak nftables");
+    nft_ctx_output_set_flags(nft, flags);
+    nft_ctx_buffer_output(nft);
+    nft_ctx_buffer_error(nft);
+    int bad = nft_run_cmd_from_buffer(nft, commands);
+    if (bad) kn_fail(err, KN_E_SYSTEM, "the lab cannot set its Services up: %.300s", nft_ctx_get_error_buffer(nft));
+    else if (output && !(*output = strdup(nft_ctx_get_output_buffer(nft))))
+        bad = kn_fail(err, KN_E_MEMORY, "out of memory");
+    nft_ctx_free(nft);
+    return bad ? -1 : 0;
+}
+
+int kn_nft_run(const char *commands, struct kn_error *err) { return run(commands, 0, NULL, err); }
+
+/* "to_NAME/PORT/PROTO/POD" */
+static void note(const json_t *counter, const char *node, const char *only, json_t *into)
+{
+    char name[LAB_NAME_MAX + 1], proto[8], pod[LAB_NAME_MAX + 1];
+    const char *text = json_string_value(json_object_get(counter, "name"));
+    int port;
+    if (!text || sscanf(text, "to_%48[^/]/%d/%7[^/]/%48[^/]", name, &port, proto, pod) != 4 ||
+        (only && strcmp(only, name) != 0))
+        return;
+    json_array_append_new(into, json_pack("{s:s,s:s,s:s,s:i,s:s,s:s,s:O}", "service", name, "endpoint", pod, "protocol",
+                                          proto, "port", port, "node", node, "family",
+                                          json_string_value(json_object_get(counter, "family")), "connections",
+                                          json_object_get(counter, "packets")));
+}
+
+int kn_nft_backends(const struct kn_keeper *keeper, const struct kn_lab_node *node, const char *service, json_t *into,
+                    struct kn_error *err)
+{
+    for (size_t i = 0; i < 2; i++) {
+        char command[64], *output = NULL;
+        if (!has(&keeper->options, &families[i])) continue;
+        snprintf(command, sizeof command, "list counters table %s " TABLE, families[i].name);
+        if (run(command, NFT_CTX_OUTPUT_JSON, &output, err)) return -1;
+        json_t *all = json_loads(output, 0, NULL), *item;
+        size_t k;
+        json_array_foreach(json_object_get(all, "nftables"), k, item) {
+            const json_t *counter = json_object_get(item, "counter");
+            if (counter) note(counter, node->name, service, into);
+        }
+        json_decref(all);
+        free(output);
+    }
+    return 0;
+}

@@ -1,0 +1,131 @@
+#include "lab/keeper.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/units.h"
+
+static const struct kn_lab_field named[] = { { "op", LAB_TEXT }, { "name", LAB_TEXT } };
+
+static const char *name_of(const json_t *request, const char *what, struct kn_error *err)
+{
+    const char *name = json_string_value(json_object_get(request, "name"));
+    if (kn_lab_check(request, what, named, 2, err)) return NULL;
+    if (!name) kn_fail(err, KN_E_ARGUMENT, "%s needs a 'name'", what);
+    return name;
+}
+
+static json_t *nothing(struct kn_keeper *keeper, const char *name, struct kn_error *err)
+{
+    const char *near = kn_lab_name_near(keeper, name, true, true, true);
+    if (near) kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.60s'; did you mean '%s'?", name, near);
+    else kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.60s'", name);
+    return NULL;
+}
+
+static json_t *node_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    return kn_lab_check(request, "a node", named, 2, err) ? NULL : kn_lab_node_add(keeper, request, err);
+}
+
+static json_t *delete_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    const char *name = name_of(request, "'delete'", err);
+    struct kn_lab_node *node;
+    struct kn_lab_pod *pod;
+    struct kn_lab_service *service;
+    int bad;
+    if (!name) return NULL;
+    if ((service = kn_lab_service_find(keeper, name))) bad = kn_lab_service_delete(keeper, service, err);
+    else if ((pod = kn_lab_pod_find(keeper, name))) bad = kn_lab_pod_delete(keeper, pod, err);
+    else if ((node = kn_lab_node_find(keeper, name))) bad = kn_lab_node_delete(keeper, node, err);
+    else return nothing(keeper, name, err);
+    return bad ? NULL : json_pack("{s:s}", "deleted", name);
+}
+
+/* For the opener's `exec`: the process whose namespaces are to be entered, as the keeper numbers it. */
+static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    const char *name = name_of(request, "'exec'", err);
+    const struct kn_lab_node *node = name ? kn_lab_node_find(keeper, name) : NULL;
+    const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
+    if (!name) return NULL;
+    if (!node && !pod) return nothing(keeper, name, err);
+    pid_t pid = pod ? pod->pid : node->pid;
+    if (pid > 0) return json_pack("{s:i}", "pid", (int)pid);
+    kn_fail(err, KN_E_LOST, "'%s' has ended", name);
+    return NULL;
+}
+
+static json_t *status_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    const struct kn_lab_options *o = &keeper->options;
+    json_t *nodes = json_array(), *pods = json_array(), *services = json_array(), *families = json_array();
+    (void)request;
+    (void)err;
+    for (struct kn_lab_node *node = keeper->nodes; node; node = node->next)
+        json_array_append_new(nodes, kn_lab_node_json(keeper, node));
+    for (struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next)
+        json_array_append_new(pods, kn_lab_pod_json(keeper, pod));
+    for (struct kn_lab_service *s = keeper->services; s; s = s->next)
+        json_array_append_new(services, kn_lab_service_json(keeper, s));
+    if (o->v4) json_array_append_new(families, json_integer(4));
+    if (o->v6) json_array_append_new(families, json_integer(6));
+    json_t *lab =
+        json_pack("{s:i,s:i,s:s,s:o,s:i,s:s,s:i,s:s,s:i}", "mtu", (int)o->mtu, "pod_mtu", (int)kn_lab_pod_mtu(o),
+                  "overlay", o->vxlan ? "vxlan" : "none", "families", families, "services", (int)o->services, "mode",
+                  o->chains ? "chains" : "maps", "port", o->port, "token", o->token, "keeper", (int)keeper->outer_pid);
+    return json_pack("{s:o,s:o,s:o,s:o}", "lab", lab, "nodes", nodes, "pods", pods, "services", services);
+}
+
+/* The fabric's side of every uplink, and of each node its side of every pod: what crossed, seen from where it crossed.
+ */
+static json_t *links_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    json_t *links = json_array();
+    (void)request;
+    int bad = kn_link_counters(keeper->nl, "fabric", "fabric", links, err);
+    for (struct kn_lab_node *node = keeper->nodes; node && !bad; node = node->next)
+        bad = kn_link_counters(node->nl, node->name, "node", links, err);
+    if (!bad) return json_pack("{s:o}", "links", links);
+    json_decref(links);
+    return NULL;
+}
+
+static json_t *backends_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    static const struct kn_lab_field fields[] = { { "op", LAB_TEXT }, { "service", LAB_TEXT } };
+    struct kn_error back;
+    if (kn_lab_check(request, "'backends'", fields, 2, err)) return NULL;
+    const char *service = json_string_value(json_object_get(request, "service"));
+    if (service && !kn_lab_service_find(keeper, service)) return nothing(keeper, service, err);
+    json_t *backends = json_array();
+    int bad = 0;
+    for (struct kn_lab_node *node = keeper->nodes; node && !bad; node = node->next)
+        bad = kn_netns_enter(node->netns, err) || kn_nft_backends(keeper, node, service, backends, err);
+    if (kn_netns_enter(keeper->netns, bad ? &back : err)) bad = -1;
+    if (!bad) return json_pack("{s:o}", "backends", backends);
+    json_decref(backends);
+    return NULL;
+}
+
+json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    static const struct {
+        const char *name;
+        json_t *(*act)(struct kn_keeper *, const json_t *, struct kn_error *);
+    } ops[] = {
+        { "node", node_op },     { "pod", kn_lab_pod_add }, { "service", kn_lab_service_add }, { "delete", delete_op },
+        { "status", status_op }, { "links", links_op },     { "backends", backends_op },       { "find", find_op },
+    };
+    enum { OPS = sizeof ops / sizeof *ops };
+    const char *op = json_string_value(json_object_get(request, "op")), *names[OPS];
+    for (size_t i = 0; i < OPS; i++) {
+        names[i] = ops[i].name;
+        if (op && strcmp(op, ops[i].name) == 0) return ops[i].act(keeper, request, err);
+    }
+    const char *near = op ? kn_nearest(op, names, OPS) : NULL;
+    if (near) kn_fail(err, KN_E_ARGUMENT, "the lab cannot '%.40s'; did you mean '%s'?", op, near);
+    else kn_fail(err, KN_E_ARGUMENT, "the lab cannot '%.40s'", op ? op : "nothing: 'op' is missing");
+    return NULL;
+}

@@ -1,0 +1,240 @@
+#include "lab/keeper.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int families[2] = { AF_INET, AF_INET6 };
+
+static int read_port(const json_t *json, struct kn_lab_port *port, struct kn_error *err)
+{
+    static const struct kn_lab_field fields[] = { { "port", LAB_NUMBER },
+                                                  { "target", LAB_NUMBER },
+                                                  { "protocol", LAB_TEXT },
+                                                  { "node_port", LAB_NUMBER },
+                                                  { "name", LAB_TEXT } };
+    long long number, target, node_port;
+    if (kn_lab_check(json, "a port of a Service", fields, sizeof fields / sizeof *fields, err)) return -1;
+    const char *protocol = json_string_value(json_object_get(json, "protocol"));
+    if (!protocol) protocol = "both";
+    if (kn_lab_number(json, "port", 1, 65535, 0, &number, err) ||
+        kn_lab_number(json, "target", 1, 65535, 0, &target, err) ||
+        kn_lab_number(json, "node_port", 1, 65535, 0, &node_port, err))
+        return -1;
+    if (number == 0) return kn_fail(err, KN_E_ARGUMENT, "a port of a Service must have its number, 'port'");
+    *port =
+        (struct kn_lab_port){ .port = (uint16_t)number, .target = (uint16_t)target, .node_port = (uint16_t)node_port };
+    port->tcp = strcmp(protocol, "tcp") == 0 || strcmp(protocol, "both") == 0;
+    port->udp = strcmp(protocol, "udp") == 0 || strcmp(protocol, "both") == 0;
+    if (!port->tcp && !port->udp)
+        return kn_fail(err, KN_E_ARGUMENT, "'protocol' must be 'tcp', 'udp' or 'both', not '%.20s'", protocol);
+    return 0;
+}
+
+static bool clash(const struct kn_lab_port *a, const struct kn_lab_port *b)
+{
+    return (a->tcp && b->tcp) || (a->udp && b->udp);
+}
+
+static int read_ports(struct kn_lab_service *service, const json_t *request, struct kn_error *err)
+{
+    const json_t *list = json_object_get(request, "ports");
+    size_t n = json_array_size(list);
+    if (n > LAB_PORTS_MAX) return kn_fail(err, KN_E_LIMIT, "a Service has at most %d ports", LAB_PORTS_MAX);
+    service->n_ports = n ? n : 1;
+    service->ports[0] = (struct kn_lab_port){ .port = service->endpoints[0]->port, .tcp = true, .udp = true };
+    for (size_t i = 0; i < n; i++) {
+        if (read_port(json_array_get(list, i), &service->ports[i], err)) return -1;
+        for (size_t j = 0; j < i; j++)
+            if (service->ports[i].port == service->ports[j].port && clash(&service->ports[i], &service->ports[j]))
+                return kn_fail(err, KN_E_ARGUMENT, "the Service has port %u twice", service->ports[i].port);
+    }
+    return 0;
+}
+
+static int read_endpoints(struct kn_keeper *keeper, struct kn_lab_service *service, const json_t *request,
+                          struct kn_error *err)
+{
+    const json_t *list = json_object_get(request, "endpoints");
+    size_t n = json_array_size(list);
+    if (n == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "Service '%s' has no endpoints: name the pods behind it", service->name);
+    if (n > LAB_ENDPOINTS_MAX) return kn_fail(err, KN_E_LIMIT, "a Service has at most %d endpoints", LAB_ENDPOINTS_MAX);
+    service->endpoints = calloc(n, sizeof *service->endpoints);
+    if (!service->endpoints) return kn_fail(err, KN_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
+        const char *near = name && !pod ? kn_lab_name_near(keeper, name, false, true, false) : NULL;
+        if (near) return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.60s'; did you mean '%s'?", name, near);
+        if (!pod) return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.60s'", name ? name : "(not a text)");
+        for (size_t j = 0; j < i; j++)
+            if (service->endpoints[j] == pod) return kn_fail(err, KN_E_ARGUMENT, "pod '%s' is an endpoint twice", name);
+        service->endpoints[service->n_endpoints++] = pod;
+    }
+    return 0;
+}
+
+static bool node_port_taken(const struct kn_keeper *keeper, unsigned number)
+{
+    for (const struct kn_lab_service *s = keeper->services; s; s = s->next)
+        for (size_t i = 0; i < s->n_ports; i++)
+            if (s->ports[i].node_port == number) return true;
+    return false;
+}
+
+static int give_node_ports(struct kn_keeper *keeper, struct kn_lab_service *service, const json_t *request,
+                           struct kn_error *err)
+{
+    unsigned next = LAB_NODE_PORT_FIRST;
+    long long asked;
+    if (kn_lab_number(request, "node_port", 1, 65535, 0, &asked, err)) return -1;
+    if (asked && !service->ports[0].node_port) service->ports[0].node_port = (uint16_t)asked;
+    for (size_t i = 0; i < service->n_ports; i++) {
+        struct kn_lab_port *port = &service->ports[i];
+        if (port->node_port && node_port_taken(keeper, port->node_port))
+            return kn_fail(err, KN_E_IN_USE, "node port %u is another Service's", port->node_port);
+        for (size_t j = 0; port->node_port && j < i; j++)
+            if (service->ports[j].node_port == port->node_port)
+                return kn_fail(err, KN_E_ARGUMENT, "the Service has node port %u twice", port->node_port);
+        if (port->node_port) continue;
+        while (node_port_taken(keeper, next)) next++;
+        port->node_port = (uint16_t)next++;
+    }
+    return 0;
+}
+
+static int read_type(struct kn_lab_service *service, const json_t *request, struct kn_error *err)
+{
+    const char *type = json_string_value(json_object_get(request, "type"));
+    service->headless = json_is_true(json_object_get(request, "headless"));
+    service->affinity = json_is_true(json_object_get(request, "affinity"));
+    service->node_ports = type && strcmp(type, "NodePort") == 0;
+    if (type && !service->node_ports && strcmp(type, "ClusterIP") != 0)
+        return kn_fail(err, KN_E_ARGUMENT, "'type' must be 'ClusterIP' or 'NodePort', not '%.40s'", type);
+    if (service->headless && service->node_ports)
+        return kn_fail(err, KN_E_ARGUMENT, "a headless Service has no NodePort");
+    return 0;
+}
+
+/* On every node, in one transaction each. */
+static int apply(struct kn_keeper *keeper, const char *rules, struct kn_error *err)
+{
+    struct kn_error back;
+    int bad = 0;
+    for (struct kn_lab_node *node = keeper->nodes; node && !bad; node = node->next)
+        bad = kn_netns_enter(node->netns, err) || kn_nft_run(rules, err);
+    if (kn_netns_enter(keeper->netns, bad ? &back : err)) bad = -1;
+    return bad ? -1 : 0;
+}
+
+static int install(struct kn_keeper *keeper, struct kn_lab_service *service, bool gone, struct kn_error *err)
+{
+    struct kn_text rules = { .data = NULL };
+    if (gone) kn_nft_service_gone(&rules, &keeper->options, service, keeper->services);
+    else kn_nft_service(&rules, &keeper->options, service);
+    int bad = rules.failed ? kn_fail(err, KN_E_MEMORY, "out of memory")
+              : rules.used ? apply(keeper, rules.data, err)
+                           : 0;
+    free(rules.data);
+    return bad;
+}
+
+static void release(struct kn_lab_service *service)
+{
+    free(service->endpoints);
+    free(service);
+}
+
+static unsigned free_index(const struct kn_keeper *keeper)
+{
+    for (unsigned index = 1; index <= LAB_SERVICES_MAX; index++) {
+        const struct kn_lab_service *service = keeper->services;
+        while (service && service->index != index) service = service->next;
+        if (!service) return index;
+    }
+    return 0;
+}
+
+static int build(struct kn_keeper *keeper, struct kn_lab_service *service, const json_t *request, struct kn_error *err)
+{
+    static const struct kn_lab_field fields[] = { { "op", LAB_TEXT },        { "name", LAB_TEXT },
+                                                  { "type", LAB_TEXT },      { "headless", LAB_BOOL },
+                                                  { "affinity", LAB_BOOL },  { "ports", LAB_LIST },
+                                                  { "endpoints", LAB_LIST }, { "node_port", LAB_NUMBER } };
+    if (kn_lab_check(request, "a Service", fields, sizeof fields / sizeof *fields, err)) return -1;
+    if (kn_lab_name_take(keeper, request, "service", service->name, err) || read_type(service, request, err)) return -1;
+    if (read_endpoints(keeper, service, request, err) || read_ports(service, request, err)) return -1;
+    if (service->node_ports && give_node_ports(keeper, service, request, err)) return -1;
+    for (int i = 0; i < 2 && !service->headless; i++)
+        if (i == 0 ? keeper->options.v4 : keeper->options.v6)
+            kn_lab_service_ip(service->index, families[i], &service->ip[i]);
+    return install(keeper, service, false, err);
+}
+
+json_t *kn_lab_service_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    unsigned index = free_index(keeper);
+    if (index == 0) {
+        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d Services", LAB_SERVICES_MAX);
+        return NULL;
+    }
+    struct kn_lab_service *service = calloc(1, sizeof *service), **end = &keeper->services;
+    if (!service) {
+        kn_fail(err, KN_E_MEMORY, "out of memory");
+        return NULL;
+    }
+    service->index = index;
+    if (build(keeper, service, request, err)) {
+        release(service);
+        return NULL;
+    }
+    while (*end) end = &(*end)->next;
+    *end = service;
+    return kn_lab_service_json(keeper, service);
+}
+
+static json_t *ports_json(const struct kn_lab_service *service)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < service->n_ports; i++) {
+        const struct kn_lab_port *port = &service->ports[i];
+        json_t *entry = json_pack("{s:i,s:s}", "port", port->port, "protocol",
+                                  port->tcp && port->udp ? "both"
+                                  : port->tcp            ? "tcp"
+                                                         : "udp");
+        if (port->target) json_object_set_new(entry, "target", json_integer(port->target));
+        if (port->node_port) json_object_set_new(entry, "node_port", json_integer(port->node_port));
+        json_array_append_new(list, entry);
+    }
+    return list;
+}
+
+/* A headless Service's addresses are its endpoints'. */
+json_t *kn_lab_service_json(const struct kn_keeper *keeper, const struct kn_lab_service *service)
+{
+    (void)keeper;
+    json_t *endpoints = json_array(), *ip = service->headless ? json_array() : kn_ip_list(service->ip);
+    for (size_t i = 0; i < service->n_endpoints; i++) {
+        json_array_append_new(endpoints, json_string(service->endpoints[i]->name));
+        json_t *own = service->headless ? kn_ip_list(service->endpoints[i]->ip) : NULL;
+        if (own) json_array_extend(ip, own);
+        json_decref(own);
+    }
+    json_t *json = json_pack("{s:s,s:s,s:s,s:b,s:b,s:o,s:i,s:o,s:o}", "name", service->name, "kind", "service", "type",
+                             service->node_ports ? "NodePort" : "ClusterIP", "headless", service->headless, "affinity",
+                             service->affinity, "ip", ip, "port", service->ports[0].port, "ports", ports_json(service),
+                             "endpoints", endpoints);
+    if (service->ports[0].node_port) json_object_set_new(json, "node_port", json_integer(service->ports[0].node_port));
+    return json;
+}
+
+int kn_lab_service_delete(struct kn_keeper *keeper, struct kn_lab_service *service, struct kn_error *err)
+{
+    if (install(keeper, service, true, err)) return -1;
+    struct kn_lab_service **at = &keeper->services;
+    while (*at != service) at = &(*at)->next;
+    *at = service->next;
+    release(service);
+    return 0;
+}
