@@ -49,3 +49,28 @@ $B/bench/%: tests/bench/%.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<
 bench: all $B/bench/spawn $B/bench/bare_loop
 	sh tests/bench/run.sh $B $(BENCH_OPTIONS)
+
+
+# ---- fuzzing -----------------------------------------------------------------------------------------------------------
+# tests/fuzz/NAME_fuzz.c becomes $B/fuzz/NAME: clang builds it and the floors that its includes name, once more, with the fuzzer's
+# instrumentation. tests/fuzz/minimise.sh runs one for a while and keeps a small corpus.
+FUZZ        := $(patsubst tests/fuzz/%_fuzz.c,$B/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_MAKE    = $(MAKE) --no-print-directory FUZZING=1 CC=clang B=$B/fuzz SAN=fuzzer-no-link,address,undefined
+.PHONY: fuzz fuzz-corpora fuzz-force
+ifeq ($(FUZZING),)
+fuzz:
+	+@$(FUZZ_MAKE) $(FUZZ)
+$(FUZZ): $B/fuzz/%: fuzz-force
+	+@$(FUZZ_MAKE) $@
+fuzz-corpora: fuzz
+	@B=$B tests/run tests/fuzz/corpora.sh
+else
+fuzz_floors   = $(filter $(FLOORS),$(sort $(shell sed -n 's|^\#include "\([a-z]*\)/.*|\1|p' $1)))
+define fuzz_target
+$B/$1: tests/fuzz/$1_fuzz.c $$(sort $$(foreach f,$$(call fuzz_floors,tests/fuzz/$1_fuzz.c),$$(call archives,$$f)))
+	$$(CC) $$(KN_CFLAGS) $$(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
+	    -fsanitize=fuzzer,address,undefined -Wl,--as-needed -pthread -lm $$(shell pkg-config --libs \
+	    $$(sort $$(foreach f,$$(call fuzz_floors,tests/fuzz/$1_fuzz.c),$$(call packages,$$f))))
+endef
+$(foreach t,$(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c)),$(eval $(call fuzz_target,$t)))
+endif

@@ -264,7 +264,7 @@ end
 -- A watch to take events from: w:next() -> { type, object } | nil, err. Close it.
 function Client:watch(kind, options) return watch.new(self, kind, options) end
 
--- A pod's log as text, or with follow = true as a stream: s:read(seconds, true) gives a line.
+-- A pod's log as text, or with follow = true as a stream: s:line(seconds) gives a line.
 function Client:logs(pod, options)
   options = options or {}
   local query = { container = options.container, tailLines = options.tail and tostring(options.tail), follow = options.follow and "true",

@@ -245,6 +245,7 @@ static void complete(struct parse *p)
     if (!is_given(p, "warmup")) spec->warmup_ns = default_warmup(spec);
     if (spec->count && spec->flows > spec->count && !is_given(p, "flows")) spec->flows = spec->count;
     if (spec->test == KN_TCP_LAT) spec->response_size = spec->size;
+    if (spec->external) spec->body = 0;
 }
 
 int kn_spec_parse(const json_t *object, struct kn_spec *spec, struct kn_error *err)
@@ -259,8 +260,8 @@ int kn_spec_parse(const json_t *object, struct kn_spec *spec, struct kn_error *e
     kn_spec_defaults(spec, p.test);
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
         if (strcmp(key, "test") != 0 && read_key(&p, key, value, err)) return -1;
-    complete(&p);
     if (spec->external && (is_given(&p, "body") || is_given(&p, "delay")))
-        return kn_fail(err, KN_E_ARGUMENT, "%s: it is the agent's to do, and the target is external", is_given(&p, "body") ? "body" : "delay");
+        return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so %s cannot be asked of it", is_given(&p, "body") ? "body" : "delay");
+    complete(&p);
     return kn_spec_check(spec, err);
 }

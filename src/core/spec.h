@@ -52,7 +52,7 @@ struct kn_spec {
     uint64_t timeout_ns;    /* of one operation: udp_rr, http, ping; of a connect: all; default 1 s (udp_rr, ping) or 5 s */
     uint64_t delay_ns;      /* the server waits so long before each response (rr, crr, http of the agent) */
     uint64_t keepalive;     /* http; default 1 */
-    uint64_t body;          /* http against the agent: bytes of the response body; default 45 */
+    uint64_t body;          /* http against the agent: bytes of the response body; default 45; 0 where external */
     uint64_t external;      /* flag, http: the target is a server of somebody else's, no agent */
     char cc[KN_CC_MAX];     /* congestion control; "" is the system's */
     char path[KN_TEXT_MAX]; /* http; default "/" */

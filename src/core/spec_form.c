@@ -14,6 +14,12 @@ static uint64_t number_at(const struct kn_spec *spec, size_t offset)
     return value;
 }
 
+/* What an agent would do for the client: not asked of a server of somebody else's, nor written down for it. */
+static bool is_agents(const struct kn_spec_field *field)
+{
+    return field->offset == offsetof(struct kn_spec, body) || field->offset == offsetof(struct kn_spec, delay_ns);
+}
+
 static bool has(const struct kn_spec_field *field, const struct kn_spec *spec)
 {
     return field->tests >> spec->test & 1;
@@ -80,6 +86,7 @@ static int check_rules(const struct kn_spec *s, struct kn_error *err)
         return kn_fail(err, KN_E_ARGUMENT, "flows: %" PRIu64 " are more than the count of %" PRIu64 ", so that some would have nothing to do",
                        s->flows, s->count);
     if (s->test == KN_TCP_LAT && s->response_size != s->size) return kn_fail(err, KN_E_ARGUMENT, "response: tcp_lat answers with as much as it was asked");
+    if (s->external && (s->body || s->delay_ns)) return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so body and delay cannot be asked of it");
     if (s->test == KN_HTTP && s->path[0] != '/') return kn_fail(err, KN_E_ARGUMENT, "path: does not begin with \"/\"");
     return check_rate(s, err);
 }
@@ -146,7 +153,8 @@ json_t *kn_spec_to_json(const struct kn_spec *spec)
     json_t *json = json_object();
     json_object_set_new(json, "test", json_string(kn_test_name((enum kn_test)spec->test)));
     for (; n--; field++) {
-        json_t *value = has(field, spec) ? value_to_json(spec, field) : NULL;
+        bool asked = has(field, spec) && !(spec->external && is_agents(field));
+        json_t *value = asked ? value_to_json(spec, field) : NULL;
         if (value) json_object_set_new(json, field->name, value);
     }
     return json;

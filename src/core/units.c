@@ -164,12 +164,15 @@ static int parse_whole(const char *text, const struct unit *units, uint64_t most
     char s[128];
     struct decimal d;
     const char *rest, *wrong = split(text, s, &d, &rest);
+    uint64_t whole;
     bool exact;
     if (wrong) return REFUSE(wrong, example);
     const struct unit *unit = find_unit(units, rest, strlen(rest));
     if (!unit) return REFUSE("has no unit that is known here", example);
-    if (!scale(&d, unit->value, most, value, &exact)) return REFUSE("is absurdly large", example);
-    return exact ? 0 : REFUSE("is not a whole number", example);
+    if (!scale(&d, unit->value, most, &whole, &exact)) return REFUSE("is absurdly large", example);
+    if (!exact) return REFUSE("is not a whole number", example);
+    *value = whole;
+    return 0;
 }
 
 int kn_size_parse(const char *text, uint64_t *bytes, struct kn_error *err)

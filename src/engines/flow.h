@@ -16,7 +16,7 @@ struct kn_worker {
     struct kn_run *run;
     const struct kn_spec *spec;
     const atomic_bool *stop;        /* the run's; read by kn_worker_stopped */
-    unsigned index;                 /* of this worker */
+    unsigned index, n_workers;      /* which one this is, of how many */
     unsigned first_flow, n_flows;   /* the flows that are this worker's: first_flow … first_flow + n_flows - 1 */
     struct kn_addr peer;            /* resolved target */
     struct kn_figures figures;      /* only this thread writes it */

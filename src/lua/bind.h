@@ -50,6 +50,7 @@ void kn_lua_units(lua_State *L);
 void kn_lua_spec(lua_State *L);
 void kn_lua_hist(lua_State *L);
 void kn_lua_fetch(lua_State *L);
+void kn_lua_probe(lua_State *L);
 void kn_lua_kube(lua_State *L);
 void kn_lua_pack(lua_State *L);
 

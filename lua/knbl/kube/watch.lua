@@ -92,7 +92,7 @@ function Watch:next()
     elseif not self.stream then
       ok, err = open(self)
     else
-      local line, why = self.stream:read(math.min(left(self), 30), true)
+      local line, why = self.stream:line(math.min(left(self), 30))
       if line and line ~= "" then
         local event = take(self, line)
         if event then return event end

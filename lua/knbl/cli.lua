@@ -1,0 +1,202 @@
+-- knbl.cli - the command line: main(argv) -> exit code. The table of flags below gives parsing, --help, the man page and the
+-- completion of shells.
+--
+-- A command is a module knbl.command.NAME = { summary, usage, flags, run = function(context, values, words) -> exit code }.
+-- context = { core, out = function(text), err = function(text), flags (the program's) }. What raises is printed here, once.
+local args = require "knbl.args"
+local errors = require "knbl.errors"
+
+local M = {}
+
+M.flags = {
+  { name = "on", value = "PROVIDER[:…]", help = "where to measure: lab, k8s, hosts:a=ADDR,b=ADDR, loopback", default = "lab", group = "where" },
+  { name = "nodes", value = "N|A,B", help = "how many nodes, or which", group = "where" },
+  { name = "token-file", value = "FILE", help = "the secret of agents that run already (or KNBL_TOKEN)", group = "where" },
+  { name = "duration", value = "TIME", kind = "duration", help = "time for each measurement", group = "what" },
+  { name = "warmup", value = "TIME", kind = "duration", help = "time before it that is not counted", group = "what" },
+  { name = "repeats", value = "N", kind = "count", help = "measure everything N times, interleaved", group = "what" },
+  { name = "only", value = "PATTERN", many = true, help = "only cases (or tests) that contain PATTERN; * and ? stand for anything", group = "what" },
+  { name = "set", value = "KEY=VALUE", kind = "pair", many = true, help = "a parameter of all measurements, or of one test: tcp_rr.flows=4",
+    group = "what" },
+  { name = "dry-run", help = "print the plan with its total time; measure nothing", group = "what" },
+  { name = "expect", value = "TEXT", many = true, help = "an expectation: 'CASE: p99 < 1ms'", group = "verdict" },
+  { name = "baseline", value = "FILE", help = "the ledger (--json) that expectations compare with", group = "verdict" },
+  { name = "json", value = "FILE", help = "write the ledger: all that was asked and measured (- is standard output)", group = "results" },
+  { name = "csv", value = "FILE", help = "write the figures as CSV", group = "results" },
+  { name = "markdown", value = "FILE", help = "write the tables as Markdown", group = "results" },
+  { name = "junit", value = "FILE", help = "write measurements and expectations as JUnit XML", group = "results" },
+  { name = "html", value = "FILE", help = "write a page with charts", group = "results", module = "knbl.format.html" },
+  { name = "openmetrics", value = "FILE", help = "write the figures as OpenMetrics text", group = "results", module = "knbl.format.openmetrics" },
+  { name = "quiet", short = "-q", help = "no progress, no tables", group = "results" },
+  { name = "help", short = "-h", help = "this text; behind a script, the script's own", group = "program" },
+  { name = "version", help = "the version", group = "program" },
+}
+
+local groups = {
+  { "where", "Where to measure" }, { "what", "What to measure" }, { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
+}
+
+M.commands = {
+  { "run", "run a scenario (the word can be left out)" },
+  { "list", "the scenarios that are built in, each with its question" },
+  { "show", "print a built-in scenario, to copy from" },
+  { "report", "tables and files from a ledger that --json wrote" },
+  { "agent", "answer measurements on this machine" },
+  { "lab", "a shell in a cluster of namespaces" },
+  { "doctor", "what this machine can do, and what to do about the rest" },
+}
+
+-- A module that this build has, or nil.
+local function optional(name)
+  if package.loaded[name] then return package.loaded[name] end
+  local ok, module = pcall(require, name)
+  if ok then return module end
+  if not tostring(module):find("module '" .. name .. "' not found", 1, true) then error(module, 0) end
+end
+
+-- The flags that this build can serve.
+local function available()
+  local list = {}
+  for _, flag in ipairs(M.flags) do
+    if not flag.module or optional(flag.module) then list[#list + 1] = flag end
+  end
+  return list
+end
+
+local function of_group(flags, name)
+  local list = {}
+  for _, flag in ipairs(flags) do
+    if flag.group == name then list[#list + 1] = flag end
+  end
+  return list
+end
+
+-- The text of --help.
+function M.help(flags)
+  local lines = {
+    "knbl - what the network of a Kubernetes cluster costs, path by path", "",
+    "  knbl [OPTIONS] SCENARIO [SCENARIO'S OPTIONS]   a file, or the name of a built-in one",
+    "  knbl SCENARIO --help                           the scenario's own options", "", "Commands:",
+  }
+  for _, command in ipairs(M.commands) do lines[#lines + 1] = ("  %-14s %s"):format(command[1], command[2]) end
+  for _, group in ipairs(groups) do
+    lines[#lines + 1] = "\n" .. group[2] .. ":"
+    lines[#lines + 1] = args.help(of_group(flags, group[1]))
+  end
+  lines[#lines + 1] = "\nExit codes: 0 all measured, all expectations held; 99 an expectation failed; 98 inconclusive; 1 the script or a\n"
+    .. "measurement failed; 2 wrong command line; 3 no cluster, or an agent was lost; 130 interrupted."
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local exit_codes = {
+  usage = 2, argument = 1, unavailable = 3, lost = 3, auth = 3, version = 3, interrupted = 130,
+}
+function M.exit_code(err)
+  return exit_codes[err.code] or 1
+end
+
+-- The program's own flags before the scenario's name, and those that stand behind it; the scenario's words are left over.
+function M.split(core, flags, argv)
+  local settings, words, target = {}, {}, nil
+  local i = 1
+  while i <= #argv do
+    local word = argv[i]
+    local taken
+    if word:sub(1, 1) == "-" and word ~= "-" then taken = args.take(core, flags, argv, i, settings) end
+    if taken then
+      i = i + taken
+    elseif not target and word:sub(1, 1) == "-" then
+      args.unknown(core, flags, word)
+    else
+      if not target then target = word else words[#words + 1] = word end
+      i = i + 1
+    end
+  end
+  return settings, target, words
+end
+
+-- The index of the first word that is no flag of the program: a command, or a scenario.
+local function first_word(core, flags, argv)
+  local i, scratch = 1, {}
+  while i <= #argv do
+    if argv[i]:sub(1, 1) ~= "-" or argv[i] == "-" then return i end
+    i = i + (args.take(core, flags, argv, i, scratch) or args.unknown(core, flags, argv[i]))
+  end
+end
+
+local function command_named(name)
+  for _, command in ipairs(M.commands) do
+    if command[1] == name then return optional("knbl.command." .. name) end
+  end
+end
+
+local function run_command(context, argv, at)
+  local command = command_named(argv[at])
+  if not command then return nil end
+  local words = {}
+  for i, word in ipairs(argv) do
+    if i ~= at then words[#words + 1] = word end
+  end
+  if command.raw then return command.run(context, {}, words) end
+  local flags = { { name = "help", short = "-h", help = "this text" } }
+  for _, flag in ipairs(command.flags or {}) do flags[#flags + 1] = flag end
+  local values, rest = args.parse(context.core, flags, words, 1, "knbl " .. argv[at])
+  if values.help then
+    context.out(("%s\n\n  %s\n\n%s\n"):format(command.summary, command.usage, args.help(flags)))
+    return 0
+  end
+  return command.run(context, values, rest)
+end
+
+local function dispatch(context, argv)
+  local flags = context.flags
+  local at = first_word(context.core, flags, argv)
+  if at then
+    local code = run_command(context, argv, at)
+    if code then return code end
+    return require("knbl.command.run").run(context, argv)
+  end
+  local settings = M.split(context.core, flags, argv)
+  if settings.version then
+    context.out(("knbl %s (protocol %s)\n"):format(context.core.version, tostring(context.core.protocol)))
+    return 0
+  end
+  if settings.help then
+    context.out(M.help(flags))
+    return 0
+  end
+  errors.usage("which scenario? `knbl list` names those that are built in, `knbl --help` explains the rest")
+end
+
+local function report(context, err)
+  if errors.is(err) then
+    context.err("knbl: " .. tostring(err) .. "\n")
+    return M.exit_code(err)
+  end
+  context.err("knbl: " .. tostring(type(err) == "table" and err.message or err) .. "\n")
+  return 1
+end
+
+-- Runs a command line. `context` is for tests: { out, err, core }.
+function M.main(argv, context)
+  context = context or {}
+  context.core = context.core or require "knbl.native"
+  context.out = context.out or function(s) io.stdout:write(s) end
+  context.err = context.err or function(s) io.stderr:write(s) end
+  context.flags = available()
+  local ok, code = xpcall(dispatch, function(e)
+    if type(e) == "table" then return e end
+    return debug.traceback(tostring(e), 2)
+  end, context, argv)
+  if not ok then code = report(context, code) end
+  return code
+end
+
+-- The session of a script that a plain interpreter runs, and what ends it.
+function M.standalone(words)
+  local list = {}
+  for i = 1, #words do list[i] = words[i] end
+  return require("knbl.command.run").standalone(list, words[0], available())
+end
+
+return M

@@ -1,0 +1,353 @@
+-- knbl.cluster - nodes, pods and Services as scenarios see them, the same over every provider; everything is checked here
+-- before a provider hears of it.
+--
+-- A provider is a module { name, open = function(options) -> provider | nil, err }. `options` are the keys of knbl.cluster{…}
+-- and: `on` (what followed "PROVIDER:" on the command line, as text), `pairs` (the same as a list of {key, value}), `token`
+-- (a fresh secret, or the one of --token-file), `settings` (the program's flags). A provider has
+--   node(index_or_name) pod{…} service{…} -> endpoint or service | nil, err;  delete(name);  environment() -> table;  close()
+-- An err with code "skip" says why a thing cannot be had here: what needs it becomes a skipped measurement, and the run goes on.
+local errors = require "knbl.errors"
+local session = require "knbl.session"
+
+local M = {}
+
+-- ---- things of a cluster ----
+
+local Thing = {}       -- a node, a pod, a Service, or a NodePort at a node
+Thing.__index = Thing
+Thing.__tostring = function(thing) return thing.name end
+local Node = setmetatable({ __tostring = Thing.__tostring }, Thing)
+Node.__index = Node
+local Pod = setmetatable({ __tostring = Thing.__tostring }, Thing)
+Pod.__index = Pod
+local Service = setmetatable({ __tostring = Thing.__tostring }, Thing)
+Service.__index = Service
+
+local Cluster = {}
+Cluster.__index = Cluster
+Cluster.__name = "knbl.cluster"
+
+function M.is(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  return meta == Node or meta == Pod or meta == Service or meta == Thing
+end
+local is = M.is
+
+local function check_keys(core, what, given, known)
+  for key in pairs(given) do
+    if not known[key] then
+      local list = {}
+      for name in pairs(known) do list[#list + 1] = name end
+      table.sort(list)
+      errors.misuse("%s: unknown key '%s'%s", what, tostring(key), errors.hint(core, tostring(key), list))
+    end
+  end
+end
+
+local function set(text)
+  local t = {}
+  for word in text:gmatch("%S+") do t[word] = true end
+  return t
+end
+
+local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth ip namespace image cpu memory selector"
+local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened annotations labels env command"
+local service_keys = set "name type headless affinity endpoints port ports"
+
+local function check_name(self, what, name)
+  if type(name) ~= "string" or #name > 63 or not name:match("^[%l%d][%l%d-]*$") or name:sub(-1) == "-" then
+    errors.misuse("%s: '%s' cannot be a name: small letters, digits and '-', at most 63", what, tostring(name))
+  end
+  if self.names[name] then errors.misuse("%s: there is a %s named '%s' already", what, self.names[name], name) end
+end
+
+local function fresh_name(self, stem)
+  if not self.names[stem] then return stem end
+  local i = 2
+  while self.names[stem .. "-" .. i] do i = i + 1 end
+  return stem .. "-" .. i
+end
+
+local function check_number(what, key, value, least, most)
+  if value == nil then return end
+  if type(value) ~= "number" or value ~= math.floor(value) or value < least or value > most then
+    errors.misuse("%s: %s must be a whole number from %d to %d, not %s", what, key, least, most, tostring(value))
+  end
+end
+
+local function check_open(self)
+  if self.closed then errors.misuse("the cluster is closed") end
+end
+
+-- What the provider gave, or a stand-in that knows why there is none; other errors are raised.
+local function thing_of(self, meta, kind, name, given, err)
+  if given then
+    local thing = { kind = kind, name = given.name or name, endpoint = given, cluster = self }
+    for _, key in ipairs { "addresses", "port", "node_port", "type", "headless", "runtime" } do thing[key] = given[key] end
+    return setmetatable(thing, meta)
+  end
+  if type(err) == "table" and err.code == "skip" then
+    return setmetatable({ kind = kind, name = tostring(name), skip = err.message, cluster = self }, meta)
+  end
+  errors.raise(err, ("%s %s"):format(kind, tostring(name)))
+end
+
+-- ---- nodes and pods ----
+
+-- The node of that number or name.
+function Cluster:node(which)
+  check_open(self)
+  if is(which) then
+    if which.kind ~= "node" then errors.misuse("%s is a %s, not a node", which.name, which.kind) end
+    if which.cluster ~= self then errors.misuse("node %s belongs to another cluster", which.name) end
+    return which
+  end
+  if type(which) == "number" then check_number("cluster:node", "the number", which, 1, 10000)
+  elseif type(which) ~= "string" then errors.misuse("a node is a number, a name or a node, not a %s", type(which)) end
+  if not self.node_by[which] then
+    local node = thing_of(self, Node, "node", type(which) == "number" and "node-" .. which or which, self.provider:node(which))
+    node.node = node
+    self.node_by[which] = self.node_by[node.name] or node
+    if not node.skip then
+      self.node_by[node.name] = self.node_by[which]
+      self.names[node.name] = "node"
+    end
+  end
+  return self.node_by[which]
+end
+
+-- n nodes, one value each: `local a, b = cluster:nodes(2)`. Without n, all that the cluster has.
+function Cluster:nodes(n)
+  check_open(self)
+  check_number("cluster:nodes", "the number", n, 1, 10000)
+  local nodes = {}
+  for i = 1, n or self.provider.nodes or self.options.nodes or 2 do nodes[i] = self:node(i) end
+  return (table.unpack or unpack)(nodes)
+end
+
+local function check_pod(self, t)
+  local core = self.session.core
+  check_keys(core, "pod", t, self.module.pod_options and setmetatable({}, { __index = pod_keys }) or pod_keys)
+  check_number("pod", "mtu", t.mtu, 68, 65535)
+  check_number("pod", "port", t.port, 1, 65535)
+  if t.runtime ~= nil and (type(t.runtime) ~= "string" or not t.runtime:match("^[%w._-]+$")) then
+    errors.misuse("pod: '%s' cannot be a runtime", tostring(t.runtime))
+  end
+  if t.bandwidth ~= nil then
+    local rate, err = core.rate(tostring(t.bandwidth))
+    if not rate or not rate.bps then
+      errors.misuse("pod: bandwidth: %s", err and tostring(err) or ("'%s' is no rate of bits"):format(t.bandwidth))
+    end
+  end
+  if t.image ~= nil and t.port == nil then errors.misuse("pod: an image of your own needs the port that it serves") end
+end
+
+-- A pod with an agent; with `image` and `port`, a server of your own.
+function Cluster:pod(t)
+  check_open(self)
+  t = t or {}
+  if type(t) ~= "table" then errors.misuse("cluster:pod takes a table") end
+  check_pod(self, t)
+  local name = t.name or fresh_name(self, "pod-" .. (self.pods + 1))
+  check_name(self, "pod", name)
+  local node = t.node ~= nil and self:node(t.node) or nil
+  self.names[name], self.pods = "pod", self.pods + 1
+  if node and node.skip then
+    return setmetatable({ kind = "pod", name = name, skip = node.skip, cluster = self, node = node }, Pod)
+  end
+  local request = {}
+  for key, value in pairs(t) do request[key] = value end
+  request.name, request.node = name, node and node.endpoint.name
+  local pod = thing_of(self, Pod, "pod", name, self.provider:pod(request))
+  pod.node, pod.runtime, pod.external = node, t.runtime or pod.runtime, t.image ~= nil
+  if pod.external then pod.port = t.port end
+  return pod
+end
+
+-- client and server: pods on two nodes, or on one.
+function Cluster:pair(t)
+  t = t or {}
+  check_keys(self.session.core, "pair", t, set "same_node runtime mtu bandwidth cpu memory")
+  local function pod(name, node)
+    return self:pod { name = fresh_name(self, name), node = node, runtime = t.runtime, mtu = t.mtu, bandwidth = t.bandwidth, cpu = t.cpu,
+      memory = t.memory }
+  end
+  return pod("client", 1), pod("server", t.same_node and 1 or 2)
+end
+
+-- ---- Services ----
+
+local function check_service(self, t)
+  check_keys(self.session.core, "service", t, service_keys)
+  if type(t.endpoints) ~= "table" or #t.endpoints == 0 then errors.misuse("a Service without endpoints: give it pods or nodes") end
+  for _, endpoint in ipairs(t.endpoints) do
+    if not is(endpoint) or endpoint.kind ~= "pod" and endpoint.kind ~= "node" then
+      errors.misuse("service: an endpoint is a pod or a node, not %s", is(endpoint) and "a " .. endpoint.kind or type(endpoint))
+    end
+    if endpoint.cluster ~= self then errors.misuse("service: %s belongs to another cluster", endpoint.name) end
+  end
+  local kinds = { ClusterIP = true, NodePort = true }
+  if t.type ~= nil and not kinds[t.type] then
+    errors.misuse("service: type '%s' is neither ClusterIP nor NodePort", tostring(t.type))
+  end
+  if t.headless and t.type == "NodePort" then errors.misuse("service: a headless Service has no NodePort") end
+end
+
+-- A Service over several pods or nodes: { endpoints = { a, b }, type?, headless?, affinity?, name? }.
+function Cluster:service(t)
+  check_open(self)
+  if type(t) ~= "table" then errors.misuse("cluster:service takes a table") end
+  check_service(self, t)
+  local first = t.endpoints[1]
+  local name = t.name or fresh_name(self, "svc-" .. first.name)
+  check_name(self, "service", name)
+  self.names[name] = "Service"
+  local request, endpoints = {}, {}
+  for key, value in pairs(t) do request[key] = value end
+  for i, endpoint in ipairs(t.endpoints) do
+    if endpoint.skip then
+      return setmetatable({ kind = "service", name = name, skip = endpoint.skip, cluster = self, endpoints = t.endpoints }, Service)
+    end
+    endpoints[i] = endpoint.endpoint
+  end
+  request.name, request.endpoints, request.type = name, endpoints, t.type or "ClusterIP"
+  local service = thing_of(self, Service, "service", name, self.provider:service(request))
+  service.endpoints, service.headless, service.type = t.endpoints, t.headless or false, request.type
+  return service
+end
+
+-- A Service over this pod alone.
+function Thing:service(t)
+  local request = {}
+  for key, value in pairs(t or {}) do request[key] = value end
+  if request.endpoints then errors.misuse("%s:service is over %s alone; use cluster:service for several", self.name, self.name) end
+  request.endpoints = { self }
+  return self.cluster:service(request)
+end
+
+-- The Service's NodePort at a node's address.
+function Service:on(node)
+  node = self.cluster:node(node)
+  if self.type ~= "NodePort" and not self.skip then
+    errors.misuse("%s is a ClusterIP and has no port on nodes: make it with type = \"NodePort\"", self.name)
+  end
+  return setmetatable({
+    kind = "node_port", name = self.name .. "@" .. node.name, service = self, node = node, skip = self.skip or node.skip,
+    cluster = self.cluster, addresses = not node.skip and node.endpoint.addresses or nil, port = self.node_port, endpoints = self.endpoints,
+  }, Thing)
+end
+
+-- ---- the cluster itself ----
+
+-- Removes a pod or Service before the cluster goes.
+function Cluster:delete(thing)
+  check_open(self)
+  if not is(thing) or thing.kind ~= "pod" and thing.kind ~= "service" then errors.misuse("only pods and Services can be deleted") end
+  if not thing.skip then
+    local ok, err = self.provider:delete(thing.name)
+    if ok == nil and err then errors.raise(err, "delete " .. thing.name) end
+  end
+  thing.skip = thing.name .. " was deleted"
+  self.names[thing.name] = nil
+end
+
+-- Removes everything that the cluster made. Harmless when repeated.
+function Cluster:close()
+  if self.closed then return end
+  self.closed = true
+  self.provider:close()
+end
+Cluster.__close = Cluster.close
+Cluster.__gc = Cluster.close
+
+local function split_on(text)
+  local name, rest = text:match("^([^:]+):?(.*)$")
+  local list = {}
+  for item in (rest or ""):gmatch("[^,]+") do
+    local key, value = item:match("^([^=]+)=(.*)$")
+    list[#list + 1] = { key or item, value }
+  end
+  return name, rest ~= "" and rest or nil, list
+end
+
+M.providers = { "lab", "k8s", "hosts", "loopback" }
+
+-- The name of the provider that a run uses, what followed it on the command line, and that as pairs.
+function M.provider_of(s, named)
+  if s.settings.on then return split_on(s.settings.on) end
+  return named or (rawget(_G, "jit") and "loopback" or "lab"), nil, {}
+end
+
+local function load_provider(s, name)
+  local known
+  for _, provider in ipairs(M.providers) do known = known or provider == name end
+  if not known then
+    errors.usage("unknown provider '%s': it is one of %s%s", name, table.concat(M.providers, ", "),
+      errors.hint(s.core, name, M.providers))
+  end
+  local ok, module = pcall(require, "knbl.cluster." .. name)
+  if not ok then
+    if tostring(module):find("module 'knbl.cluster." .. name .. "' not found", 1, true) then
+      errors.usage("this build has no provider '%s'", name)
+    end
+    error(module, 0)
+  end
+  return module
+end
+
+local function token_of(s)
+  local path = s.settings.token_file
+  if path then
+    local file, err = io.open(path, "r")
+    if not file then errors.usage("--token-file: cannot read %s", tostring(err)) end
+    local text = (file:read("*a") or ""):gsub("%s+$", "")
+    file:close()
+    if #text < 16 then errors.usage("--token-file: %s holds less than 16 characters", path) end
+    return text, true
+  end
+  local env = os.getenv("KNBL_TOKEN")
+  if env and env ~= "" then return env, true end
+  return s.core.token(), false
+end
+
+local function check_cluster(s, module, t)
+  local known = setmetatable({}, { __index = cluster_keys })
+  for key in pairs(cluster_keys) do known[key] = true end
+  for key in pairs(module.options or {}) do known[key] = true end
+  check_keys(s.core, "cluster", t, known)
+  check_number("cluster", "nodes", t.nodes, 1, 10000)
+  check_number("cluster", "mtu", t.mtu, 576, 65535)
+  check_number("cluster", "services", t.services, 0, 100000)
+end
+
+-- Opens a cluster. Raises where none can be had (exit code 3).
+function M.open(t)
+  local s = session.current()
+  t = t or {}
+  if type(t) ~= "table" then errors.misuse("knbl.cluster takes a table") end
+  local name, on, pairs_of_on = M.provider_of(s, t.provider)
+  local module = load_provider(s, name)
+  check_cluster(s, module, t)
+  s:check_words()
+  local options = {}
+  for key, value in pairs(t) do options[key] = value end
+  options.on, options.pairs, options.settings = on, pairs_of_on, s.settings
+  options.token, options.token_given = token_of(s)
+  options.nodes = s.settings.nodes or options.nodes
+  options.core, options.provider, options.plan = s.core, name, s.plan
+  local provider, err = (s.plan and require "knbl.cluster.plan" or module).open(options)
+  if not provider then
+    local failure = errors.from(err, "unavailable")
+    if failure.code ~= "usage" and failure.code ~= "interrupted" then failure = errors.new("unavailable", failure.message) end
+    errors.raise(failure, "no cluster (" .. name .. ")")
+  end
+  local self = setmetatable({
+    provider = provider, module = module, options = options, session = s, name = name, names = {}, node_by = {}, pods = 0,
+    token = options.token, closed = false,
+  }, Cluster)
+  s:add_cluster(self)
+  if s.ledger then s.ledger:set_environment(name, provider:environment()) end
+  return self
+end
+
+return M

@@ -1,0 +1,83 @@
+-- knbl.cluster.loopback - "nodes" and "pods" that are agents in this very process, on 127.0.0.1 and ::1: what a generator reaches
+-- with no network at all. The provider under LuaJIT, and what figures are held against.
+local native = require "knbl.native"
+
+local M = { name = "loopback" }
+
+local Provider = {}
+Provider.__index = Provider
+
+local function read_line(path, pattern)
+  local file = io.open(path, "r")
+  if not file then return nil end
+  local found
+  for line in file:lines() do
+    found = line:match(pattern)
+    if found then break end
+  end
+  file:close()
+  return found
+end
+
+local function count_cpus()
+  local file, n = io.open("/proc/stat", "r"), 0
+  if not file then return nil end
+  for line in file:lines() do
+    if line:match("^cpu%d") then n = n + 1 end
+  end
+  file:close()
+  return n
+end
+
+local function endpoint(self, kind, name, node)
+  local agent, err = native.agent { listen = "127.0.0.1:0", token = self.token, name = name, node = node }
+  if not agent then return nil, err end
+  self.agents[name] = agent
+  return {
+    kind = kind, name = name, node = node, addresses = { v4 = "127.0.0.1" }, port = agent:port(), token = self.token,
+    control = { here = true },
+  }
+end
+
+function Provider:node(which)
+  local name = type(which) == "number" and "node-" .. which or which
+  return endpoint(self, "node", name, name)
+end
+
+function Provider:pod(t)
+  if t.image then return nil, { code = "skip", message = "loopback runs no images" } end
+  if t.runtime and t.runtime ~= "runc" and t.runtime ~= "host" then
+    return nil, { code = "skip", message = "loopback has no runtime " .. t.runtime }
+  end
+  return endpoint(self, "pod", t.name, t.node or "node-1")
+end
+
+function Provider:service() -- luacheck: no self
+  return nil, { code = "skip", message = "loopback has no Services" }
+end
+
+function Provider:delete(name)
+  local agent = self.agents[name]
+  if agent then agent:close() end
+  self.agents[name] = nil
+  return true
+end
+
+function Provider:environment() -- luacheck: no self
+  return {
+    kernel = read_line("/proc/sys/kernel/osrelease", "^(.+)$") or "unknown", cpus = count_cpus() or "unknown",
+    cpu_model = read_line("/proc/cpuinfo", "^model name%s*:%s*(.+)$") or "unknown", mtu = 65536, overlay = "none",
+    congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$") or "unknown",
+  }
+end
+
+function Provider:close()
+  for _, agent in pairs(self.agents) do agent:close() end
+  self.agents = {}
+end
+
+function M.open(options)
+  return setmetatable({ token = options.token, agents = {}, via = "loopback" }, Provider)
+end
+
+return M

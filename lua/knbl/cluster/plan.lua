@@ -1,0 +1,62 @@
+-- knbl.cluster.plan - a cluster that is only thought of: scripts run over it to be checked, and to find out what they would do.
+local M = { name = "plan" }
+
+local Provider = {}
+Provider.__index = Provider
+
+local function endpoint(self, kind, name, node)
+  self.made = self.made + 1
+  local low = self.made % 250 + 1
+  return {
+    kind = kind, name = name, node = node, addresses = { v4 = "192.0.2." .. low, v6 = "2001:db8::" .. low }, port = 7099, token = "",
+    control = { plan = true },
+  }
+end
+
+function Provider:node(which)
+  local name = type(which) == "number" and self.names[which] or type(which) == "number" and "node-" .. which or which
+  if not self.seen[name] then
+    self.seen[name] = true
+    self.plan:add_thing("node", name)
+  end
+  return endpoint(self, "node", name, name)
+end
+
+function Provider:pod(t)
+  self.plan:add_thing("pod", t.name)
+  return endpoint(self, "pod", t.name, t.node or "node-1")
+end
+
+function Provider:service(t)
+  self.plan:add_thing("service", t.name)
+  return {
+    name = t.name, addresses = { v4 = "198.51.100.1", v6 = "2001:db8::ffff" }, port = 7099,
+    node_port = t.type == "NodePort" and 30099 or nil, type = t.type, headless = t.headless,
+  }
+end
+
+function Provider:delete() -- luacheck: no self
+  return true
+end
+
+function Provider:environment() -- luacheck: no self
+  return {}
+end
+
+function Provider:close() -- luacheck: no self
+end
+
+-- `--on hosts:a=…,b=…` names the nodes; so does the plan.
+function M.open(options)
+  local names = {}
+  if options.provider == "hosts" then
+    for i, pair in ipairs(options.pairs) do names[i] = pair[2] and pair[1] or "host-" .. i end
+  end
+  options.plan:add_cluster(options.provider)
+  return setmetatable({
+    made = 0, seen = {}, names = names, nodes = #names > 0 and #names or nil, plan = options.plan,
+    via = options.provider == "loopback" and "loopback" or nil,
+  }, Provider)
+end
+
+return M

@@ -1,0 +1,14 @@
+-- knbl list - the built-in scenarios, each with the question in its first line.
+local scenario = require "knbl.scenario"
+
+local M = { summary = "The scenarios that are built in, each with its question.", usage = "knbl list" }
+
+function M.run(context)
+  for _, name in ipairs(scenario.names(context.core)) do
+    local text = scenario.find(context.core, name)
+    context.out(("%-18s %s\n"):format(name, text and scenario.question(text) or ""))
+  end
+  return 0
+end
+
+return M

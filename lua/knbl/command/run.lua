@@ -1,0 +1,251 @@
+-- knbl run - a scenario from its text to its verdict: plan it, run it, judge it, write what it found.
+local args = require "knbl.args"
+local errors = require "knbl.errors"
+local expect = require "knbl.expect"
+local ledger = require "knbl.ledger"
+local output = require "knbl.output"
+local plan = require "knbl.plan"
+local progress = require "knbl.progress"
+local scenario = require "knbl.scenario"
+local session = require "knbl.session"
+local text = require "knbl.text"
+
+local M = {}
+
+-- ---- the settings ----
+
+local function check_nodes(core, settings)
+  local nodes = settings.nodes
+  if nodes and tonumber(nodes) then
+    settings.nodes = tonumber(nodes)
+    if settings.nodes < 1 or settings.nodes ~= math.floor(settings.nodes) then errors.usage("--nodes: a whole number from 1 on") end
+  elseif nodes then
+    settings.node_names, settings.nodes = args.kinds.list(core, nodes), nil
+  end
+end
+
+local function check_set(core, settings)
+  local names, tests = {}, core.tests()
+  for _, field in ipairs(core.fields()) do names[#names + 1] = field.name end
+  local function known(list, word)
+    for _, name in ipairs(list) do
+      if name == word then return true end
+    end
+  end
+  for _, pair in ipairs(settings.set or {}) do
+    local test, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
+    key = key or pair[1]
+    if test and not known(tests, test) then errors.usage("--set: unknown test '%s'%s", test, errors.hint(core, test, tests)) end
+    if not known(names, key) then errors.usage("--set: unknown parameter '%s'%s", key, errors.hint(core, key, names)) end
+  end
+end
+
+local function parse_expectations(core, settings)
+  local list = {}
+  for _, source in ipairs(settings.expect or {}) do
+    local parsed, wrong = expect.parse(core, source, true)
+    if not parsed then errors.usage("--expect: %s", expect.point(wrong)) end
+    list[#list + 1] = parsed
+  end
+  return list
+end
+
+local function check_settings(core, settings)
+  check_nodes(core, settings)
+  check_set(core, settings)
+  if settings.repeats and settings.repeats < 1 then errors.usage("--repeats: at least 1") end
+  local expectations = parse_expectations(core, settings)
+  local baseline
+  if settings.baseline then
+    local data, err = ledger.read(settings.baseline)
+    if not data then errors.usage("--baseline: %s", err.message) end
+    baseline = data
+  end
+  return expectations, baseline
+end
+
+-- ---- planning ----
+
+local function scenario_help(context, script, question, flags)
+  context.out(("%s - %s\n\n  knbl [OPTIONS] %s [ITS OPTIONS]\n\n"):format(script, question or "a scenario", script))
+  if flags and #flags > 0 then context.out("Its options:\n" .. args.help(flags) .. "\n\n") end
+  context.out("`knbl --help` has the options of every scenario: --duration, --repeats, --on, --json …\n")
+end
+
+local function make_plan(context, job, thorough)
+  local planned = plan.new()
+  local s = session.new(job.settings, {
+    core = context.core, script = job.name, words = job.words, plan = planned, shared = context.flags,
+  })
+  s.help = job.settings.help
+  local chunk, err = scenario.load(job.text, job.name, plan.environment(planned, thorough))
+  if not chunk then return nil, errors.new("argument", err) end
+  local before = session.use(s)
+  local ok, wrong = plan.run(planned, chunk)
+  s:close()
+  session.use(before)
+  if not ok then return nil, wrong, s end
+  planned.uses_options = s.options_called
+  if not planned.partial and #planned.clusters > 0 then s:check_words() end
+  return planned, nil, s
+end
+
+local function print_plan(context, job, planned)
+  local out = {}
+  local where = planned.clusters[1] or "no cluster"
+  out[#out + 1] = ("%s on %s: %d measurements, %s%s"):format(job.name, where, #planned.entries, planned.about and "about " or "",
+    progress.duration(planned.seconds * (job.rounds or 1)))
+  local things = {}
+  for _, thing in ipairs(planned.things) do things[#things + 1] = ("%s %s"):format(thing.kind, thing.name) end
+  if #things > 0 then
+    for i, line in ipairs(text.wrap("makes " .. table.concat(things, ", "), 110)) do out[#out + 1] = (i == 1 and "  " or "    ") .. line end
+  end
+  for i, item in ipairs(planned.entries) do
+    local e = item.entry
+    local size = (e.test == "tcp_bw" or e.test == "tcp_lat") and tonumber(e.params.size)
+    out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)%s  %s%.1fs"):format(i, e.test, e.case, e.from, e.to, e.via,
+      size and ("  %.0f B"):format(size) or "", item.known and "" or "about ", item.seconds)
+  end
+  if planned.partial then
+    out[#out + 1] = "  the plan ends here: the rest of the script cannot be thought through without running it"
+      .. (planned.reason and " (" .. planned.reason .. ")" or "")
+  end
+  for i, line in ipairs(out) do out[i] = text.clean(line) end
+  context.out(table.concat(out, "\n") .. "\n")
+end
+
+-- ---- running ----
+
+local function on_error(e)
+  if type(e) == "table" then
+    if e.code == "argument" then e.traceback = e.traceback or errors.traceback(2) end
+    return e
+  end
+  return errors.new("script", tostring(e), { traceback = errors.traceback(2) })
+end
+
+-- Runs the chunk as often as repeats ask for; returns the error that ended it, if one did.
+local function run_chunk(s, job)
+  local rounds = 1
+  local round = 1
+  while round <= rounds do
+    s.round = round
+    local chunk = assert(scenario.load(job.text, job.name))
+    local ok, err = xpcall(chunk, on_error)
+    if not ok then return err end
+    s:close()
+    if round == 1 and not s.used_matrix then rounds = s.settings.repeats or 1 end
+    round = round + 1
+  end
+end
+
+local function new_progress(context, settings, planned)
+  if settings.quiet then return nil end
+  local core = context.core
+  local total = planned and not planned.partial and #planned.entries or nil
+  if total and settings.repeats and not planned.used_matrix then total = total * settings.repeats end
+  return progress.new {
+    core = core, write = context.err, terminal = core.isatty(2), ascii = output.is_ascii(), columns = core.columns(),
+    total = total, seconds = planned and planned.seconds or 0, about = planned and planned.about,
+  }
+end
+
+local function show_error(context, err)
+  if err.code == "interrupted" then
+    context.err("knbl: interrupted\n")
+    return
+  end
+  context.err("knbl: " .. tostring(err) .. "\n")
+  if err.traceback and err.traceback ~= "" then context.err("traceback:\n" .. err.traceback .. "\n") end
+end
+
+local function prepare(context, argv)
+  local core = context.core
+  local settings, name, words = require("knbl.cli").split(core, context.flags, argv)
+  if name == "run" then name = table.remove(words, 1) end
+  if not name then errors.usage("which scenario?") end
+  local source, found = scenario.find(core, name)
+  if not source then errors.usage("%s", found) end
+  local job = { settings = settings, name = found, words = words, text = source, question = scenario.question(source) }
+  local chunk, err = scenario.load(source, found)
+  if not chunk then error(errors.new("argument", err), 0) end
+  return job
+end
+
+local function set_arguments(job)
+  local list = { [0] = job.name }
+  for i, word in ipairs(job.words) do list[i] = word end
+  rawset(_G, "arg", list)
+end
+
+function M.run(context, argv)
+  local core = context.core
+  local job = prepare(context, argv)
+  local settings = job.settings
+  job.expectations, job.baseline = check_settings(core, settings)
+  local planned, err, planning = make_plan(context, job, settings.dry_run)
+  if settings.help and (planned and not planned.partial or err and err.code == "help") then
+    scenario_help(context, job.name, job.question, planning and planning.flags)
+    return 0
+  end
+  if not planned then
+    show_error(context, err)
+    return require("knbl.cli").exit_code(err)
+  end
+  if settings.dry_run then
+    print_plan(context, job, planned)
+    return 0
+  end
+  if settings.help then table.insert(job.words, "--help") end -- a script that is no scenario: its words are its own
+  return M.execute(context, job, planned)
+end
+
+-- Runs a scenario that was checked, and everything that follows from it.
+function M.execute(context, job, planned)
+  local core, settings = context.core, job.settings
+  local files = output.prepare(core, settings)
+  local book = ledger.new { core = core, scenario = job.name, question = job.question }
+  book.path = files.json
+  local s = session.new(settings, {
+    core = core, script = job.name, question = job.question, words = job.words, ledger = book, shared = context.flags,
+    progress = new_progress(context, settings, planned),
+  })
+  set_arguments(job)
+  local before = session.use(s)
+  local err = run_chunk(s, job)
+  local closed, wrong = pcall(s.close, s)
+  session.use(before)
+  if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
+  if s.progress then s.progress:clear() end
+  return output.finish(context, job, book, err, show_error)
+end
+
+-- A script that a plain interpreter runs: a session, and what to do when the interpreter ends.
+function M.standalone(words, name, flags)
+  local core = require "knbl.native"
+  local context = {
+    core = core, flags = flags, out = function(t) io.stdout:write(t) end, err = function(t) io.stderr:write(t) end,
+  }
+  local settings, rest = {}, {}
+  local i = 1
+  while i <= #words do
+    local taken = words[i]:sub(1, 1) == "-" and args.take(core, flags, words, i, settings)
+    if not taken then rest[#rest + 1] = words[i] end
+    i = i + (taken or 1)
+  end
+  local job = { settings = settings, name = name or "script", words = rest, text = "" }
+  job.expectations, job.baseline = check_settings(core, settings)
+  local files = output.prepare(core, settings)
+  local book = ledger.new { core = core, scenario = job.name }
+  book.path = files.json
+  local s = session.new(settings, {
+    core = core, script = job.name, words = rest, ledger = book, shared = flags, progress = new_progress(context, settings),
+  })
+  session.use(s)
+  return s, function()
+    pcall(s.close, s)
+    output.finish(context, job, book, nil, show_error)
+  end
+end
+
+return M

@@ -1,0 +1,96 @@
+-- knbl.errors - one kind of error for all of the library: a table with `code`, `message` and `position`, which prints as text.
+--
+-- Misuse (code "argument") and the failures that the verbs raise carry the position of the script's own line: the first
+-- frame that is not part of this library.
+local M = {}
+
+local here = debug.getinfo(1, "S").source
+-- what the names of all chunks of this library begin with: "@lua/knbl/", "@/usr/share/lua/5.4/knbl/", "=knbl/" …
+local library = here:gsub("errors%.?l?u?a?$", "")
+
+local Error = {}
+Error.__index = Error
+function Error:__tostring()
+  return self.position and self.position .. ": " .. self.message or self.message
+end
+
+local function is_library(source)
+  return source:sub(1, #library) == library
+end
+M.is_library = is_library
+
+-- "scenarios/x.lua:12" of the innermost frame of a script, or nil.
+function M.where()
+  local level = 2
+  while true do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return nil end
+    if info.what ~= "C" and info.currentline > 0 and not is_library(info.source) then
+      return info.short_src .. ":" .. info.currentline
+    end
+    level = level + 1
+  end
+end
+
+function M.new(code, message, more)
+  local e = setmetatable({ code = code, message = message }, Error)
+  for k, v in pairs(more or {}) do e[k] = v end
+  return e
+end
+
+function M.is(value)
+  return getmetatable(value) == Error
+end
+
+-- Any error value (a native {code, message}, a text) as one of ours.
+function M.from(value, code)
+  if M.is(value) then return value end
+  if type(value) == "table" and value.message then return M.new(value.code or code or "system", value.message) end
+  return M.new(code or "system", tostring(value))
+end
+
+-- Raises what the caller of the library did wrong, at the script's line.
+function M.misuse(format, ...)
+  local message = select("#", ...) > 0 and format:format(...) or format
+  error(M.new("argument", message, { position = M.where() }), 0)
+end
+
+-- Raises a wrong command line: exit code 2.
+function M.usage(format, ...)
+  local message = select("#", ...) > 0 and format:format(...) or format
+  error(M.new("usage", message), 0)
+end
+
+-- Raises a failure of the world at the script's line; `context` comes before the message.
+function M.raise(err, context)
+  local e = M.from(err)
+  local message = context and context .. ": " .. e.message or e.message
+  local raised = M.new(e.code, message, { position = M.where() })
+  error(raised, 0)
+end
+
+-- The script's own frames, innermost first: what a traceback shows.
+function M.traceback(level)
+  local lines = {}
+  level = (level or 1) + 1
+  while true do
+    local info = debug.getinfo(level, "Sln")
+    if not info then break end
+    if info.what ~= "C" and not is_library(info.source) then
+      local what = info.what == "main" and "main chunk" or info.name and ("function '" .. info.name .. "'")
+        or ("function <" .. info.short_src .. ":" .. info.linedefined .. ">")
+      lines[#lines + 1] = ("  %s:%d: in %s"):format(info.short_src, info.currentline, what)
+    end
+    level = level + 1
+  end
+  return table.concat(lines, "\n")
+end
+
+-- `, did you mean "x"?`, or nothing.
+function M.hint(core, word, candidates, quote)
+  local near = core.nearest(word, candidates)
+  if not near then return "" end
+  return (", did you mean %s%s%s?"):format(quote or "'", near, quote or "'")
+end
+
+return M

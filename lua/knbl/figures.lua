@@ -1,0 +1,167 @@
+-- knbl.figures - what the figures of a measurement are called, where they are, and how they are shown.
+--
+-- One table: the short names that scripts use (in `show`, in `expect`), the path in `metrics`, the unit, which way is better.
+local M = {}
+
+local list = {
+  -- name, path in metrics, unit, better, title
+  { "throughput", "throughput_bps", "bits", "more", "throughput" },
+  { "rate", "rate_per_s", "rate", "more", "rate" },
+  { "mean", "latency_ns.mean", "time", "less", "mean" },
+  { "latency", "latency_ns.mean", "time", "less", "latency" },
+  { "min", "latency_ns.min", "time", "less", "min" },
+  { "max", "latency_ns.max", "time", "less", "max" },
+  { "stddev", "latency_ns.stddev", "time", "less", "stddev" },
+  { "p50", "latency_ns.p50", "time", "less", "p50" },
+  { "p90", "latency_ns.p90", "time", "less", "p90" },
+  { "p95", "latency_ns.p95", "time", "less", "p95" },
+  { "p99", "latency_ns.p99", "time", "less", "p99" },
+  { "p999", "latency_ns.p999", "time", "less", "p99.9" },
+  { "p9999", "latency_ns.p9999", "time", "less", "p99.99" },
+  { "loss", "loss_ratio", "ratio", "less", "loss" },
+  { "jitter", "jitter_ns", "time", "less", "jitter" },
+  { "sent", "sent", "count", nil, "sent" },
+  { "received", "received", "count", nil, "received" },
+  { "reordered", "reordered", "count", "less", "reordered" },
+  { "duplicated", "duplicated", "count", "less", "duplicated" },
+  { "errors", "errors", "count", "less", "errors" },
+  { "timeouts", "timeouts", "count", "less", "timeouts" },
+  { "retransmits", "retransmits", "count", "less", "retransmits" },
+  { "mss", "mss_effective", "count", nil, "MSS" },
+  { "cpu", { "cpu.client_process", "cpu.server_process" }, "cores", "less", "CPU" },
+  { "cpu_client", "cpu.client_process", "cores", "less", "CPU client" },
+  { "cpu_server", "cpu.server_process", "cores", "less", "CPU server" },
+  { "cpu_client_node", "cpu.client_node", "cores", "less", "CPU client node" },
+  { "cpu_server_node", "cpu.server_node", "cores", "less", "CPU server node" },
+  { "cpu_per_op", "cpu_ns_per_op", "time", "less", "CPU/op" },
+  { "cpu_send_per_gb", "cpu_s_per_gb.send", "seconds", "less", "CPU/GB send" },
+  { "cpu_recv_per_gb", "cpu_s_per_gb.recv", "seconds", "less", "CPU/GB recv" },
+  { "memory_client", "memory.client_process", "bytes", "less", "memory client" },
+  { "memory_server", "memory.server_process", "bytes", "less", "memory server" },
+  { "connect", "connect_ns.mean", "time", "less", "connect" },
+  { "connect_p99", "connect_ns.p99", "time", "less", "connect p99" },
+  { "first_byte", "first_byte_ns.mean", "time", "less", "first byte" },
+  { "transfer", "transfer_bps", "bits", "more", "transfer" },
+  { "duration", "duration_s", "seconds", nil, "duration" },
+}
+
+local by_name, names = {}, {}
+for i, row in ipairs(list) do
+  local figure = { name = row[1], path = row[2], unit = row[3], better = row[4], title = row[5] }
+  list[i] = figure
+  by_name[figure.name], names[i] = figure, figure.name
+end
+M.list, M.names = list, names
+
+-- The figure of a short name, or of a full path below metrics ("latency_ns.p99", "http.status_5xx").
+function M.get(name)
+  if by_name[name] then return by_name[name] end
+  for _, figure in ipairs(list) do
+    if figure.path == name then return figure end
+  end
+  if name:find("[._]") and name:match("^[%w_.]+$") then
+    local unit = name:match("_ns%f[%A]") and "time" or name:match("_bps$") and "bits" or name:match("_per_s$") and "rate"
+      or name:match("_s$") and "seconds" or name:match("_bytes$") and "bytes" or name:match("_ratio$") and "ratio" or "count"
+    return { name = name, path = name, unit = unit, title = name, free = true }
+  end
+end
+
+local function at(metrics, path)
+  local value = metrics
+  for key in path:gmatch("[^.]+") do
+    if type(value) ~= "table" then return nil end
+    value = value[key]
+  end
+  if type(value) == "number" then return value end
+end
+
+-- The value of a figure in a measurement, or nil where it was not measured. A figure of several paths is their sum.
+function M.value(measurement, figure)
+  local metrics = measurement.metrics
+  if not metrics then return nil end
+  if type(figure.path) == "string" then return at(metrics, figure.path) end
+  local sum
+  for _, path in ipairs(figure.path) do
+    local value = at(metrics, path)
+    if value then sum = (sum or 0) + value end
+  end
+  return sum
+end
+
+-- What a test is about: the figure that stands for it where only one does.
+local headline = {
+  tcp_stream = "throughput", tcp_sendfile = "throughput", udp_stream = "throughput", tcp_bw = "throughput", tcp_rr = "rate",
+  udp_rr = "rate", tcp_crr = "rate", http = "rate", tcp_lat = "mean", ping = "mean",
+}
+function M.headline(test)
+  return by_name[headline[test] or "rate"]
+end
+
+local function significant(x)
+  local a = math.abs(x)
+  if a == 0 then return "0" end
+  if a >= 100 then return ("%.0f"):format(x) end
+  if a >= 10 then return ("%.1f"):format(x) end
+  if a >= 0.1 then return ("%.2f"):format(x) end
+  return ("%.3g"):format(x)
+end
+M.significant = significant
+
+local function scaled(x, unit)
+  local steps = { { 1e9, "G" }, { 1e6, "M" }, { 1e3, "k" } }
+  for _, step in ipairs(steps) do
+    if x >= step[1] * 0.9995 then return ("%s %s%s"):format(significant(x / step[1]), step[2], unit) end
+  end
+  return ("%s %s"):format(significant(x), unit)
+end
+
+local format = {
+  time = function(core, x, ascii) return core.format_duration(x, ascii) end,
+  seconds = function(core, x, ascii) return core.format_duration(x * 1e9, ascii) end,
+  bits = function(core, x) return core.format_bits(x) end,
+  rate = function(core, x) return core.format_rate(x) end,
+  bytes = function(core, x) return core.format_size(x) end,
+  ratio = function(_, x) return x == 0 and "0 %" or significant(x * 100) .. " %" end,
+  cores = function(_, x) return ("%.2f"):format(x) end,
+  count = function(_, x) return ("%.0f"):format(x) end,
+  -- units that a report may ask for instead of a figure's own
+  ["B/s"] = function(_, x) return scaled(x / 8, "B/s") end,
+  ["bit/s"] = function(_, x) return ("%.0f"):format(x) end,
+  ["Mbit/s"] = function(_, x) return ("%.0f"):format(x / 1e6) end,
+  ["Gbit/s"] = function(_, x) return significant(x / 1e9) end,
+  ["ms"] = function(_, x) return significant(x / 1e6) end,
+  ["us"] = function(_, x) return significant(x / 1e3) end,
+  ["ns"] = function(_, x) return ("%.0f"):format(x) end,
+}
+
+-- A figure's value as people read it; `unit` overrides the figure's own.
+function M.show(core, figure, value, ascii, unit)
+  if value == nil then return "" end
+  return (format[unit or figure.unit] or format.count)(core, value, ascii)
+end
+
+function M.has_unit(unit) return format[unit] ~= nil end
+
+-- Why a figure may be doubtful: what a flag of a measurement means.
+M.flags = {
+  generator_cpu = "the generator used all the CPU it may have: the figure is its limit, not the path's",
+  generator_cpu_bound = "the generator used all the CPU it may have: the figure is its limit, not the path's",
+  server_cpu_bound = "the server used all the CPU it may have: the figure is its limit, not the path's",
+  throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
+  cgroup_throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
+  conntrack_full = "the connection tracking table was nearly full",
+  retransmits = "TCP sent segments again: something on the path drops packets",
+  sender_drops = "the sender's own socket refused datagrams: they never reached the path",
+  clock_jump = "the machine's clock jumped while it was measured",
+  wrong_backend = "another pod than those asked for answered",
+  mss_mismatch = "the effective MSS is not the one that was asked for",
+  few_samples = "too few samples for the percentiles shown",
+  step = "the throughput changed in the middle: the path, or what shares it, changed",
+  short = "the measurement ended before its time",
+  behind = "the generator could not keep to the rate that was asked for",
+}
+function M.explain(flag)
+  return M.flags[flag] or (flag:gsub("_", " "))
+end
+
+return M

@@ -1,0 +1,52 @@
+-- knbl.format.sweep - the CSV of the Kubernetes network benchmark: a row for each path, the maximum first, then a column for each
+-- value of what was swept; every field is followed by a comma.
+--
+--   MSS                                          , Maximum, 96, 160, 224,
+--   1 iperf TCP. Same VM using Pod IP            ,35507.000000,33835,33430,35372,
+local figures = require "knbl.figures"
+
+local M = {}
+
+local label_width = 45
+
+local function padded(label)
+  label = label:gsub("[\",\r\n]", " ")
+  return label .. (" "):rep(label_width - #label)
+end
+
+local function number_of(cell)
+  if not cell.value then return nil end
+  if cell.unit == "Mbit/s" then return cell.value / 1e6 end
+  if cell.unit == "Gbit/s" then return cell.value / 1e9 end
+  if cell.unit == "us" then return cell.value / 1e3 end
+  return cell.value
+end
+
+local function short(value)
+  if value == math.floor(value) or value >= 1000 then return ("%.0f"):format(value) end
+  return ("%.2f"):format(value)
+end
+
+-- A pivot grid as that CSV. A cell without a figure is empty; latencies give their minimum, since less is better.
+function M.grid(grid)
+  local head = { padded(grid.declaration.pivot:upper()) .. ", Maximum" }
+  local least = figures.get(grid.declaration.columns[1].show).better == "less"
+  if least then head[1] = padded(grid.declaration.pivot:upper()) .. ", Minimum" end
+  for _, column in ipairs(grid.columns) do head[#head + 1] = " " .. column.title end
+  local lines = { table.concat(head, ",") .. "," }
+  for i, row in ipairs(grid.rows) do
+    local values, best, last = {}, nil, 0
+    for k, cell in ipairs(row.cells) do
+      local value = number_of(cell)
+      if value and (not best or least and value < best or not least and value > best) then best = value end
+      values[k] = value and short(value) or ""
+      if value then last = k end
+    end
+    for k = #values, last + 1, -1 do values[k] = nil end
+    local label = ("%d %s"):format(i, tostring(row.values[1]))
+    lines[#lines + 1] = ("%s,%s,%s%s"):format(padded(label), best and ("%.6f"):format(best) or "", table.concat(values, ","), #values > 0 and "," or "")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+return M

@@ -1,0 +1,188 @@
+-- knbl.format.table - tables on a terminal: aligned, in right units, doubtful figures marked and explained below.
+--
+-- options: { core, columns (width; nil: unlimited), ascii, colour }
+local figures = require "knbl.figures"
+local report = require "knbl.report"
+local text = require "knbl.text"
+
+local M = {}
+
+local colours = { red = "\27[31m", yellow = "\27[33m", green = "\27[32m", dim = "\27[2m", bold = "\27[1m" }
+
+local function paint(options, colour, s)
+  if not options.colour or not colour then return s end
+  return colours[colour] .. s .. "\27[0m"
+end
+
+-- Numbers for remarks: the same remark has the same number all over a table.
+local function marker()
+  local numbers, list = {}, {}
+  return function(note)
+    if not numbers[note] then
+      list[#list + 1] = note
+      numbers[note] = #list
+    end
+    return numbers[note]
+  end, list
+end
+
+local function marks_of(cell, mark)
+  local numbers = {}
+  for i, note in ipairs(cell.notes) do numbers[i] = mark(note) end
+  return #numbers > 0 and " [" .. table.concat(numbers, ",") .. "]" or ""
+end
+
+local function figure_text(options, cell)
+  local shown = figures.show(options.core, cell.figure, cell.value, options.ascii, cell.unit)
+  if cell.n and cell.n > 1 and cell.value ~= 0 and cell.low and cell.high then
+    local spread = math.max(cell.high - cell.value, cell.value - cell.low) / math.abs(cell.value) * 100
+    shown = ("%s ±%s %%"):format(shown, figures.significant(spread))
+  end
+  return shown
+end
+
+-- The text of a cell and its colour.
+function M.cell(options, cell, mark)
+  if cell.joined then
+    local parts, colour = {}, nil
+    for i, part in ipairs(cell.joined) do
+      local shown, painted = M.cell(options, part, mark)
+      parts[i], colour = shown, colour or painted
+    end
+    return table.concat(parts, " · "), colour
+  end
+  local marks = marks_of(cell, mark)
+  if cell.value then return figure_text(options, cell) .. marks, marks ~= "" and "yellow" or nil end
+  if cell.state == "failed" then return "failed" .. marks, "red" end
+  return "–" .. marks, "dim"
+end
+
+local function lines_of(grid, options, mark)
+  local lines = { {} }
+  for i, head in ipairs(grid.heads) do lines[1][i] = { text = head, left = true } end
+  for _, column in ipairs(grid.columns) do table.insert(lines[1], { text = text.clean(column.title) }) end
+  for _, row in ipairs(grid.rows) do
+    local line = {}
+    for i, value in ipairs(row.values) do
+      if grid.heads[i] == "size" and type(value) == "number" then value = options.core.format_size(value) end
+      if type(value) == "number" then value = ("%.0f"):format(value) end
+      line[i] = { text = text.clean(value), left = true }
+    end
+    for _, cell in ipairs(row.cells) do
+      local shown, colour = M.cell(options, cell, mark)
+      line[#line + 1] = { text = shown, colour = colour }
+    end
+    lines[#lines + 1] = line
+  end
+  for _, line in ipairs(lines) do
+    for _, cell in ipairs(line) do
+      if options.ascii then cell.text = text.ascii(cell.text) end
+    end
+  end
+  return lines
+end
+
+local function widths_of(lines)
+  local widths = {}
+  for _, line in ipairs(lines) do
+    for i, cell in ipairs(line) do widths[i] = math.max(widths[i] or 0, text.width(cell.text)) end
+  end
+  local total = 2 * (#widths - 1)
+  for _, width in ipairs(widths) do total = total + width end
+  return widths, total
+end
+
+local function aligned(lines, widths, total, options, out)
+  for i, line in ipairs(lines) do
+    local parts = {}
+    for k, cell in ipairs(line) do
+      local padded = text.pad(cell.text, widths[k], not cell.left)
+      parts[k] = paint(options, i == 1 and "bold" or cell.colour, padded)
+    end
+    out[#out + 1] = (table.concat(parts, "  "):gsub("%s+$", ""))
+    if i == 1 then out[#out + 1] = (options.ascii and "-" or "─"):rep(total) end
+  end
+end
+
+-- A terminal that is too narrow for the columns: a block for each row.
+local function stacked(lines, heads, options, out)
+  local width = 0
+  for i = heads + 1, #lines[1] do width = math.max(width, text.width(lines[1][i].text)) end
+  for i = 2, #lines do
+    local names = {}
+    for k = 1, heads do names[k] = lines[i][k].text end
+    out[#out + 1] = paint(options, "bold", table.concat(names, "  "))
+    for k = heads + 1, #lines[i] do
+      out[#out + 1] = "  " .. text.pad(lines[1][k].text, width) .. "  " .. paint(options, lines[i][k].colour, lines[i][k].text)
+    end
+  end
+end
+
+-- One grid as text, with its remarks below.
+function M.grid(grid, options)
+  local mark, notes = marker()
+  local lines = lines_of(grid, options, mark)
+  local out = {}
+  if grid.title then out[#out + 1] = paint(options, "bold", text.clean(grid.title)) end
+  local widths, total = widths_of(lines)
+  if options.columns and total > options.columns then
+    stacked(lines, #grid.heads, options, out)
+  else
+    aligned(lines, widths, total, options, out)
+  end
+  for i, note in ipairs(notes) do
+    local prefix = ("[%d] "):format(i)
+    for k, line in ipairs(text.wrap(text.clean(note), math.max(20, (options.columns or 120) - #prefix))) do
+      line = (k == 1 and prefix or (" "):rep(#prefix)) .. line
+      out[#out + 1] = options.ascii and text.ascii(line) or line
+    end
+  end
+  return table.concat(out, "\n") .. "\n"
+end
+
+local verdict_colours = { fail = "red", error = "red", inconclusive = "yellow" }
+local verdict_words = { pass = "✓", fail = "✗", error = "error", inconclusive = "?" }
+
+local function expectations(data, options, out)
+  for _, e in ipairs(data.expectations) do
+    local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, e.case and text.clean(e.case) .. ": " or "", text.clean(e.expression))
+    if e.reason then line = line .. " (" .. text.clean(e.reason) .. ")" end
+    if options.ascii then line = text.ascii(line) end
+    out[#out + 1] = paint(options, verdict_colours[e.status], line)
+  end
+end
+
+local function note_text(note)
+  if type(note) ~= "table" then return tostring(note) end
+  if note.text then return note.text end
+  local keys, parts = {}, {}
+  for key in pairs(note) do
+    if key ~= "line" then keys[#keys + 1] = key end
+  end
+  table.sort(keys)
+  for i, key in ipairs(keys) do parts[i] = ("%s: %s"):format(key, tostring(note[key])) end
+  return table.concat(parts, ", ")
+end
+M.note_text = note_text
+
+-- A ledger's data as a person reads it.
+function M.render(data, options)
+  local parts = {}
+  for _, grid in ipairs(report.grids(options.core, data)) do
+    if grid.declaration.layout == "sweep" then
+      parts[#parts + 1] = require("knbl.format.sweep").grid(grid)
+    elseif #grid.rows > 0 then
+      parts[#parts + 1] = M.grid(grid, options)
+    end
+  end
+  local below = {}
+  for _, note in ipairs(data.notes) do
+    local line = "note: " .. text.clean(note_text(note))
+    below[#below + 1] = options.ascii and text.ascii(line) or line
+  end
+  expectations(data, options, below)
+  if #below > 0 then parts[#parts + 1] = table.concat(below, "\n") .. "\n" end
+  return table.concat(parts, "\n")
+end
+
+return M

@@ -1,0 +1,60 @@
+-- knbl - what scenarios use. Every name of it is described in lua/knbl/meta.lua (docs/reference.md).
+local cluster = require "knbl.cluster"
+local errors = require "knbl.errors"
+local measure = require "knbl.measure"
+local native = require "knbl.native"
+local session = require "knbl.session"
+
+local M = { version = native.version }
+
+local tests = {
+  "tcp_stream", "tcp_sendfile", "udp_stream", "tcp_rr", "udp_rr", "tcp_crr", "tcp_bw", "tcp_lat", "http", "ping",
+}
+
+function M.options(declaration)
+  return session.current():options(declaration)
+end
+
+function M.cluster(t)
+  return cluster.open(t)
+end
+
+for _, test in ipairs(tests) do
+  M[test] = function(t)
+    local result = measure.run(session.current(), test, t)
+    return result
+  end
+end
+
+function M.matrix(rows)
+  return require("knbl.matrix").iterate(session.current(), rows)
+end
+
+function M.report(t)
+  local s = session.current()
+  local declaration = require("knbl.report").declare(s.core, t)
+  if s.ledger then s.ledger:report(declaration) end
+end
+
+function M.note(note)
+  local s = session.current()
+  if type(note) == "string" then note = { text = note } end
+  if type(note) ~= "table" then errors.misuse("knbl.note takes a text or a table") end
+  local kept = {}
+  for key, value in pairs(note) do
+    if type(key) ~= "string" then key = "text" end
+    kept[key] = type(value) == "table" and tostring(value) or value
+  end
+  if s.ledger then s.ledger:note(kept) end
+end
+
+-- A misspelt name of this module is refused where it is used, with the nearest right one.
+setmetatable(M, {
+  __index = function(_, name)
+    local names = {}
+    for key in pairs(M) do names[#names + 1] = key end
+    errors.misuse("knbl has no '%s'%s", tostring(name), errors.hint(native, tostring(name), names))
+  end,
+})
+
+return M

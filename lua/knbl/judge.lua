@@ -1,0 +1,301 @@
+-- knbl.judge - whether a run passed: every expectation over the ledger's figures, and the verdict of the whole.
+--
+-- An expectation holds or fails only where the samples carry it: the confidence interval of the figure (95 %) must lie wholly on
+-- one side of the limit, and a percentile needs at least ten samples beyond it. Else it is inconclusive. One that matches no
+-- measurement is an error, never a silent pass.
+local expect = require "knbl.expect"
+local figures = require "knbl.figures"
+local json = require "knbl.json"
+local ledger = require "knbl.ledger"
+
+local M = {}
+
+local z = 1.96
+
+-- ---- a figure with what is known of its certainty ----
+
+local percentiles = { p50 = 50, p90 = 90, p95 = 95, p99 = 99, p999 = 99.9, p9999 = 99.99 }
+
+-- The bounds of a percentile by the order statistics around it.
+local function percentile_bounds(core, m, percent, count)
+  if type(m.latency_histogram) ~= "table" then return nil end
+  local p = percent / 100
+  local spread = z * math.sqrt(p * (1 - p) / count) * 100
+  local list = core.hist_percentile(json.encode(m.latency_histogram), { math.max(0, percent - spread), math.min(100, percent + spread) })
+  if list then return list[1], list[2] end
+end
+
+local function series_bounds(m, value)
+  local list = m.metrics.intervals
+  if type(list) ~= "table" or #list < 5 then return nil end
+  local sum, squares, n = 0, 0, 0
+  for _, point in ipairs(list) do
+    local x = type(point) == "table" and (tonumber(point.throughput_bps) or tonumber(point.rate_per_s)) or tonumber(point)
+    if x then sum, squares, n = sum + x, squares + x * x, n + 1 end
+  end
+  if n < 5 or sum == 0 then return nil end
+  local mean = sum / n
+  local relative = z * math.sqrt(math.max(0, squares / n - mean * mean) / (n - 1)) / mean
+  return value * (1 - relative), value * (1 + relative)
+end
+
+-- Why one measurement's figure cannot be judged, or nil.
+local function too_few(m, figure, limit)
+  local latency = m.metrics.latency_ns
+  local percent = percentiles[figure.name]
+  local count = type(latency) == "table" and tonumber(latency.count) or nil
+  if percent then
+    local needed = math.ceil(10 / (1 - percent / 100) - 1e-6)
+    if count and count < needed then return ("%d samples; %s needs %d"):format(count, figure.name, needed) end
+  elseif figure.name == "mean" or figure.name == "latency" then
+    if count and count < 30 then return ("%d samples; a mean needs 30"):format(count) end
+  elseif figure.name == "loss" then
+    local sent, needed = tonumber(m.metrics.sent), limit and limit > 0 and math.ceil(3 / limit) or 100
+    if sent and sent < needed then return ("%d sent; this loss needs %d"):format(sent, needed) end
+  end
+end
+
+local function bounds_of(core, m, figure, value)
+  local percent = percentiles[figure.name]
+  local latency = m.metrics.latency_ns
+  local count = type(latency) == "table" and tonumber(latency.count)
+  if percent and count and count > 0 then return percentile_bounds(core, m, percent, count) end
+  if (figure.name == "mean" or figure.name == "latency") and count and count > 1 and tonumber(latency.stddev) then
+    local half = z * latency.stddev / math.sqrt(count)
+    return value - half, value + half
+  end
+  if figure.name == "throughput" or figure.name == "rate" then return series_bounds(m, value) end
+end
+
+-- { value, low, high, n } of a group of repeats, or nil and the reason.
+function M.estimate(core, group, figure, limit)
+  local values, reason = {}, nil
+  for _, m in ipairs(group) do
+    local value = m.ok and figures.value(m, figure)
+    if value then
+      values[#values + 1] = value
+      reason = reason or too_few(m, figure, limit)
+    else
+      reason = reason or (m.skipped and "skipped: " .. m.skipped) or (not m.ok and "failed: " .. ((m.error or {}).message or "")) or nil
+    end
+  end
+  if #values == 0 then return nil, reason or ("%s was not measured"):format(figure.title) end
+  if reason then return nil, reason end
+  if #values == 1 then
+    local low, high = bounds_of(core, group[1], figure, values[1])
+    return { value = values[1], low = low or values[1], high = high or values[1], n = 1 }
+  end
+  local median, low, high = core.median_interval(values, 0.95)
+  if #values < 6 then
+    low, high = math.huge, -math.huge
+    for _, value in ipairs(values) do low, high = math.min(low, value), math.max(high, value) end
+  end
+  return { value = median, low = low, high = high, n = #values }
+end
+
+-- ---- comparisons ----
+
+local holds = {
+  ["<"] = function(a, b) return a < b end, ["<="] = function(a, b) return a <= b end, [">"] = function(a, b) return a > b end,
+  [">="] = function(a, b) return a >= b end, ["=="] = function(a, b) return a == b end, ["!="] = function(a, b) return a ~= b end,
+}
+
+-- "pass", "fail" or "inconclusive" for an interval against a limit.
+local function compare(estimate, operator, limit)
+  local test = holds[operator]
+  if operator == "==" or operator == "!=" then return test(estimate.value, limit) and "pass" or "fail" end
+  local low, high = test(estimate.low, limit), test(estimate.high, limit)
+  if low and high then return "pass" end
+  if not low and not high then return "fail" end
+  return "inconclusive"
+end
+
+local function show(core, figure, value)
+  return figures.show(core, figure, value, true)
+end
+
+local function outcome(case, expectation, status, reason, more)
+  local e = { case = case, expression = expectation.source, status = status, reason = reason }
+  for k, v in pairs(more or {}) do e[k] = v end
+  return e
+end
+
+local function judged(core, case, expectation, figure, estimate, limit, what)
+  local status = compare(estimate, expectation.operator, limit)
+  local shown = ("%s is %s"):format(figure.title, show(core, figure, estimate.value))
+  if status == "inconclusive" then
+    shown = ("%s, between %s and %s: too uncertain for this limit"):format(shown, show(core, figure, estimate.low), show(core, figure, estimate.high))
+  elseif what then
+    shown = ("%s, %s %s"):format(shown, what, show(core, figure, limit))
+  end
+  return outcome(case, expectation, status, shown, { value = estimate.value, low = estimate.low, high = estimate.high, limit = limit })
+end
+
+local function baseline_group(context, group)
+  if not context.baseline then return nil, "no --baseline was given" end
+  context.baseline_groups = context.baseline_groups or ledger.groups(context.baseline)
+  for _, candidate in ipairs(context.baseline_groups) do
+    if candidate.key == group.key then return candidate end
+  end
+  return nil, "the baseline has no such measurement"
+end
+
+-- Where both sides have repeats: a limit is only broken or kept if the ranks show a difference from it.
+local function judge_baseline(context, group, expectation)
+  local core, figure = context.core, expectation.left.figure
+  local case = group[1].case
+  local old, reason = baseline_group(context, group)
+  if not old then return outcome(case, expectation, "inconclusive", reason) end
+  local before, why = M.estimate(core, old, figure)
+  if not before then return outcome(case, expectation, "inconclusive", "baseline: " .. why) end
+  local estimate, wrong = M.estimate(core, group, figure)
+  if not estimate then return outcome(case, expectation, "inconclusive", wrong) end
+  local limit = before.value * expectation.right.factor
+  local e = judged(core, case, expectation, figure, estimate, limit, "the limit")
+  if e.status == "inconclusive" and estimate.n > 1 and before.n > 1 then
+    local a, b = {}, {}
+    for _, m in ipairs(group) do a[#a + 1] = figures.value(m, figure) end
+    for _, m in ipairs(old) do b[#b + 1] = (figures.value(m, figure) or 0) * expectation.right.factor end
+    e.p = core.rank_test(a, b)
+    if e.p and e.p < 0.05 then e.status = holds[expectation.operator](estimate.value, limit) and "pass" or "fail" end
+  end
+  return e
+end
+
+local function judge_figure(context, group, expectation)
+  local figure, limit = expectation.left.figure, expectation.right.value
+  local case = group[1].case
+  local estimate, reason = M.estimate(context.core, group, figure, limit)
+  if not estimate then
+    local failed = true
+    for _, m in ipairs(group) do failed = failed and not m.ok and not m.skipped end
+    return outcome(case, expectation, failed and "fail" or "inconclusive", reason)
+  end
+  return judged(context.core, case, expectation, figure, estimate, limit)
+end
+
+-- ---- ratios ----
+
+local function group_of(context, name)
+  for _, group in ipairs(context.groups) do
+    if group[1].case == name then return group end
+  end
+end
+
+local ratio_default = { tcp_rr = "mean", udp_rr = "mean" }
+
+local function judge_ratio(context, expectation)
+  local left = expectation.left
+  local a, b = group_of(context, left.a), group_of(context, left.b)
+  for i, group in ipairs { a or false, b or false } do
+    if not group then
+      return outcome(nil, expectation, "error", ("no measurement has the case '%s'"):format(i == 1 and left.a or left.b))
+    end
+  end
+  local test = a[1].test
+  local figure = left.figure or ratio_default[test] and figures.get(ratio_default[test]) or figures.headline(test)
+  local x, why = M.estimate(context.core, a, figure)
+  local y, wrong = M.estimate(context.core, b, figure)
+  if not x or not y then return outcome(nil, expectation, "inconclusive", why or wrong) end
+  if y.low <= 0 then return outcome(nil, expectation, "inconclusive", ("%s of '%s' may be 0"):format(figure.title, left.b)) end
+  local ratio = { value = x.value / y.value, low = x.low / y.high, high = x.high / y.low, n = math.min(x.n, y.n) }
+  local status = compare(ratio, expectation.operator, expectation.right.value)
+  local reason = ("%s: %s / %s = %s"):format(figure.title, show(context.core, figure, x.value), show(context.core, figure, y.value),
+    figures.significant(ratio.value))
+  if status == "inconclusive" then
+    reason = ("%s, between %s and %s: too uncertain for this limit"):format(reason, figures.significant(ratio.low), figures.significant(ratio.high))
+  end
+  return outcome(nil, expectation, status, reason, { value = ratio.value, low = ratio.low, high = ratio.high, limit = expectation.right.value })
+end
+
+-- ---- the verdict ----
+
+local function judge_one(context, group, expectation)
+  if expectation.left.kind == "ratio" then return judge_ratio(context, expectation) end
+  if expectation.right.kind == "baseline" then return judge_baseline(context, group, expectation) end
+  return judge_figure(context, group, expectation)
+end
+
+local function from_command_line(context, expectation, list)
+  if expectation.left.kind == "ratio" then
+    list[#list + 1] = judge_ratio(context, expectation)
+    return
+  end
+  local any = false
+  for _, group in ipairs(context.groups) do
+    local case = group[1].case or ""
+    local fits = not expectation.case or case:lower():find(expectation.case:lower(), 1, true)
+    local has = figures.value(group[1], expectation.left.figure) or expectation.case
+    if fits and has then
+      any = true
+      list[#list + 1] = judge_one(context, group, expectation)
+    end
+  end
+  if not any then
+    local e = outcome(expectation.case, expectation, "error", "no measurement matches it")
+    e.command_line = true
+    list[#list + 1] = e
+  end
+end
+
+-- All expectations of a run: those that measurements carry, and those of the command line.
+function M.expectations(core, data, extra, baseline)
+  local context = { core = core, groups = ledger.groups(data), baseline = baseline }
+  local list, seen = json.array(), {}
+  for _, group in ipairs(context.groups) do
+    for _, source in ipairs(group[1].expect or {}) do
+      local parsed = expect.parse(core, source)
+      if parsed and not (parsed.left.kind == "ratio" and seen[source]) then
+        seen[source] = true
+        list[#list + 1] = judge_one(context, group, parsed)
+      end
+    end
+  end
+  for _, expectation in ipairs(extra) do from_command_line(context, expectation, list) end
+  return list
+end
+
+local function count(list, status)
+  local n = 0
+  for _, item in ipairs(list) do
+    if item.status == status then n = n + 1 end
+  end
+  return n
+end
+
+-- Fills the ledger's expectations and returns the verdict: { status, exit, message?, … }. `err` ended the script early.
+function M.run(core, data, extra, baseline, err)
+  data.expectations = M.expectations(core, data, err and {} or extra, baseline)
+  local measured, failed, skipped, lost = 0, 0, 0, false
+  for _, m in ipairs(data.measurements) do
+    if m.skipped then skipped = skipped + 1
+    elseif m.ok then measured = measured + 1
+    else
+      failed = failed + 1
+      lost = lost or m.error and m.error.code == "lost"
+    end
+  end
+  local verdict = { measured = measured, failed = failed, skipped = skipped }
+  local wrong = { fail = count(data.expectations, "fail"), unsure = count(data.expectations, "inconclusive"), void = 0, typed = 0 }
+  for _, e in ipairs(data.expectations) do
+    if e.status == "error" then
+      wrong.void = wrong.void + 1
+      if e.command_line then wrong.typed = wrong.typed + 1 end
+    end
+  end
+  local function set(status, exit, message)
+    verdict.status, verdict.exit, verdict.message = status, exit, message
+  end
+  if err then
+    set(err.code == "interrupted" and "interrupted" or "error", require("knbl.cli").exit_code(err), err.message)
+  elseif lost then set("error", 3, "an agent was lost")
+  elseif wrong.void > 0 then
+    set("error", wrong.typed > 0 and 2 or 1, ("%d expectation%s matched no measurement"):format(wrong.void, wrong.void == 1 and "" or "s"))
+  elseif wrong.fail > 0 then set("fail", 99, ("%d of %d expectations failed"):format(wrong.fail, #data.expectations))
+  elseif failed > 0 then set("error", 1, ("%d of %d measurements failed"):format(failed, measured + failed + skipped))
+  elseif wrong.unsure > 0 then set("inconclusive", 98, ("%d of %d expectations are inconclusive"):format(wrong.unsure, #data.expectations))
+  else set("pass", 0) end
+  return verdict
+end
+
+return M

@@ -1,0 +1,182 @@
+-- knbl.ledger - everything that was asked and measured in a run, and nothing else: what every table and file is made from.
+--
+-- It is written as JSON (schema 1, docs/results.md), atomically, and also when a run ends early. What was not measured is
+-- absent, never 0. A ledger that was read back serves for reports as the run's own does.
+local errors = require "knbl.errors"
+local json = require "knbl.json"
+
+local M = { schema = 1 }
+
+local Ledger = {}
+Ledger.__index = Ledger
+
+local order = {
+  "schema", "knbl", "started", "ended", "scenario", "question", "provider", "options", "environment", "verdict", "expectations",
+  "notes", "reports", "measurements",
+}
+local measurement_order = {
+  "test", "case", "from", "to", "via", "labels", "round", "ok", "error", "skipped", "flags", "metrics", "params", "chosen", "servers",
+  "path", "started", "line", "expect", "latency_histogram",
+}
+
+-- context: { core, scenario, question, clock? }
+function M.new(context)
+  local core = context.core
+  local data = json.ordered({
+    schema = M.schema, knbl = core.version, started = core.wall(), scenario = context.scenario, question = context.question,
+    provider = nil, environment = {}, options = nil, measurements = json.array(), notes = json.array(), reports = json.array(),
+    expectations = json.array(), verdict = { status = "running" },
+  }, order)
+  return setmetatable({ data = data, core = core, saved_at = core.now() }, Ledger)
+end
+
+function Ledger:set_options(values)
+  local kept
+  for key, value in pairs(values) do
+    kept = kept or {}
+    kept[key] = type(value) == "table" and tostring(value) or value
+  end
+  self.data.options = kept
+end
+
+-- The provider and what is known of the cluster; more than one cluster in a run adds to what is there.
+function Ledger:set_environment(provider, environment)
+  local data = self.data
+  data.provider = data.provider or provider
+  for key, value in pairs(environment or {}) do
+    if data.environment[key] == nil then data.environment[key] = value end
+  end
+end
+
+-- Adds a measurement. Returns it.
+function Ledger:add(measurement)
+  measurement.flags = json.array(measurement.flags or {})
+  measurement.metrics = measurement.metrics or {}
+  json.ordered(measurement, measurement_order)
+  local list = self.data.measurements
+  list[#list + 1] = measurement
+  if self.path and self.core.now() - self.saved_at > 5 then self:save() end
+  return measurement
+end
+
+function Ledger:note(note)
+  local list = self.data.notes
+  list[#list + 1] = note
+end
+
+function Ledger:report(report)
+  for i, known in ipairs(self.data.reports) do
+    if known.line and known.line == report.line and known.title == report.title then
+      self.data.reports[i] = report
+      return
+    end
+  end
+  table.insert(self.data.reports, report)
+end
+
+function Ledger:text()
+  return json.encode(self.data, true) .. "\n"
+end
+
+-- Writes the file of this ledger, if it has one. Returns true, or nil and an error.
+function Ledger:save()
+  if not self.path then return true end
+  self.saved_at = self.core.now()
+  return self.core.write_file(self.path, self:text())
+end
+
+function Ledger:finish(verdict)
+  self.data.ended = self.core.wall()
+  self.data.verdict = verdict
+end
+
+-- ---- reading ----
+
+local arrays = { "measurements", "notes", "reports", "expectations" }
+
+local function check(data, name)
+  if type(data) ~= "table" or data.schema == nil then return nil, name .. ": not a ledger of knbl (no schema)" end
+  if type(data.schema) ~= "number" or data.schema > M.schema then
+    return nil, ("%s: schema %s is newer than this knbl (%s) can read"):format(name, tostring(data.schema), tostring(M.schema))
+  end
+  for _, key in ipairs(arrays) do
+    if data[key] == nil then data[key] = {} end
+    if type(data[key]) ~= "table" then return nil, ("%s: '%s' is not a list"):format(name, key) end
+    json.array(data[key])
+  end
+  for i, m in ipairs(data.measurements) do
+    if type(m) ~= "table" or type(m.test) ~= "string" then return nil, ("%s: measurement %d has no test"):format(name, i) end
+    for _, key in ipairs { "metrics", "params", "labels", "latency_histogram", "path" } do
+      if m[key] ~= nil and type(m[key]) ~= "table" then return nil, ("%s: measurement %d: '%s' is no object"):format(name, i, key) end
+    end
+    m.metrics = m.metrics or {}
+    m.flags = json.array(type(m.flags) == "table" and m.flags or {})
+    for _, key in ipairs { "case", "from", "to", "via", "skipped" } do
+      if m[key] ~= nil then m[key] = tostring(m[key]) end
+    end
+    if type(m.metrics.intervals) == "table" then json.array(m.metrics.intervals) end
+    json.ordered(m, measurement_order)
+  end
+  return data
+end
+
+-- The data of a ledger's text, checked; nil and an error otherwise.
+function M.parse(text, name)
+  if #text == 0 then return nil, errors.new("argument", name .. ": the file is empty") end
+  local data, err = json.decode(text)
+  if data == nil then return nil, errors.new("argument", ("%s: not JSON: %s"):format(name, err)) end
+  local checked, wrong = check(data, name)
+  if not checked then return nil, errors.new("argument", wrong) end
+  return json.ordered(checked, order)
+end
+
+function M.read(path)
+  local file, err = io.open(path, "rb")
+  if not file then return nil, errors.new("argument", "cannot read " .. tostring(err)) end
+  local text, wrong = file:read("*a")
+  file:close()
+  if not text then return nil, errors.new("argument", ("cannot read %s: %s"):format(path, tostring(wrong))) end
+  return M.parse(text, path)
+end
+
+-- How long was measured does not make it another measurement; whether it was warm does.
+local beside = { duration = true, warmup = true, interval = true, count = true, timeout = true }
+
+-- What makes two measurements repeats of one another, and finds a measurement in a baseline.
+function M.key(m)
+  local warm = m.params and m.params.warmup
+  local parts = { m.test, m.case or "", m.via or "", warm and warm == 0 and "cold" or "warm" }
+  local function add(prefix, t)
+    local keys = {}
+    for k in pairs(t or {}) do
+      if not (prefix == "." and beside[k]) then keys[#keys + 1] = k end
+    end
+    table.sort(keys)
+    for _, k in ipairs(keys) do
+      local v = t[k]
+      if type(v) ~= "table" then
+        if type(v) == "number" and v == math.floor(v) then v = ("%.0f"):format(v) end
+        parts[#parts + 1] = prefix .. k .. "=" .. tostring(v)
+      end
+    end
+  end
+  add("", m.labels)
+  add(".", m.params)
+  return table.concat(parts, "\31")
+end
+
+-- The measurements of a ledger, repeats together: a list of lists, in the order in which each first came.
+function M.groups(data)
+  local groups, by_key = {}, {}
+  for _, m in ipairs(data.measurements) do
+    local key = M.key(m)
+    if not by_key[key] then
+      by_key[key] = { key = key }
+      groups[#groups + 1] = by_key[key]
+    end
+    table.insert(by_key[key], m)
+  end
+  return groups
+end
+
+return M

@@ -1,0 +1,76 @@
+-- knbl.matrix - all combinations of some values, repeats interleaved.
+--
+--   for c in knbl.matrix { { "path", "direct", "service" }, { "flows", 1, 8 }, repeats = 3 } do … c.path, c.flows, c.round … end
+--
+-- The last name changes fastest; a repeat is a whole round over all combinations, so that drift hits all alike. What is
+-- measured inside the loop is labelled with the combination.
+local errors = require "knbl.errors"
+
+local M = {}
+
+local function check(rows)
+  if type(rows) ~= "table" or #rows == 0 then errors.misuse('knbl.matrix takes rows: { { "flows", 1, 8 }, … }') end
+  local seen = {}
+  for i, row in ipairs(rows) do
+    if type(row) ~= "table" or type(row[1]) ~= "string" then errors.misuse("knbl.matrix: row %d begins with no name", i) end
+    if seen[row[1]] or row[1] == "round" then errors.misuse("knbl.matrix: the name '%s' is taken", row[1]) end
+    seen[row[1]] = true
+    if #row < 2 then errors.misuse("knbl.matrix: %s has no values", row[1]) end
+  end
+  for key in pairs(rows) do
+    if type(key) == "string" and key ~= "repeats" then errors.misuse("knbl.matrix: unknown key '%s'", key) end
+  end
+  local repeats = rows.repeats
+  if repeats ~= nil and (type(repeats) ~= "number" or repeats < 1 or repeats ~= math.floor(repeats)) then
+    errors.misuse("knbl.matrix: repeats is a whole number from 1 on")
+  end
+end
+
+-- What a value is called in labels: a table by its name or its first text.
+local function label_of(value)
+  if type(value) == "table" then return value.name or (type(value[1]) == "string" and value[1]) or tostring(value) end
+  if type(value) == "boolean" then return tostring(value) end
+  return value
+end
+
+local function combination(rows, number)
+  local c = {}
+  for i = #rows, 1, -1 do
+    local n = #rows[i] - 1
+    c[rows[i][1]] = rows[i][number % n + 2]
+    number = math.floor(number / n)
+  end
+  return c
+end
+
+-- An iterator over the combinations. `s` is the session.
+function M.iterate(s, rows)
+  check(rows)
+  local repeats = s.settings.repeats or rows.repeats or 1
+  local each = 1
+  for _, row in ipairs(rows) do each = each * (#row - 1) end
+  if each * repeats > 100000 then errors.misuse("knbl.matrix: %d combinations are too many", each * repeats) end
+  s.used_matrix = true
+  local before, number = s.labels, 0
+  local function over()
+    s.labels, s.labels_round = before, nil
+  end
+  local function step()
+    if number >= each * repeats then
+      over()
+      return nil
+    end
+    local c = combination(rows, number % each)
+    c.round = math.floor(number / each) + 1
+    number = number + 1
+    local labels = {}
+    for key, value in pairs(before or {}) do labels[key] = value end
+    for _, row in ipairs(rows) do labels[row[1]] = label_of(c[row[1]]) end
+    s.labels, s.labels_round = labels, repeats > 1 and c.round or nil
+    return c
+  end
+  -- the fourth value is closed when the loop is left early (Lua 5.4)
+  return step, nil, nil, setmetatable({}, { __close = over })
+end
+
+return M

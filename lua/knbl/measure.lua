@@ -1,0 +1,291 @@
+-- knbl.measure - one call of a verb: checked wholly, then run over two endpoints, then entered into the ledger.
+--
+-- Nothing touches the network before all of it was checked: unknown keys, units, what a path can be, expectations. What is
+-- wrong raises at the script's line. A failure of the measurement itself is its result (`ok` false, `error`); an agent that is
+-- lost, a secret that is refused and an interruption raise.
+local agent = require "knbl.agent"
+local errors = require "knbl.errors"
+local expect = require "knbl.expect"
+local json = require "knbl.json"
+local path = require "knbl.path"
+
+local M = {}
+
+-- Keys of a measurement that are not the engine's.
+local own_keys = { case = true, from = true, to = true, expect = true, labels = true }
+
+-- ---- the keys ----
+
+local function fields_of(core)
+  local by_name, names = {}, {}
+  for _, field in ipairs(core.fields()) do
+    local tests = {}
+    for _, test in ipairs(field.tests) do tests[test] = true end
+    by_name[field.name] = { tests = tests, list = field.tests }
+    names[#names + 1] = field.name
+  end
+  for key in pairs(own_keys) do names[#names + 1] = key end
+  return by_name, names
+end
+
+local function check_keys(core, test, t)
+  local fields, names = fields_of(core)
+  for key in pairs(t) do
+    if type(key) ~= "string" then errors.misuse("%s: unexpected value %s: every value has a key", test, tostring(t[key])) end
+    local field = fields[key]
+    if not own_keys[key] and not field then
+      errors.misuse("%s: unknown key '%s'%s", test, key, errors.hint(core, key, names))
+    elseif field and not field.tests[test] then
+      errors.misuse("%s has no '%s'; it belongs to %s", test, key, table.concat(field.list, ", "))
+    end
+  end
+  return fields
+end
+
+local function check_labels(t)
+  if t == nil then return nil end
+  if type(t) ~= "table" then errors.misuse("labels are a table of names and values") end
+  local labels = {}
+  for key, value in pairs(t) do
+    if type(key) ~= "string" then errors.misuse("labels are a table of names and values") end
+    if type(value) == "table" and value.name then value = value.name end
+    if type(value) == "table" then value = tostring(value) end
+    labels[key] = value
+  end
+  return labels
+end
+
+-- ---- the specification ----
+
+-- "1:256K:*64", { 1, 64, "4K" } and the like as a list of sizes; nil where one size or none is asked for.
+local function size_list(core, test, size)
+  if type(size) == "table" then
+    local list = {}
+    for i, item in ipairs(size) do list[i] = item end
+    if #list == 0 then errors.misuse("%s: size: an empty list", test) end
+    return list
+  end
+  if type(size) == "string" and size:find("[:,]") then
+    local list, err = core.sizes(size)
+    if not list then errors.misuse("%s: size: %s", test, tostring(err)) end
+    return list
+  end
+end
+
+-- What the command line says about every measurement: --duration, --warmup, --set.
+local function apply_settings(s, fields, test, spec)
+  local settings = s.settings
+  local function set(key, value)
+    if fields[key] and fields[key].tests[test] then spec[key] = value end
+  end
+  if settings.duration and not spec.count then set("duration", settings.duration) end
+  if settings.warmup then set("warmup", settings.warmup) end
+  for _, pair in ipairs(settings.set or {}) do
+    local only, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
+    if not only or only == test then
+      local value = pair[2]
+      if value == "true" or value == "false" then value = value == "true" end
+      set(key or pair[1], value)
+    end
+  end
+end
+
+-- The complete specification, as the engines understand it; raises what they refuse.
+local function complete(core, test, spec)
+  local text, err = core.check(json.encode(spec))
+  if not text then errors.misuse("%s: %s", test, tostring(type(err) == "table" and err.message or err)) end
+  return json.decode(text)
+end
+
+local function specs_of(s, test, t, fields, route)
+  local spec = { test = test }
+  for key, value in pairs(t) do
+    if not own_keys[key] then spec[key] = value end
+  end
+  if route.external then spec.external = true end
+  if route.path and spec.path == nil then spec.path = route.path end
+  apply_settings(s, fields, test, spec)
+  local list = size_list(s.core, test, spec.size)
+  if not list then return { complete(s.core, test, spec) }, false end
+  local specs = {}
+  for i, size in ipairs(list) do
+    spec.size = size
+    specs[i] = complete(s.core, test, spec)
+  end
+  return specs, true
+end
+
+-- Checks a call wholly. Returns what is to be done: { test, case, route, specs, is_list, labels, expectations }.
+local function check(s, test, t)
+  if type(t) ~= "table" then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
+  local fields = check_keys(s.core, test, t)
+  if t.case ~= nil and type(t.case) ~= "string" then errors.misuse("%s: case is a text", test) end
+  local route = path.check(test, t.from, t.to, t.ip)
+  local labels = check_labels(t.labels)
+  for key, value in pairs(s.labels or {}) do
+    labels = labels or {}
+    if labels[key] == nil then labels[key] = value end
+  end
+  local case = t.case or ("%s > %s"):format(t.from.name, route.to_name)
+  local specs, is_list = specs_of(s, test, t, fields, route)
+  return {
+    test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),
+    expectations = expect.parse_all(s.core, t.expect, test),
+  }
+end
+
+-- ---- running ----
+
+local function selected(s, request)
+  if not s.settings.only then return true end
+  local subject = request.case .. "\n" .. request.test
+  for key, value in pairs(request.labels or {}) do subject = subject .. "\n" .. key .. "=" .. tostring(value) end
+  for _, pattern in ipairs(s.settings.only) do
+    for line in (subject .. "\n"):gmatch("(.-)\n") do
+      if line:lower():find(M.glob(pattern)) then return true end
+    end
+  end
+  return false
+end
+
+-- "*svc?" as a Lua pattern, found anywhere in a text, whatever the case of its letters.
+function M.glob(pattern)
+  local lua = pattern:lower():gsub("[%^%$%(%)%%%.%[%]%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".")
+  return lua
+end
+
+-- How long a measurement will take, in seconds, and whether that is known.
+local function expected_time(spec)
+  local warmup = tonumber(spec.warmup) or 0
+  local duration = tonumber(spec.duration) or 0
+  if duration > 0 then return warmup + duration + 0.1, true end
+  if spec.test == "ping" and tonumber(spec.interval) and tonumber(spec.count) then return warmup + spec.interval * spec.count + 0.1, true end
+  return warmup + 2, false
+end
+M.expected_time = expected_time
+
+local function target_of(request, spec)
+  local route = request.route
+  if route.url_host then return { host = route.url_host, port = route.url_port }, "" end
+  local addresses = route.addresses or {}
+  local host
+  if tonumber(spec.ip) == 6 then host = addresses.v6 elseif tonumber(spec.ip) == 4 then host = addresses.v4
+  else host = addresses.v4 or addresses.v6 end
+  if not host then
+    return nil, ("%s has no IPv%s address"):format(route.to_name, tonumber(spec.ip) == 6 and "6" or "4")
+  end
+  return { host = host, port = route.port }, route.token
+end
+
+-- Waits for a run's end. Returns its result, or nil and an error; `stopped` says that it was interrupted.
+local function follow(s, run, seconds, known)
+  local core = s.core
+  local deadline = known and core.now() + seconds + 60 or nil
+  while true do
+    local over, err = run:wait(s.poll or 0.25)
+    if over then return run:result() end
+    if core.interrupted() or over == nil and err and err.code == "interrupted" then
+      run:stop()
+      local result = run:result()
+      return result, errors.new("interrupted", "interrupted")
+    end
+    if over == nil then return nil, errors.from(err) end
+    if s.progress then s.progress:running(run:progress()) end
+    if deadline and core.now() > deadline then
+      run:stop()
+      return nil, errors.new("timeout", "the run did not end in its time")
+    end
+  end
+end
+
+-- Errors that end the script: there is no point in going on.
+local fatal = { lost = true, auth = true, version = true, interrupted = true }
+
+local function perform(s, request, spec, target, token)
+  local endpoint = request.from.endpoint
+  local run, err = agent.start(endpoint, { spec = spec, to = target, token = token }, s.core)
+  if not run then return nil, err end
+  local seconds, known = expected_time(spec)
+  local ok, result, wrong = pcall(follow, s, run, seconds, known)
+  run:close()
+  if not ok then error(result, 0) end
+  return result, wrong
+end
+
+local function entry_of(s, request, spec)
+  local route, from = request.route, request.from
+  return {
+    test = request.test, case = request.case, from = from.name, to = route.to_name, via = route.via, labels = request.labels,
+    round = s.round > 1 and s.round or s.labels_round, params = spec, line = request.line, ok = false, started = s.core.wall(),
+    path = path.describe(from, route), expect = request.expect_texts,
+  }
+end
+
+local function wrong_backend(request, result)
+  local expected = request.route.backends
+  if not expected or type(result.servers) ~= "table" then return false end
+  for _, server in ipairs(result.servers) do
+    if type(server) == "table" and server.name and not expected[server.name] then return true end
+  end
+  return false
+end
+
+-- Fills a ledger's entry from what the engines gave.
+local function fill(entry, request, result, err)
+  if result then
+    entry.ok = result.ok == true and not err
+    entry.metrics, entry.flags, entry.chosen, entry.servers = result.metrics or {}, result.flags or {}, result.chosen, result.servers
+    entry.latency_histogram = result.latency_histogram
+    for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter", "profile" } do entry[key] = result[key] end
+    if result.error then entry.error = { code = result.error.code, message = result.error.message } end
+    if wrong_backend(request, result) then table.insert(entry.flags, "wrong_backend") end
+  end
+  if err then entry.error = { code = err.code or "system", message = err.message or tostring(err) } end
+  if not entry.ok and not entry.error then entry.error = { code = "protocol", message = "the engine gave no reason" } end
+  return entry
+end
+
+local function skip(s, entry, reason)
+  entry.skipped = reason
+  if s.ledger then s.ledger:add(entry) end
+  if s.progress then s.progress:done(entry) end
+  return entry
+end
+
+local function one(s, request, spec)
+  local entry = entry_of(s, request, spec)
+  if not selected(s, request) then
+    entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
+    return entry
+  end
+  if s.plan then return s.plan:add(entry, request) end
+  local reason = request.from.skip or request.route.skip
+  if reason then return skip(s, entry, reason) end
+  local target, token = target_of(request, spec)
+  if not target then return skip(s, entry, token) end
+  if s.progress then s.progress:start(entry, expected_time(spec)) end
+  local result, err = perform(s, request, spec, target, token)
+  fill(entry, request, result, err)
+  s.ledger:add(entry)
+  if s.progress then s.progress:done(entry) end
+  if err and fatal[err.code] then errors.raise(err, err.code ~= "interrupted" and request.case or nil) end
+  return entry
+end
+
+-- Runs what a verb asks for. One size: the result; a list of sizes: a list of results, whose `ok` says that all went well.
+function M.run(s, test, t)
+  local request = check(s, test, t)
+  s:check_words()
+  if type(t.expect) == "table" then request.expect_texts = json.array { (table.unpack or unpack)(t.expect) }
+  elseif t.expect then request.expect_texts = json.array { t.expect } end
+  local results = {}
+  for i, spec in ipairs(request.specs) do
+    results[i] = one(s, request, spec)
+  end
+  if not request.is_list then return results[1] end
+  results.ok = true
+  for _, result in ipairs(results) do results.ok = results.ok and result.ok end
+  return results
+end
+
+return M

@@ -1,0 +1,26 @@
+-- knbl.mesh - a schedule in which everyone meets everyone once, and nobody takes part twice in a round: n - 1 rounds for an even number, n
+-- for an odd one (where each sits out once). The circle method: the first stays, the others move on by one place a round.
+local M = {}
+
+-- -> list of rounds, each a list of pairs { a, b } of numbers 1 … n; who is first in a pair alternates, so that roles even out.
+function M.rounds(n)
+  local seats = n % 2 == 0 and n or n + 1
+  local rounds = {}
+  for r = 1, seats - 1 do
+    local round = {}
+    local function at(seat) -- who sits there in this round
+      return seat == 1 and 1 or (seat - 2 + r - 1) % (seats - 1) + 2
+    end
+    for i = 1, seats / 2 do
+      local a, b = at(i), at(seats + 1 - i)
+      if a <= n and b <= n then
+        if (r + i) % 2 == 0 then a, b = b, a end
+        round[#round + 1] = { a, b }
+      end
+    end
+    rounds[r] = round
+  end
+  return rounds
+end
+
+return M

@@ -1,0 +1,110 @@
+-- knbl.output - where results go: the files that were asked for, the tables on standard output, the verdict and the exit code.
+local errors = require "knbl.errors"
+local judge = require "knbl.judge"
+
+local M = {}
+
+-- The formats that a file can be asked in: the flag's name and the module that renders a ledger's data.
+M.formats = {
+  { "json", nil }, { "csv", "knbl.format.csv" }, { "markdown", "knbl.format.markdown" }, { "junit", "knbl.format.junit" },
+  { "html", "knbl.format.html" }, { "openmetrics", "knbl.format.openmetrics" },
+}
+
+-- Whether this terminal's locale has no UTF-8.
+function M.is_ascii()
+  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
+    local value = os.getenv(name)
+    if value and value ~= "" then return not value:lower():find("utf%-?8") end
+  end
+  return true
+end
+
+-- Refuses a path that could not be written at the end: before anything is measured.
+local function check_writable(path, flag)
+  local probe = path .. ".knbl-probe"
+  local file, err = io.open(probe, "w")
+  if not file then errors.usage("--%s: cannot write %s", flag, (tostring(err):gsub("%.knbl%-probe", ""))) end
+  file:close()
+  os.remove(probe)
+  local old = io.open(path, "rb")
+  if old then
+    local _, wrong, code = old:read(0)
+    old:close()
+    if wrong and code == 21 then errors.usage("--%s: %s is a folder", flag, path) end
+  end
+end
+
+-- Checks all paths of files; returns them by format. Only one can be standard output.
+function M.prepare(_, settings)
+  local files, stdout = {}, nil
+  for _, format in ipairs(M.formats) do
+    local path = settings[format[1]]
+    if path == "-" then
+      if stdout then errors.usage("--%s and --%s cannot both go to standard output", stdout, format[1]) end
+      stdout = format[1]
+    elseif path then
+      check_writable(path, format[1])
+      files[format[1]] = path
+    end
+  end
+  return files
+end
+
+local function render_options(core, tty)
+  local colour = tty and (os.getenv("NO_COLOR") or "") == "" and os.getenv("TERM") ~= "dumb"
+  return { core = core, ascii = M.is_ascii(), columns = tty and core.columns() or nil, colour = colour }
+end
+
+-- Writes one format; returns nil and an error where that failed.
+local function write(context, book, settings, format)
+  local path = settings[format[1]]
+  local text = format[2] and require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() }) or book:text()
+  if path == "-" then
+    context.out(text)
+    return true
+  end
+  return context.core.write_file(path, text)
+end
+
+-- All files of a ledger; says what could not be written, and returns whether all could.
+function M.write_files(context, book, settings)
+  local all = true
+  for _, format in ipairs(M.formats) do
+    if settings[format[1]] then
+      local ok, err = write(context, book, settings, format)
+      if not ok then
+        context.err(("knbl: --%s: %s\n"):format(format[1], tostring(type(err) == "table" and err.message or err)))
+        all = false
+      end
+    end
+  end
+  return all
+end
+
+-- The tables: on standard output, or on standard error where a file took that.
+function M.show(context, data, settings)
+  if settings.quiet then return end
+  local to_stdout = true
+  for _, format in ipairs(M.formats) do to_stdout = to_stdout and settings[format[1]] ~= "-" end
+  local options = render_options(context.core, context.core.isatty(to_stdout and 1 or 2))
+  local text = require("knbl.format.table").render(data, options)
+  if text ~= "" then (to_stdout and context.out or context.err)(text) end
+end
+
+-- Judges a run, shows and writes it, and returns its exit code.
+function M.finish(context, job, book, err, show_error)
+  if #book.data.measurements == 0 and not err and #job.expectations == 0 and not next(job.settings) then return 0 end
+  local verdict = judge.run(context.core, book.data, job.expectations, job.baseline, err)
+  book:finish(verdict)
+  if #book.data.measurements > 0 or #book.data.reports > 0 or #book.data.expectations > 0 then M.show(context, book.data, job.settings) end
+  local written = M.write_files(context, book, job.settings)
+  if err then
+    show_error(context, err)
+  elseif verdict.message then
+    context.err("knbl: " .. verdict.message .. "\n")
+  end
+  if verdict.exit == 0 and not written then return 1 end
+  return verdict.exit
+end
+
+return M

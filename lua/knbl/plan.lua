@@ -1,0 +1,119 @@
+-- knbl.plan - what a scenario would do: it is run over a cluster that is only thought of, and nothing is measured.
+--
+-- This is how all of a script is checked before its first packet, how --dry-run knows, and how many measurements are left.
+-- The script gets figures of a plausible size; it cannot write files, run programs or load modules meanwhile: where it tries,
+-- the plan ends there and is `partial`.
+local measure_time
+
+local M = {}
+
+local Plan = {}
+Plan.__index = Plan
+
+-- Raised inside a script that cannot be planned any further.
+local Stop = setmetatable({}, { __tostring = function() return "the plan ends here" end })
+M.stop = Stop
+
+function M.new(limit)
+  return setmetatable({ entries = {}, things = {}, clusters = {}, seconds = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
+end
+
+function Plan:add_cluster(provider) self.clusters[#self.clusters + 1] = provider end
+
+function Plan:add_thing(kind, name) self.things[#self.things + 1] = { kind = kind, name = name } end
+
+local function plausible()
+  local latency = {}
+  for _, key in ipairs { "min", "mean", "stddev", "p50", "p90", "p95", "p99", "p999", "p9999", "max" } do latency[key] = 1e5 end
+  latency.count = 10000
+  return {
+    throughput_bps = 1e9, rate_per_s = 1e4, latency_ns = latency, loss_ratio = 0, sent = 10000, received = 10000, reordered = 0,
+    duplicated = 0, jitter_ns = 1e4, errors = 0, timeouts = 0, retransmits = 0, mss_effective = 1448, duration_s = 1,
+    cpu = { client_process = 1, server_process = 1, client_node = 2, server_node = 2 }, cpu_ns_per_op = 1e4,
+    cpu_s_per_gb = { send = 0.5, recv = 0.5 }, intervals = {},
+  }
+end
+
+-- Notes a measurement; returns what the script sees in its place.
+function Plan:add(entry, request)
+  measure_time = measure_time or require("knbl.measure").expected_time
+  local seconds, known = measure_time(entry.params)
+  self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations }
+  self.seconds = self.seconds + seconds
+  self.about = self.about or not known
+  if #self.entries > self.limit then error(Stop, 0) end
+  local seen = {}
+  for key, value in pairs(entry) do seen[key] = value end
+  seen.ok, seen.metrics, seen.flags = true, plausible(), {}
+  return seen
+end
+
+-- ---- the surroundings of a script that is planned ----
+
+local safe = {
+  "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen", "rawset", "select",
+  "setmetatable", "tonumber", "tostring", "type", "xpcall", "_VERSION", "string", "table", "math", "utf8", "coroutine", "unpack", "bit",
+}
+
+local function forbid(plan)
+  return function()
+    plan.partial = true
+    error(Stop, 0)
+  end
+end
+
+local quiet_file = {}
+quiet_file.__index = quiet_file
+function quiet_file:write() return self end
+function quiet_file:flush() return self end
+function quiet_file:setvbuf() return true end -- luacheck: no self
+
+-- The globals that a planned script sees. `thorough`: it may load modules of its own (the user asked for the plan).
+function M.environment(plan, thorough)
+  local env, stop = {}, forbid(plan)
+  for _, name in ipairs(safe) do env[name] = rawget(_G, name) end
+  env._G = env
+  env.print = function() end
+  env.arg = {}
+  env.collectgarbage = function() return 0 end
+  env.io = setmetatable({ write = function() return quiet_file end, stdout = setmetatable({}, quiet_file), stderr = setmetatable({}, quiet_file) },
+    { __index = function() return stop end })
+  env.os = setmetatable({ time = os.time, date = os.date, clock = os.clock, getenv = os.getenv }, { __index = function() return stop end })
+  env.require = function(name)
+    if name == "knbl" or name == "knbl.json" or thorough and not name:match("^knbl%.") then return require(name) end
+    stop()
+  end
+  return setmetatable(env, { __index = function(_, name)
+    local value = rawget(_G, name)
+    return type(value) == "function" and stop or value
+  end })
+end
+
+-- Runs a chunk as a plan. Returns true, or false and the error; `partial` says that not all of it could be thought through.
+function M.run(plan, chunk)
+  local steps = 0
+  local function count()
+    steps = steps + 1
+    if steps > 50 then
+      plan.partial = true
+      error(Stop, 0)
+    end
+  end
+  debug.sethook(count, "", 1000000)
+  local ok, err = xpcall(chunk, function(e)
+    if type(e) == "table" then return e end
+    return { foreign = true, message = tostring(e) }
+  end)
+  debug.sethook()
+  if ok or err == Stop then
+    plan.partial = plan.partial or not ok
+    return true
+  end
+  if err.foreign then
+    plan.partial, plan.reason = true, err.message
+    return true
+  end
+  return false, err
+end
+
+return M

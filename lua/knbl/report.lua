@@ -1,0 +1,313 @@
+-- knbl.report - tables that answer a scenario's question, made from a ledger alone.
+--
+--   knbl.report { rows = "path", columns = { { "bandwidth", test = "tcp_bw", show = "throughput" }, … } }    columns one by one
+--   knbl.report { rows = "path", columns = "mss", show = "throughput" }                       a column for each value of a key
+--   knbl.report { rows = { "path", "via" }, columns = "runtime", show = { { "lat", test = "tcp_lat", show = "mean" }, … } }
+--
+-- rows and columns name labels of measurements, or test, case, from, to, via, or a parameter (size, mss, flows …). A declaration
+-- is checked when it is made, kept in the ledger, and rendered into a grid: titles and cells, which the formats write out.
+local errors = require "knbl.errors"
+local figures = require "knbl.figures"
+
+local M = {}
+
+-- ---- declarations ----
+
+local keys = {
+  rows = true, columns = true, show = true, title = true, baseline = true, layout = true, unit = true, where = true, join = true,
+  test = true, order = true,
+}
+local column_keys = { show = true, test = true, where = true, unit = true, title = true }
+
+local function check_show(core, show)
+  local figure = type(show) == "string" and figures.get(show)
+  if not figure then
+    errors.misuse("knbl.report: '%s' is no figure%s", tostring(show), errors.hint(core, tostring(show), figures.names))
+  end
+  return figure
+end
+
+local function check_where(where)
+  if where == nil then return nil end
+  if type(where) ~= "table" then errors.misuse("knbl.report: where is a table of keys and values") end
+  local kept = {}
+  for key, value in pairs(where) do kept[key] = type(value) == "table" and (value.name or tostring(value)) or value end
+  return kept
+end
+
+local function tests_of(test)
+  if type(test) == "string" then return { test } end
+  return test
+end
+
+local function check_column(core, column, whole)
+  if type(column) == "string" then column = { show = column } end
+  if type(column) ~= "table" then errors.misuse("knbl.report: a column is a figure's name or a table") end
+  for key in pairs(column) do
+    if type(key) == "string" and not column_keys[key] then errors.misuse("knbl.report: a column has no '%s'", key) end
+  end
+  local title, show = column.title or column[1], column.show or column[2]
+  if show == nil and column[1] and figures.get(column[1]) then show = column[1] end
+  local figure = check_show(core, show)
+  local unit = column.unit or whole.unit
+  if unit and not figures.has_unit(unit) then errors.misuse("knbl.report: unknown unit '%s'", tostring(unit)) end
+  return {
+    title = title or figure.title, show = show, test = tests_of(column.test or whole.test), where = check_where(column.where), unit = unit,
+  }
+end
+
+local function list_of(value)
+  if type(value) == "string" then return { value } end
+  return value
+end
+
+-- A declaration as the ledger keeps it; raises on what makes no sense.
+function M.declare(core, t)
+  if type(t) ~= "table" then errors.misuse("knbl.report takes a table") end
+  for key in pairs(t) do
+    if not keys[key] then
+      local names = {}
+      for name in pairs(keys) do names[#names + 1] = name end
+      errors.misuse("knbl.report: unknown key '%s'%s", tostring(key), errors.hint(core, tostring(key), names))
+    end
+  end
+  local rows = list_of(t.rows or "case")
+  if type(rows) ~= "table" or #rows == 0 then errors.misuse("knbl.report: rows names what a row is") end
+  local declaration = { rows = rows, title = t.title, layout = t.layout, join = t.join, where = check_where(t.where), line = errors.where() }
+  local shows = type(t.columns) == "table" and t.columns or t.show or "throughput"
+  if type(shows) == "string" or type(shows[1]) == "string" and (shows.show or figures.get(shows[1]) == nil) then shows = { shows } end
+  declaration.pivot = type(t.columns) == "string" and t.columns or nil
+  declaration.columns = {}
+  for i, column in ipairs(shows) do declaration.columns[i] = check_column(core, column, t) end
+  if t.layout ~= nil and t.layout ~= "sweep" and t.layout ~= "table" then
+    errors.misuse("knbl.report: layout is \"table\" or \"sweep\", not '%s'", tostring(t.layout))
+  end
+  if t.layout == "sweep" and not declaration.pivot then errors.misuse("knbl.report: a sweep needs columns = the name of what is swept") end
+  return declaration
+end
+
+-- ---- values ----
+
+local plain_keys = { test = true, case = true, from = true, to = true, via = true, round = true }
+
+-- What a measurement has under a key of rows or columns.
+local function key_of(m, key)
+  if m.labels and m.labels[key] ~= nil then return m.labels[key] end
+  if plain_keys[key] then return m[key] end
+  if m.params then return m.params[key] end
+end
+M.key_of = key_of
+
+local function matches(m, where, test)
+  if test then
+    local found
+    for _, name in ipairs(test) do found = found or m.test == name end
+    if not found then return false end
+  end
+  for key, value in pairs(where or {}) do
+    if tostring(key_of(m, key)) ~= tostring(value) then return false end
+  end
+  return true
+end
+
+-- The figure of repeats: the median where there are several, with its interval.
+function M.summarize(core, list, figure)
+  local values = {}
+  for _, m in ipairs(list) do
+    local value = m.ok and figures.value(m, figure)
+    if value then values[#values + 1] = value end
+  end
+  if #values == 0 then return nil end
+  if #values == 1 then return { value = values[1], n = 1 } end
+  local median, low, high = core.median_interval(values, 0.95)
+  return { value = median, low = low, high = high, n = #values }
+end
+
+-- Why a cell has no figure, and what makes the one it has doubtful: a list of texts.
+local function remarks(list, has_figure)
+  local notes, seen = {}, {}
+  local function add(note)
+    if note and not seen[note] then
+      seen[note] = true
+      notes[#notes + 1] = note
+    end
+  end
+  for _, m in ipairs(list) do
+    if m.skipped then add("skipped: " .. m.skipped)
+    elseif not m.ok then add(("failed: %s"):format(m.error and m.error.message or "no reason given")) end
+    if has_figure then
+      for _, flag in ipairs(m.flags) do add(flag .. ": " .. figures.explain(flag)) end
+    end
+  end
+  return notes
+end
+
+local function cell_of(core, list, column)
+  local figure = figures.get(column.show)
+  local cell = M.summarize(core, list, figure) or {}
+  cell.figure, cell.unit, cell.measurements = figure, column.unit, list
+  cell.notes = remarks(list, cell.value ~= nil)
+  if not cell.value then
+    cell.state = "absent"
+    for _, m in ipairs(list) do
+      cell.state = m.skipped and "skipped" or not m.ok and "failed" or cell.state
+    end
+  end
+  return cell
+end
+
+-- ---- grids ----
+
+local function row_key(m, rows)
+  local parts, values = {}, {}
+  for i, key in ipairs(rows) do
+    local value = key_of(m, key)
+    if value == nil then return nil end
+    if type(value) == "boolean" then value = tostring(value) end
+    parts[i], values[i] = tostring(value), value
+  end
+  return table.concat(parts, "\31"), values
+end
+
+local function pivot_values(measurements, declaration)
+  local values, seen, numeric = {}, {}, true
+  for _, m in ipairs(measurements) do
+    local value = key_of(m, declaration.pivot)
+    local wanted = value ~= nil and matches(m, declaration.where)
+    if wanted and not seen[tostring(value)] then
+      local shown
+      for _, column in ipairs(declaration.columns) do shown = shown or matches(m, column.where, column.test) end
+      if shown then
+        seen[tostring(value)] = true
+        values[#values + 1] = value
+        numeric = numeric and type(value) == "number"
+      end
+    end
+  end
+  if numeric then table.sort(values) end
+  return values
+end
+
+local function value_title(core, key, value)
+  if key == "size" and type(value) == "number" then return core.format_size(value) end
+  if type(value) == "number" then return ("%.0f"):format(value) end
+  return tostring(value)
+end
+
+-- The columns of a declaration: { title, column, pivot? }.
+local function columns_of(core, measurements, declaration)
+  local list = {}
+  if not declaration.pivot then
+    for i, column in ipairs(declaration.columns) do list[i] = { title = column.title, column = column } end
+    return list
+  end
+  for _, value in ipairs(pivot_values(measurements, declaration)) do
+    local title = value_title(core, declaration.pivot, value)
+    if declaration.join then
+      list[#list + 1] = { title = title, joined = declaration.columns, pivot = value }
+    else
+      for _, column in ipairs(declaration.columns) do
+        local whole = #declaration.columns > 1 and title .. " " .. column.title or title
+        list[#list + 1] = { title = whole, column = column, pivot = value }
+      end
+    end
+  end
+  return list
+end
+
+local function select_for(list, column, declaration, pivot)
+  local chosen = {}
+  for _, m in ipairs(list) do
+    if matches(m, column.where, column.test) and (pivot == nil or tostring(key_of(m, declaration.pivot)) == tostring(pivot)) then
+      chosen[#chosen + 1] = m
+    end
+  end
+  return chosen
+end
+
+-- A declaration over a ledger's data: { title, heads = {…}, columns = {…}, rows = { { values = {…}, cells = {…} }… } }.
+-- A cell is { value?, low?, high?, n?, figure, unit, notes, state?, measurements }, or a list of such (`join`).
+function M.grid(core, data, declaration)
+  local rows, by_key = {}, {}
+  for _, m in ipairs(data.measurements) do
+    if matches(m, declaration.where) then
+      local key, values = row_key(m, declaration.rows)
+      if key then
+        if not by_key[key] then
+          by_key[key] = { values = values, list = {} }
+          rows[#rows + 1] = by_key[key]
+        end
+        table.insert(by_key[key].list, m)
+      end
+    end
+  end
+  local columns = columns_of(core, data.measurements, declaration)
+  local grid = { title = declaration.title, heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
+  for _, row in ipairs(rows) do
+    local cells, any = {}, false
+    for i, column in ipairs(columns) do
+      if column.joined then
+        cells[i] = { joined = {} }
+        for k, part in ipairs(column.joined) do
+          local list = select_for(row.list, part, declaration, column.pivot)
+          cells[i].joined[k] = cell_of(core, list, part)
+          any = any or #list > 0
+        end
+      else
+        local list = select_for(row.list, column.column, declaration, column.pivot)
+        cells[i] = cell_of(core, list, column.column)
+        any = any or #list > 0
+      end
+    end
+    if any then grid.rows[#grid.rows + 1] = { values = row.values, cells = cells } end
+  end
+  return grid
+end
+
+-- The table of a ledger without a report: one for each kind of test, a row for each measurement.
+local kinds = {
+  { tests = { "tcp_stream", "tcp_sendfile", "tcp_bw" }, show = { "throughput", "retransmits", "cpu_client", "cpu_server", "cpu_send_per_gb",
+    "cpu_recv_per_gb" } },
+  { tests = { "udp_stream" }, show = { "throughput", "loss", "jitter", "reordered", "cpu_client", "cpu_server" } },
+  { tests = { "tcp_rr", "udp_rr", "tcp_crr", "http" }, show = { "rate", "mean", "p50", "p99", "max", "errors", "timeouts", "cpu" } },
+  { tests = { "tcp_lat", "ping" }, show = { "mean", "p50", "p99", "max", "loss", "cpu" } },
+}
+
+function M.plain(core, data)
+  local list = {}
+  for _, kind in ipairs(kinds) do
+    local columns, sizes = {}, {}
+    for _, name in ipairs(kind.show) do
+      local figure = figures.get(name)
+      for _, m in ipairs(data.measurements) do
+        if matches(m, nil, kind.tests) and figures.value(m, figure) then
+          columns[#columns + 1] = { title = figure.title, show = name, test = kind.tests }
+          break
+        end
+      end
+    end
+    local any = false
+    for _, m in ipairs(data.measurements) do
+      if matches(m, nil, kind.tests) then
+        any = true
+        sizes[tostring(m.params and m.params.size)] = true
+      end
+    end
+    if #columns == 0 then columns[1] = { title = kind.show[1], show = kind.show[1], test = kind.tests } end
+    local rows = { "test", "case", "via" }
+    local first = next(sizes)
+    if first and next(sizes, first) then rows[#rows + 1] = "size" end
+    if any then list[#list + 1] = M.grid(core, data, { rows = rows, columns = columns }) end
+  end
+  return list
+end
+
+-- All tables of a ledger: those that its scenario declared, or a plain one.
+function M.grids(core, data)
+  if #data.reports == 0 then return M.plain(core, data) end
+  local list = {}
+  for i, declaration in ipairs(data.reports) do list[i] = M.grid(core, data, declaration) end
+  return list
+end
+
+return M

@@ -1,0 +1,61 @@
+-- knbl.scenario - finds scenarios: a file, or one of those that are embedded in the binary. Files win.
+local errors = require "knbl.errors"
+
+local M = {}
+
+-- The names of the built-in scenarios.
+function M.names(core)
+  local names = {}
+  for _, path in ipairs(core.embedded_list and core.embedded_list() or {}) do
+    local name = path:match("^scenarios/([%w_-]+)%.lua$")
+    if name then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+local function read(path)
+  local file, err = io.open(path, "rb")
+  if not file then return nil, err end
+  local text, wrong = file:read("*a")
+  file:close()
+  return text, wrong
+end
+
+-- The text of a scenario and the name of its chunk; nil and what is wrong where there is none.
+function M.find(core, name)
+  local text, err = read(name)
+  if text then return text, name end
+  if err and not err:find("No such file", 1, true) then return nil, "cannot read " .. err end
+  local base = name:match("^([%w_-]+)$") or name:match("^scenarios/([%w_-]+)%.lua$")
+  if base then
+    local path = "scenarios/" .. base .. ".lua"
+    text = read(path)
+    if text then return text, path end
+    text = core.embedded and core.embedded(path)
+    if text then return text, path end
+  end
+  local near = errors.hint(core, base or name, M.names(core))
+  return nil, ("no scenario '%s': neither a file nor one that `knbl list` names%s"):format(name, near)
+end
+
+-- The question that a scenario answers: its first comment.
+function M.question(text)
+  local line = text:gsub("^#![^\n]*\n", ""):match("^%s*%-%-%s*([^\n]*)")
+  return line and (line:gsub("^scenarios/[%w_]+%.lua:%s*", "")) or nil
+end
+
+-- The chunk of a scenario, in `env` where one is given; nil and the message of the parser.
+function M.load(text, chunk_name, env)
+  if text:sub(1, 1) == "\27" then return nil, chunk_name .. ": compiled Lua is not run" end
+  text = text:gsub("^#[^\n]*", "")
+  if rawget(_G, "setfenv") then
+    local chunk, err = loadstring(text, "@" .. chunk_name)
+    if chunk and env then setfenv(chunk, env) end
+    return chunk, err
+  end
+  if env then return load(text, "@" .. chunk_name, "t", env) end
+  return load(text, "@" .. chunk_name, "t")
+end
+
+return M

@@ -1,0 +1,79 @@
+/* lua/probe - what this machine allows, found out by trying: for `knbl doctor`. */
+#include <linux/perf_event.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lua/bind.h"
+#include "meter/meter.h"
+
+static int opened(lua_State *L, int fd, const char *what)
+{
+    struct kn_error err;
+    int rc = fd < 0 ? kn_fail_errno(&err, "%s", what) : close(fd);
+    return kn_lua_true_or_fail(L, rc, &err);
+}
+
+/* Samples of one CPU's clock with kernel stacks, as profiles take them. */
+static int try_perf(lua_State *L)
+{
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_CPU_CLOCK, .sample_period = 10000000,
+        .sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN, .disabled = 1,
+    };
+    return opened(L, (int)syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC), "sampling a CPU with kernel stacks");
+}
+
+/* A hardware counter, which virtual machines often lack. */
+static int try_counters(lua_State *L)
+{
+    struct perf_event_attr attr = { .type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES, .disabled = 1 };
+    return opened(L, (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC), "counting cycles");
+}
+
+static int try_icmp(lua_State *L) { return opened(L, socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP), "an ICMP socket"); }
+
+static int try_raw(lua_State *L) { return opened(L, socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP), "a raw socket"); }
+
+static int try_ipv6(lua_State *L) { return opened(L, socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), "an IPv6 socket"); }
+
+static const luaL_Reg probes[] = {
+    { "perf", try_perf },
+    { "counters", try_counters },
+    { "icmp", try_icmp },
+    { "raw", try_raw },
+    { "ipv6", try_ipv6 },
+    { NULL, NULL },
+};
+
+/* core.probe(name) -> true | nil, err */
+static int l_probe(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    for (const luaL_Reg *p = probes; p->name; p++)
+        if (strcmp(p->name, name) == 0)
+            return p->func(L);
+    return luaL_argerror(L, 1, lua_pushfstring(L, "there is no probe '%s'", name));
+}
+
+/* core.cpus() -> how many this process may use at once, the cgroup's quota in cores or nil */
+static int l_cpus(lua_State *L)
+{
+    double quota = kn_cpu_quota();
+    lua_pushinteger(L, (lua_Integer)kn_cpus_allowed());
+    if (quota > 0)
+        lua_pushnumber(L, quota);
+    else
+        lua_pushnil(L);
+    return 2;
+}
+
+static const luaL_Reg functions[] = {
+    { "probe", l_probe },
+    { "cpus", l_cpus },
+    { NULL, NULL },
+};
+
+void kn_lua_probe(lua_State *L) { luaL_setfuncs(L, functions, 0); }

@@ -1,0 +1,100 @@
+-- Two network namespaces of the test's own, joined by a veth pair, an agent in the far one. The test runs itself again inside them (a user,
+-- network, mount and PID namespace, so no root is needed), and all of it goes when the test ends.
+--
+--   local inside = require "tests.net.inside"      -- first line of a test; does not return outside
+--   local result = inside.run { test = "tcp_rr", duration = 0.2 }
+package.path = "./?.lua;" .. package.path
+local core = require "knbl.core"
+local json = require "cjson"
+
+local M = { here = "10.98.0.1", there = "10.98.0.2", here6 = "fd98::1", there6 = "fd98::2", port = 7099 }
+
+if not os.getenv "KNBL_TEST_INSIDE" then
+  local words = {}
+  for i = 0, #arg do words[#words + 1] = ("'%s'"):format(arg[i]) end
+  local _, _, code = os.execute(("KNBL_TEST_INSIDE=1 exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc %s %s"):format(
+    os.getenv "KNBL" or "./knbl", table.concat(words, " ")))
+  os.exit(code)
+end
+
+-- Runs a shell line; an error names it. Returns what it printed.
+function M.sh(line, ...)
+  local command = select("#", ...) > 0 and line:format(...) or line
+  local out = io.popen(command .. " 2>&1")
+  local text = out:read "a"
+  local ok = out:close()
+  if not ok then error(("'%s': %s"):format(command, text), 2) end
+  return text
+end
+
+function M.has(program) return os.execute("command -v " .. program .. " >/dev/null 2>&1") == true end
+function M.there_sh(line, ...) return M.sh("ip netns exec far " .. line, ...) end
+
+M.token = core.token()
+local dir = M.sh "mktemp -d":gsub("%s+$", "")
+M.dir = dir
+
+-- Starts a program in the background; returns its id.
+function M.start(line, log)
+  local out = io.popen(("%s >%s/%s 2>&1 </dev/null & echo $!"):format(line, dir, log or "log"))
+  local pid = out:read "l"
+  out:close()
+  return pid
+end
+
+-- Waits until `test` gives a true value; nil after `seconds`.
+function M.await(test, seconds)
+  local deadline = core.now() + (seconds or 5)
+  repeat
+    local got = test()
+    if got then return got end
+    core.sleep(0.01)
+  until core.now() > deadline
+end
+
+local function listening(port, prefix)
+  local hex = (":%04X "):format(port)
+  for line in M.sh((prefix or "") .. "cat /proc/net/tcp /proc/net/tcp6"):gmatch "[^\n]+" do
+    if line:find(hex, 1, true) and line:find(" 0A ", 1, true) then return true end
+  end
+end
+M.listening = listening
+
+local function set_up()
+  M.sh "mount -t tmpfs none /run"
+  M.sh "ip link set lo up"
+  M.sh "ip netns add far"
+  M.sh "ip link add veth0 type veth peer name veth0 netns far"
+  M.sh("ip addr add %s/24 dev veth0 && ip addr add %s/64 dev veth0 nodad && ip link set veth0 up", M.here, M.here6)
+  M.sh("ip -n far addr add %s/24 dev veth0 && ip -n far addr add %s/64 dev veth0 nodad && ip -n far link set veth0 up && ip -n far link set lo up", M.there, M.there6)
+  local f = assert(io.open(dir .. "/token", "w"))
+  f:write(M.token)
+  f:close()
+  M.agent = M.start(("ip netns exec far %s agent --listen [::]:%d --token-file %s/token --name far --node far"):format(os.getenv "KNBL" or "./knbl", M.port, dir), "agent.log")
+  assert(M.await(function() return listening(M.port, "ip netns exec far ") end), "the agent did not come up")
+end
+
+-- One run against the far agent; `to` overrides host and port. Raises where it cannot start; a failed run is returned as it is.
+function M.start_run(spec, to)
+  to = to or {}
+  return assert(core.run(json.encode(spec), { host = to.host or (spec.ip == 6 and M.there6 or M.there), port = to.port or M.port, token = to.token or M.token }))
+end
+function M.run(spec, to)
+  local run <close> = M.start_run(spec, to)
+  assert(run:wait((spec.duration or 1) + 30), "the run did not end")
+  return json.decode(run:result())
+end
+-- The same, which must succeed: its metrics, and the whole result.
+function M.measure(spec, to)
+  local result = M.run(spec, to)
+  if not result.ok then error(("%s: %s"):format(spec.test, result.error and result.error.message or "?"), 2) end
+  return result.metrics, result
+end
+
+function M.finish(code)
+  os.execute(("kill %s 2>/dev/null; rm -rf %s"):format(M.agent, dir))
+  os.exit(code)
+end
+
+set_up()
+return M

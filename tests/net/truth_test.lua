@@ -1,0 +1,122 @@
+-- Figures with an answer that is known beforehand.
+local inside = require "tests.net.inside"
+local lu = require "luaunit"
+
+local function within(value, expected, share, what)
+  if math.abs(value - expected) > expected * share then
+    lu.fail(("%s: %g, expected %g within %g %%"):format(what, value, expected, share * 100))
+  end
+end
+
+TestBucket = {}
+-- What a token bucket lets through is known to the byte: the queue's own counter, less headers, is held against the receiver's count.
+local function through_bucket(rate_bits, spec)
+  inside.sh("tc qdisc replace dev veth0 root tbf rate %dbit burst 64kb latency 50ms", rate_bits)
+  local m = inside.measure(spec)
+  inside.sh "tc qdisc del dev veth0 root"
+  return m
+end
+function TestBucket:test_tcp_100_mbit()
+  -- 1448 bytes of payload in a frame of 1514
+  within(through_bucket(100e6, { test = "tcp_stream", duration = 2, warmup = 0.5 }).throughput_bps, 100e6 * 1448 / 1514, 0.02, "100 Mbit/s")
+end
+function TestBucket:test_tcp_1_gbit()
+  within(through_bucket(1e9, { test = "tcp_stream", duration = 2, warmup = 0.5 }).throughput_bps, 1e9 * 1448 / 1514, 0.02, "1 Gbit/s")
+end
+function TestBucket:test_udp_100_mbit()
+  local m = through_bucket(100e6, { test = "udp_stream", size = 1400, rate = "200Mbit/s", duration = 1, warmup = 0.3 })
+  within(m.throughput_bps, 100e6 * 1400 / 1442, 0.02, "100 Mbit/s of datagrams")
+  lu.assertTrue(m.loss_ratio > 0.4, "half of it is lost")
+end
+
+TestDelay = {}
+function TestDelay:test_a_responder_that_waits()
+  local l = inside.measure { test = "tcp_rr", duration = 0.5, delay = "2ms" }.latency_ns
+  lu.assertTrue(l.min >= 2e6, "never less than the wait")
+  lu.assertTrue(l.p50 < 2.6e6, ("the median of 2 ms is %g ms"):format(l.p50 / 1e6))
+end
+
+-- A server that stops for 500 ms in the middle of a run.
+local function with_stall(spec)
+  local run <close> = inside.start_run(spec)
+  local json, core = require "cjson", require "knbl.core"
+  assert(inside.await(function() return json.decode(run:progress()).ops > 100 end), "the run goes")
+  inside.sh("kill -STOP %s", inside.agent)
+  core.sleep(0.5)
+  inside.sh("kill -CONT %s", inside.agent)
+  assert(run:wait(30))
+  local result = json.decode(run:result())
+  lu.assertTrue(result.ok)
+  return result.metrics.latency_ns
+end
+function TestDelay:test_open_loop_shows_a_stall()
+  -- one second in four or so is due during the stall: requests waited from 0 to 500 ms
+  local l = with_stall { test = "tcp_rr", duration = 2, rate = "1000/s" }
+  lu.assertTrue(l.max > 450e6, "the longest wait")
+  lu.assertTrue(l.p90 > 200e6, ("p90 holds the stall: %g ms"):format(l.p90 / 1e6))
+  lu.assertTrue(l.p99 > 400e6, "p99 too")
+end
+function TestDelay:test_closed_loop_hides_it()
+  local l = with_stall { test = "tcp_rr", duration = 2 }
+  lu.assertTrue(l.max > 450e6, "one request met it")
+  lu.assertTrue(l.p99 < 50e6, "and only one")
+end
+
+TestMss = {}
+local function path_mtu(mtu)
+  inside.sh("ip link set veth0 mtu %d && ip -n far link set veth0 mtu %d", mtu, mtu)
+end
+function TestMss:tearDown() path_mtu(1500) end
+function TestMss:test_path_mtu()
+  for _, mtu in ipairs { 1500, 1400, 9000 } do
+    path_mtu(mtu)
+    -- 20 bytes of IP, 20 of TCP, 12 of timestamps
+    lu.assertEquals(inside.measure { test = "tcp_stream", duration = 0.1, warmup = 0.05 }.mss_effective, mtu - 52)
+  end
+end
+function TestMss:test_requested()
+  for _, mss in ipairs { 96, 352, 608, 1376, 1460 } do
+    lu.assertEquals(inside.measure { test = "tcp_stream", mss = mss, duration = 0.1, warmup = 0.05 }.mss_effective, mss - 12, "requested " .. mss)
+  end
+end
+function TestMss:test_more_than_the_path_has()
+  path_mtu(1400)
+  local m, result = inside.measure { test = "tcp_stream", mss = 1460, duration = 0.1, warmup = 0.05 }
+  lu.assertEquals(m.mss_effective, 1348)
+  lu.assertItemsEquals({ result.flags[1] }, { "mss_differs" })
+end
+
+TestCpu = {}
+-- The client's CPU time is that of the threads that did the work: the whole process's, less what the test itself uses.
+function TestCpu:test_against_getrusage()
+  local clock = os.clock()
+  local m, result = inside.measure { test = "tcp_stream", duration = 1, warmup = 0.05 }
+  local used = os.clock() - clock
+  local said = m.cpu.client_process * m.duration_s
+  lu.assertTrue(said <= used * 1.02, ("said %g s, used %g s"):format(said, used))
+  lu.assertTrue(said >= used * 0.75, ("said %g s, used %g s"):format(said, used))
+  lu.assertTrue(m.cpu.server_process > 0)
+  lu.assertTrue(result.ok)
+end
+
+TestFamilies = {}
+function TestFamilies:test_both()
+  for _, ip in ipairs { 4, 6 } do
+    for _, test in ipairs { "tcp_stream", "tcp_sendfile", "udp_stream", "tcp_rr", "udp_rr", "tcp_crr", "tcp_bw", "tcp_lat", "http", "ping" } do
+      local m = inside.measure { test = test, ip = ip, duration = 0.1, warmup = 0.05, every = test == "ping" and 0.01 or nil }
+      lu.assertTrue((m.throughput_bps or m.rate_per_s or 0) > 0, test .. " over IPv" .. ip)
+    end
+  end
+end
+
+TestCrr = {}
+function TestCrr:test_never_runs_out_of_ports()
+  -- 400 local ports, thousands of connections
+  inside.sh "sysctl -qw net.ipv4.ip_local_port_range='40000 40400'"
+  local m = inside.measure { test = "tcp_crr", duration = 1 }
+  inside.sh "sysctl -qw net.ipv4.ip_local_port_range='32768 60999'"
+  lu.assertTrue(m.latency_ns.count > 1200, "more connections than ports")
+  lu.assertEquals(m.errors or 0, 0)
+end
+
+inside.finish(lu.LuaUnit.run())
