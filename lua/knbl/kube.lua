@@ -275,12 +275,23 @@ function Client:logs(pod, options)
   return self:request("GET", path .. "/log", { query = query, raw = true, headers = { Accept = "*/*" } })
 end
 
--- What core.fetch needs to reach a port of a pod through the API server: a function from method and path to a request.
+-- A function like core.fetch that reaches a port of a pod through the API server; the request's url is the path there.
 function Client:proxy(pod, port, options)
-  local path, err = self:path("Pod", ("%s:%d"):format(pod, port), options)
-  if not path then return nil, err end
-  path = path:gsub("%%3A", ":") .. "/proxy"
-  return function(method, subpath, headers) return self:transfer(method, path .. subpath, nil, headers) end
+  local base, err = self:path("Pod", nil, options)
+  if not base then return nil, err end
+  base = ("%s/%s:%d/proxy"):format(base, escape(pod), port)
+  return function(request)
+    local response, why
+    for _ = 1, 2 do
+      local transfer
+      transfer, why = self:transfer(request.method, base .. request.url, nil, request.headers)
+      if not transfer then return nil, why end
+      transfer.body, transfer.timeout = request.body, request.timeout
+      response, why = core.fetch(transfer)
+      if not response or response.status ~= 401 or not response.body:find('"kind":"Status"', 1, true) or not self.auth:renew() then break end
+    end
+    return response, why
+  end
 end
 
 -- options: kubeconfig, context, namespace, as, cluster, user; on_warning(text) for the API server's warnings.

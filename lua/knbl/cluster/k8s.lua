@@ -109,13 +109,13 @@ local function addresses_of(pod)
   return addresses
 end
 
--- How the orchestrator reaches an agent: a function that turns a method and path into a request for core.fetch.
+-- How the orchestrator reaches an agent: straight from inside the cluster, through the API server's pod proxy from outside.
 local function control(self, name, addresses, port)
   if self.api.config.in_cluster then
     local host = addresses.v4 or "[" .. addresses.v6 .. "]"
     return { url = ("http://%s:%d"):format(host, port) }
   end
-  return { transfer = self.api:proxy(name, port) }
+  return { url = "", fetch = self.api:proxy(name, port) }
 end
 
 local function make_pod(self, want, kind)
