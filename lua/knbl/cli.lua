@@ -12,6 +12,16 @@ M.flags = {
   { name = "on", value = "PROVIDER[:…]", help = "where to measure: lab, k8s, hosts:a=ADDR,b=ADDR, loopback", default = "lab", group = "where" },
   { name = "nodes", value = "N|A,B", help = "how many nodes, or which", group = "where" },
   { name = "token-file", value = "FILE", help = "the secret of agents that run already (or KNBL_TOKEN)", group = "where" },
+  { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone [KUBECONFIG, then ~/.kube/config]", group = "kubernetes" },
+  { name = "context", value = "NAME", help = "a context of it", group = "kubernetes" },
+  { name = "namespace", short = "-n", value = "NAME", help = "where pods go; made if it is not there [the context's]", group = "kubernetes" },
+  { name = "as", value = "USER", help = "act as another user", group = "kubernetes" },
+  { name = "image", value = "NAME", help = "the agent's image [knbl:VERSION]", group = "kubernetes" },
+  { name = "image-pull-secret", value = "NAME", help = "the Secret to pull it with", group = "kubernetes" },
+  { name = "node-selector", value = "KEY=VALUE,…", help = "only nodes with these labels", group = "kubernetes" },
+  { name = "tolerations", value = "KEY[=VALUE][:EFFECT],…", help = "taints that do not matter", group = "kubernetes" },
+  { name = "cpu", value = "N", help = "CPUs requested for each pod, and its limit", group = "kubernetes" },
+  { name = "memory", value = "SIZE", help = "memory likewise, as Kubernetes writes it [256Mi with --cpu]", group = "kubernetes" },
   { name = "duration", value = "TIME", kind = "duration", help = "time for each measurement", group = "what" },
   { name = "warmup", value = "TIME", kind = "duration", help = "time before it that is not counted", group = "what" },
   { name = "repeats", value = "N", kind = "count", help = "measure everything N times, interleaved", group = "what" },
@@ -33,7 +43,7 @@ M.flags = {
 }
 
 local groups = {
-  { "where", "Where to measure" }, { "what", "What to measure" }, { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
+  { "where", "Where to measure" }, { "kubernetes", "On Kubernetes (--on k8s, --on k8s:CONTEXT)" }, { "what", "What to measure" }, { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
 }
 
 M.commands = {
@@ -43,6 +53,8 @@ M.commands = {
   { "report", "tables and files from a ledger that --json wrote" },
   { "agent", "answer measurements on this machine" },
   { "lab", "a shell in a cluster of namespaces" },
+  { "image", "write the agent's container image" },
+  { "clean", "remove what killed runs left on a Kubernetes cluster" },
   { "doctor", "what this machine can do, and what to do about the rest" },
 }
 

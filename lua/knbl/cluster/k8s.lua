@@ -308,13 +308,6 @@ local function ensure_namespace(self)
   return true
 end
 
-local function split(text)
-  if not text then return end
-  local list = {}
-  for word in text:gmatch "[^,%s]+" do list[#list + 1] = word end
-  return list
-end
-
 -- "key=value:Effect,key:Effect" as tolerations
 local function parse_tolerations(text)
   local list
@@ -348,7 +341,7 @@ function M.open(options)
   local flags = options.settings or {}
   local function flag(name) return options[name] or flags[name] end
   local settings = { image = flag "image", image_pull_secret = flag "image_pull_secret", cpu = flag "cpu", memory = flag "memory",
-    node_names = type(flags.nodes) == "string" and split(flags.nodes) or nil, node_selector = flag "node_selector" }
+    node_names = flags.node_names, node_selector = flag "node_selector" }
   local api, err = kube.connect { kubeconfig = flag "kubeconfig", context = options.on or flag "context", namespace = flag "namespace", as = flag "as" }
   if not api then return nil, err end
   local id = core.token():sub(1, 8)

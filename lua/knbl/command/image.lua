@@ -1,23 +1,21 @@
 -- knbl image save FILE [NAME] - writes the agent's image, so that a cluster without a registry can be given it.
-local core = require "knbl.core"
+local errors = require "knbl.errors"
 local image = require "knbl.image"
 
-local M = { usage = "image save FILE [NAME]", help = "write the agent's image: kind load image-archive FILE, ctr -n k8s.io images import FILE" }
+local M = {
+  summary = "Writes the agent's container image, made of this very program; give it to a cluster without a registry with\n"
+    .. "`kind load image-archive FILE`, or `ctr -n k8s.io images import FILE` on each node.",
+  usage = "knbl image save FILE [NAME]",
+}
 
-function M.run(words)
-  if words[1] ~= "save" or not words[2] or words[4] then
-    io.stderr:write("knbl: usage: knbl ", M.usage, "\n")
-    return 2
-  end
-  local name = words[3] or "knbl:" .. core.version
+function M.run(context, _, words)
+  if words[1] ~= "save" or not words[2] or words[4] then errors.usage("%s", M.usage) end
+  local name = words[3] or "knbl:" .. context.core.version
   local data, err = image.archive(name)
   local ok = data
-  if data then ok, err = core.write_file(words[2], data) end
-  if not ok then
-    io.stderr:write("knbl: image: ", err.message, "\n")
-    return err.code == "argument" and 2 or 1
-  end
-  io.stderr:write(("knbl: %s holds %s, %.1f MB\n"):format(words[2], name, #data / 1e6))
+  if data then ok, err = context.core.write_file(words[2], data) end
+  if not ok then errors.raise(err, "image") end
+  context.err(("knbl: %s holds %s, %.1f MB\n"):format(words[2], name, #data / 1e6))
   return 0
 end
 

@@ -1,0 +1,51 @@
+-- knbl clean - finds what runs that were killed left on a Kubernetes cluster, and removes it. A run that is still going is left alone where its age
+-- says so (--older-than); agents themselves end by their pods' deadline.
+local errors = require "knbl.errors"
+local kube = require "knbl.kube"
+local auth = require "knbl.kube.auth"
+local manifest = require "knbl.kube.manifest"
+
+local M = {
+  summary = "Removes what killed runs left on a Kubernetes cluster: their pods, Services, secrets, and namespaces made for them.",
+  usage = "knbl clean [--namespace NAME | --all-namespaces] [--older-than TIME]",
+  flags = {
+    { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone" },
+    { name = "context", value = "NAME", help = "a context of it" },
+    { name = "namespace", short = "-n", value = "NAME", help = "where to look [the context's]" },
+    { name = "all-namespaces", help = "look everywhere" },
+    { name = "older-than", value = "TIME", kind = "duration", help = "only runs that began so long ago" },
+    { name = "dry-run", help = "only say what would go" },
+  },
+}
+
+-- Pods and Services before what owns them, so that nothing is left if this is interrupted.
+local kinds = { "Pod", "Service", "Secret", "ConfigMap", "Namespace" }
+
+local function old_enough(object, now, older_than)
+  local born = auth.epoch(object.metadata.creationTimestamp)
+  return not older_than or born and now - born >= older_than
+end
+
+function M.run(context, values, words)
+  if #words > 0 then errors.usage("clean takes no words: %s", words[1]) end
+  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, namespace = values.namespace }
+  if not api then errors.raise(errors.new("unavailable", err.message)) end
+  local removed, now, older_than = 0, os.time(), values.older_than and context.core.duration(values.older_than)
+  for _, kind in ipairs(kinds) do
+    local list, why = api:list(kind, { selector = manifest.MANAGED .. "=knbl," .. manifest.RUN, all_namespaces = values.all_namespaces })
+    if not list and kind ~= "Namespace" then errors.raise(errors.new("unavailable", why.message)) end
+    for _, object in ipairs(list and list.items or {}) do
+      if old_enough(object, now, older_than) then
+        context.out(("%s %s/%s\n"):format(kind, object.metadata.namespace or "", object.metadata.name))
+        local ok, failed = true, nil
+        if not values.dry_run then ok, failed = api:delete(kind, object.metadata.name, { namespace = object.metadata.namespace, grace = 0 }) end
+        if not ok then errors.raise(errors.new("unavailable", failed.message)) end
+        removed = removed + 1
+      end
+    end
+  end
+  context.err(("knbl: %d thing%s %s\n"):format(removed, removed == 1 and "" or "s", values.dry_run and "would go" or "removed"))
+  return 0
+end
+
+return M
