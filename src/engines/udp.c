@@ -1,0 +1,324 @@
+/* UDP flows on the client's side, from hello to report: the cookie exchange, the report by parts, what is sent again and when. */
+#include "engines/udp.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engines/run.h"
+
+#define OPEN_TIMEOUT_NS (5 * KN_NS_PER_S)
+#define OPEN_LEAST_NS KN_NS_PER_S          /* an operation may be given less, a handshake with losses may not */
+#define AGAIN_NS (100 * KN_NS_PER_MS)      /* what was not answered is sent again: after this, then doubling */
+#define AGAIN_MAX_NS (800 * KN_NS_PER_MS)
+#define FETCH_LOST_NS (5 * KN_NS_PER_S)    /* no part for so long: the server is lost */
+#define FETCH_STOPPED_NS KN_NS_PER_S       /* the same where the run was told to stop */
+#define FETCH_WINDOW 8u                    /* parts asked for at once */
+
+/* ---- sockets ---- */
+
+int kn_udp_timeouts(int fd, uint64_t ns, struct kn_error *err)
+{
+    struct timeval t = {.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_usec = (suseconds_t)(ns % KN_NS_PER_S / 1000)};
+    if (ns && !t.tv_sec && !t.tv_usec)
+        t.tv_usec = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t) || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t))
+        return kn_fail_errno(err, "cannot set the timeouts of a socket");
+    return 0;
+}
+
+static void set_buffer(int fd, int option, uint64_t size)
+{
+    int n = size > INT32_MAX / 2 ? INT32_MAX / 2 : (int)size;
+    setsockopt(fd, SOL_SOCKET, option, &n, sizeof n); /* the kernel gives what it allows; the caller reads it back */
+}
+
+uint64_t kn_udp_buffers(int fd, const struct kn_spec *spec, bool big)
+{
+    const uint64_t room = 4u << 20;
+    int n = 0;
+    socklen_t size = sizeof n;
+    if (spec->sndbuf || big)
+        set_buffer(fd, SO_SNDBUF, spec->sndbuf ? spec->sndbuf : room);
+    if (spec->rcvbuf || big)
+        set_buffer(fd, SO_RCVBUF, spec->rcvbuf ? spec->rcvbuf : room);
+    getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, &size);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+void kn_udp_nap(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S)};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+ssize_t kn_udp_receive(int fd, uint8_t *buf, size_t size, uint64_t until_ns)
+{
+    uint64_t now_ns = kn_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    struct timespec t = {.tv_sec = (time_t)(left_ns / KN_NS_PER_S), .tv_nsec = (long)(left_ns % KN_NS_PER_S)};
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n = ppoll(&p, 1, &t, NULL);
+    if (n <= 0)
+        return n < 0 && errno != EINTR ? -1 : 0;
+    ssize_t got = recv(fd, buf, size, MSG_DONTWAIT);
+    return got < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : got;
+}
+
+/* ---- the client opens ---- */
+
+struct opening {
+    struct kn_worker *w;
+    int fd;
+    unsigned flow, hellos;
+    bool has_cookie;
+    uint8_t cookie[KN_COOKIE_SIZE];
+};
+
+static int say_hello(struct opening *o)
+{
+    struct kn_run *run = o->w->run;
+    struct kn_hello h = {.kind = KN_HELLO_FLOW, .run_id = run->id, .flow = o->flow, .flows = (uint32_t)o->w->spec->flows, .spec = *o->w->spec};
+    uint8_t wire[kn_hello_size()];
+    memcpy(h.nonce, run->nonce, sizeof h.nonce);
+    memcpy(h.cookie, o->cookie, sizeof h.cookie);
+    kn_hello_pack(&h, &run->target.key, wire);
+    o->hellos++;
+    return send(o->fd, wire, sizeof wire, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+static int cannot_reach(const struct opening *o, int why, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    kn_addr_text(&o->w->peer, text, sizeof text);
+    if (why == ECONNREFUSED)
+        return kn_fail(err, KN_E_REFUSED, "%s refuses UDP (ICMP port unreachable): no agent there, or a Service without this UDP port or without endpoints", text);
+    errno = why;
+    return kn_fail_errno(err, "cannot reach %s over UDP", text);
+}
+
+static int nobody_answered(const struct opening *o, uint64_t waited_ns, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    kn_addr_text(&o->w->peer, text, sizeof text);
+    if (o->has_cookie)
+        return kn_fail(err, KN_E_TIMEOUT, "%s gave a cookie and then no welcome over UDP within %.1f s: the agent is at its limit, or the address it sees changes",
+                       text, (double)waited_ns / 1e9);
+    return kn_fail(err, KN_E_TIMEOUT, "no answer from %s over UDP within %.1f s (%u hellos): no agent there, one with another token, or a "
+                   "firewall, Service or NetworkPolicy that does not pass UDP", text, (double)waited_ns / 1e9, o->hellos);
+}
+
+/* 1: welcome; 0: the hello must be said again, now (a cookie came); -1: refused. */
+static int take_answer(struct opening *o, const uint8_t *datagram, size_t size, bool *again, struct kn_error *err)
+{
+    struct kn_welcome welcome;
+    switch (kn_udp_kind(datagram, size)) {
+    case KN_UDP_RETRY:
+        *again = !o->has_cookie || memcmp(o->cookie, datagram + size - KN_COOKIE_SIZE, KN_COOKIE_SIZE) != 0;
+        o->has_cookie = !kn_udp_retry_unpack(datagram, size, o->cookie);
+        return 0;
+    case KN_UDP_WELCOME:
+        return kn_udp_welcome_unpack(datagram, size, &welcome, err) ? -1 : 1;
+    default:
+        return 0;
+    }
+}
+
+static int handshake(struct opening *o, struct kn_error *err)
+{
+    uint8_t in[KN_UDP_CONTROL_MAX];
+    const struct kn_spec *spec = o->w->spec;
+    uint64_t begun_ns = kn_now_ns(), again_ns = 0, step_ns = AGAIN_NS;
+    uint64_t allowed_ns = spec->timeout_ns ? spec->timeout_ns : OPEN_TIMEOUT_NS;
+    uint64_t deadline_ns = begun_ns + (allowed_ns < OPEN_LEAST_NS ? OPEN_LEAST_NS : allowed_ns);
+    for (uint64_t now_ns = begun_ns; now_ns < deadline_ns; now_ns = kn_now_ns()) {
+        bool again = false;
+        if (kn_worker_stopped(o->w))
+            return kn_fail(err, KN_E_INTERRUPTED, "stopped while a flow was opened");
+        if (now_ns >= again_ns) {
+            if (say_hello(o))
+                return cannot_reach(o, errno, err);
+            again_ns = now_ns + step_ns;
+            step_ns *= 2;
+        }
+        ssize_t n = kn_udp_receive(o->fd, in, sizeof in, kn_least(kn_least(again_ns, deadline_ns), now_ns + KN_UDP_STOP_POLL_NS));
+        if (n < 0)
+            return cannot_reach(o, errno, err);
+        int taken = n ? take_answer(o, in, (size_t)n, &again, err) : 0;
+        if (taken)
+            return taken > 0 ? 0 : -1;
+        if (again) {
+            again_ns = 0;
+            step_ns = AGAIN_NS;
+        }
+    }
+    return nobody_answered(o, deadline_ns - begun_ns, err);
+}
+
+static int open_socket(struct kn_worker *w, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    const int on = 1;
+    bool v6 = w->peer.u.sa.sa_family == AF_INET6;
+    int fd = socket(w->peer.u.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return kn_fail_errno(err, "cannot open a UDP socket");
+    /* With it, what this host's own queues drop comes back as ENOBUFS, and what routers refuse as an error. */
+    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &on, sizeof on);
+    if (connect(fd, &w->peer.u.sa, w->peer.len)) {
+        kn_fail_errno(err, "cannot reach %s over UDP", kn_addr_text(&w->peer, text, sizeof text));
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+int kn_flow_open_udp(struct kn_worker *w, unsigned flow, struct kn_error *err)
+{
+    struct opening o = {.w = w, .flow = flow, .fd = open_socket(w, err)};
+    if (o.fd < 0)
+        return -1;
+    kn_udp_buffers(o.fd, w->spec, w->spec->tune == KN_TUNE_AUTO);
+    kn_flow_watch(w, flow, o.fd);
+    if (handshake(&o, err)) {
+        kn_flow_abandon(w, o.fd, flow);
+        return -1;
+    }
+    return o.fd;
+}
+
+/* ---- the client fetches the report ---- */
+
+struct parts {
+    uint8_t *bytes;
+    bool *have;
+    uint32_t total, n, got, first;  /* parts; `first` is the first that is missing */
+    bool sized;
+};
+
+size_t kn_udp_order(const struct kn_worker *w, unsigned flow, enum kn_udp_kind kind, uint64_t sent, uint32_t offset, uint8_t *wire)
+{
+    struct kn_udp_order order = {.run_id = w->run->id, .sent = sent, .flow = flow, .offset = offset};
+    return kn_udp_order_pack(kind, &order, &w->run->target.key, wire);
+}
+
+static void ask(const struct kn_worker *w, int fd, unsigned flow, uint64_t sent, uint32_t offset)
+{
+    uint8_t wire[KN_UDP_ORDER_SIZE];
+    size_t n = kn_udp_order(w, flow, KN_UDP_FETCH, sent, offset, wire);
+    send(fd, wire, n, MSG_NOSIGNAL | MSG_DONTWAIT); /* lost or refused: it is asked again */
+}
+
+void kn_udp_announce(const struct kn_worker *w, int fd, unsigned flow, uint64_t sent)
+{
+    ask(w, fd, flow, sent, 0);
+}
+
+static void ask_missing(const struct kn_worker *w, int fd, unsigned flow, uint64_t sent, const struct parts *p)
+{
+    if (!p->sized)
+        ask(w, fd, flow, sent, 0);
+    for (uint32_t i = p->first; i < p->n && i < p->first + FETCH_WINDOW; i++)
+        if (!p->have[i])
+            ask(w, fd, flow, sent, i * KN_UDP_PART);
+}
+
+/* 1: a part that was missing. */
+static int take_part(struct parts *p, const uint8_t *datagram, size_t size, struct kn_error *err)
+{
+    uint32_t total, offset;
+    const uint8_t *bytes;
+    size_t n;
+    if (kn_udp_part_unpack(datagram, size, &total, &offset, &bytes, &n))
+        return 0;
+    if (!p->sized) {
+        p->total = total;
+        p->n = (total + KN_UDP_PART - 1) / KN_UDP_PART;
+        p->bytes = malloc(total + 1u);
+        p->have = calloc(p->n + 1u, sizeof *p->have);
+        if (!p->bytes || !p->have)
+            return kn_fail(err, KN_E_MEMORY, "no memory for a server's report of %u bytes", total);
+        p->sized = true;
+    }
+    uint32_t i = offset / KN_UDP_PART, left = p->total - kn_least(offset, p->total) > 0 ? p->total - offset : 0;
+    if (total != p->total || offset % KN_UDP_PART || i >= p->n || n != kn_least(left, KN_UDP_PART) || p->have[i])
+        return 0;
+    memcpy(p->bytes + offset, bytes, n);
+    p->have[i] = true;
+    p->got++;
+    while (p->first < p->n && p->have[p->first])
+        p->first++;
+    return 1;
+}
+
+static int server_lost(const struct kn_worker *w, const struct parts *p, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    return kn_fail(err, KN_E_LOST, "%s answered before, and gave %u of its report's %u parts", kn_addr_text(&w->peer, text, sizeof text), p->got, p->n);
+}
+
+static int fetch_parts(struct kn_worker *w, int fd, unsigned flow, uint64_t sent, const struct kn_udp_other *other, struct parts *p, struct kn_error *err)
+{
+    static const size_t room = 65536;
+    uint8_t *in = malloc(room);
+    uint64_t now_ns = kn_now_ns(), progress_ns = now_ns, again_ns = 0, step_ns = AGAIN_NS;
+    uint32_t asked_to = 0;
+    int failed = in ? 0 : kn_fail(err, KN_E_MEMORY, "no memory to receive a report");
+    for (; !failed && !(p->sized && p->got == p->n); now_ns = kn_now_ns()) {
+        if (now_ns - progress_ns > (kn_worker_stopped(w) ? FETCH_STOPPED_NS : FETCH_LOST_NS)) {
+            failed = server_lost(w, p, err);
+            break;
+        }
+        if (now_ns >= again_ns || (p->sized && p->first >= asked_to)) { /* time, or all that was asked for came */
+            ask_missing(w, fd, flow, sent, p);
+            asked_to = p->first + FETCH_WINDOW;
+            again_ns = now_ns + step_ns;
+            step_ns = kn_least(2 * step_ns, AGAIN_MAX_NS);
+        }
+        ssize_t n = kn_udp_receive(fd, in, room, kn_least(again_ns, now_ns + KN_UDP_STOP_POLL_NS));
+        if (n > 0 && kn_udp_kind(in, (size_t)n) == KN_UDP_PART_OF) {
+            int taken = take_part(p, in, (size_t)n, err);
+            failed = taken < 0 ? -1 : 0;
+            if (taken > 0) {
+                progress_ns = kn_now_ns();
+                step_ns = AGAIN_NS;
+                again_ns = progress_ns + step_ns;
+            }
+        } else if (n > 0 && other) {
+            other->take(other->arg, in, (size_t)n);
+        } else if (n < 0 && errno == ECONNREFUSED && again_ns < progress_ns + AGAIN_NS) {
+            again_ns = progress_ns + AGAIN_NS; /* an ICMP message is no proof; asking again soon tells */
+        }
+    }
+    free(in);
+    return failed;
+}
+
+json_t *kn_udp_fetch(struct kn_worker *w, int fd, unsigned flow, uint64_t sent, const struct kn_udp_other *other, struct kn_error *err)
+{
+    struct parts p = {0};
+    json_t *report = NULL;
+    json_error_t why;
+    if (!fetch_parts(w, fd, flow, sent, other, &p, err)) {
+        ask(w, fd, flow, sent, KN_UDP_FETCHED_ALL);
+        report = json_loadb((const char *)p.bytes, p.total, 0, &why);
+        if (!report)
+            kn_fail(err, KN_E_PROTOCOL, "the server's report: %s", why.text);
+    }
+    free(p.bytes);
+    free(p.have);
+    return report;
+}
+
+int kn_flow_close_udp(struct kn_worker *w, int fd, unsigned flow, uint64_t sent, struct kn_error *err)
+{
+    kn_worker_cpu_close(w);
+    json_t *report = kn_udp_fetch(w, fd, flow, sent, NULL, err);
+    int failed = report ? kn_flow_report(w, report, err) : -1;
+    json_decref(report);
+    if (failed)
+        kn_error_context(err, "flow %u", flow);
+    kn_flow_abandon(w, fd, flow);
+    return failed;
+}
