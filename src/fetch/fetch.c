@@ -67,12 +67,13 @@ static int take_answer(struct kn_transfer *t, struct kn_fetch_response *response
 {
     if (t->result != CURLE_OK)
         return kn_transfer_failed(t, err);
-    if (kn_buffer_add(&t->head, "", 0) < 0 || kn_buffer_add(&t->body, "", 0) < 0)
-        return kn_fail(err, KN_E_MEMORY, "out of memory");
-    *response = (struct kn_fetch_response){ .status = kn_transfer_status(t), .headers = t->head.bytes, .body = t->body.bytes,
-                                            .body_size = t->body.size };
-    t->head = t->body = (struct kn_buffer){ 0 };
-    return 0;
+    *response = (struct kn_fetch_response){ .status = kn_transfer_status(t), .body_size = t->body.size };
+    response->headers = kn_buffer_take(&t->head);
+    response->body = kn_buffer_take(&t->body);
+    if (response->headers && response->body)
+        return 0;
+    kn_fetch_response_fini(response);
+    return kn_fail(err, KN_E_MEMORY, "out of memory");
 }
 
 int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, struct kn_fetch_response *response, struct kn_error *err)
@@ -111,7 +112,7 @@ static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request 
         return kn_fail(err, KN_E_MEMORY, "out of memory");
     if (kn_transfer_start(&s->t, s->client->multi, s->client->easy, r, err) < 0 || kn_transfer_drive(&s->t, have_head, deadline(r), err) < 0)
         return -1;
-    if (s->t.over && s->t.result != CURLE_OK)
+    if (!s->t.head_done)
         return kn_transfer_failed(&s->t, err);
     s->status = kn_transfer_status(&s->t);
     return kn_buffer_add(&s->t.head, "", 0) < 0 ? kn_fail(err, KN_E_MEMORY, "out of memory") : 0;

@@ -13,14 +13,22 @@
 #define DEFAULT_MAX_BODY ((size_t)64 << 20)
 #define MAX_HEAD ((size_t)256 << 10)
 
+static void move_to_front(struct kn_buffer *b)
+{
+    memmove(b->memory, b->bytes, b->size + 1);
+    b->bytes = b->memory;
+}
+
 int kn_buffer_add(struct kn_buffer *b, const void *bytes, size_t n)
 {
-    if (b->size + n + 1 > b->room) {
-        size_t room = (b->size + n + 1) * 2;
-        char *grown = realloc(b->bytes, room);
+    size_t dead = (size_t)(b->bytes - b->memory);
+    if (dead + b->size + n + 1 > b->room) {
+        size_t room = (dead + b->size + n + 1) * 2;
+        char *grown = realloc(b->memory, room);
         if (!grown)
             return -1;
-        b->bytes = grown;
+        b->memory = grown;
+        b->bytes = grown + dead;
         b->room = room;
     }
     memcpy(b->bytes + b->size, bytes, n);
@@ -31,9 +39,20 @@ int kn_buffer_add(struct kn_buffer *b, const void *bytes, size_t n)
 
 void kn_buffer_drop(struct kn_buffer *b, size_t n)
 {
-    memmove(b->bytes, b->bytes + n, b->size - n);
+    b->bytes += n;
     b->size -= n;
-    b->bytes[b->size] = 0;
+    if ((size_t)(b->bytes - b->memory) > b->size)
+        move_to_front(b);
+}
+
+char *kn_buffer_take(struct kn_buffer *b)
+{
+    if (kn_buffer_add(b, "", 0) < 0)
+        return NULL;
+    move_to_front(b);
+    char *taken = b->memory;
+    *b = (struct kn_buffer){ 0 };
+    return taken;
 }
 
 /* ---- callbacks ----------------------------------------------------------------------------------------------------- */
@@ -304,7 +323,7 @@ void kn_transfer_end(struct kn_transfer *t)
         curl_multi_remove_handle(t->multi, t->easy);
     curl_slist_free_all(t->headers);
     curl_slist_free_all(t->connect_to);
-    free(t->head.bytes);
-    free(t->body.bytes);
+    free(t->head.memory);
+    free(t->body.memory);
     *t = (struct kn_transfer){ .wake_fd = -1 };
 }

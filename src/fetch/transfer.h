@@ -6,10 +6,12 @@
 
 #include "fetch/fetch.h"
 
-struct kn_buffer { char *bytes; size_t size, room; };
+/* `size` bytes from `bytes`, which lie somewhere in `memory`. */
+struct kn_buffer { char *memory, *bytes; size_t size, room; };
 /* Appends, and keeps a 0 after the end. -1: out of memory. */
 int kn_buffer_add(struct kn_buffer *b, const void *bytes, size_t n);
-void kn_buffer_drop(struct kn_buffer *b, size_t n); /* the first n */
+void kn_buffer_drop(struct kn_buffer *b, size_t n); /* the first n: they are moved over only when they outweigh the rest */
+char *kn_buffer_take(struct kn_buffer *b);          /* free() it; the buffer is empty then. NULL: out of memory */
 
 struct kn_transfer {
     CURL *easy;
