@@ -76,7 +76,7 @@ $(KNBL): $B/main.o $B/embed.o $(call archives,lua)
 # the engines for everyone: only what knbl.h names is visible
 $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
 	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
-	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) $(call libs_of,agent) -Wl,--exclude-libs,ALL
+	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) $(call libs_of,agent)
 # the modules for a stock lua5.4: require "knbl"; Lua itself is the program's
 $B/knbl.so: $B/embed.o $(call archives,lua)
 	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \

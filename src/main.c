@@ -16,6 +16,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "agent/agent.h"
+#include "core/file.h"
+#include "core/units.h"
 #include "lua/bind.h"
 
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_NO_CLUSTER = 3, EXIT_INTERRUPTED = 130 };
@@ -142,9 +145,153 @@ static int run_lua(char **argv)
     return code;
 }
 
+/* ---- knbl agent ---------------------------------------------------------------------------------------------------- */
+
+static const char agent_help[] =
+    "usage: knbl agent [--listen [ADDRESS]:PORT] --token-file FILE [OPTIONS]\n"
+    "Answers measurements through one port, TCP and UDP, until SIGTERM.\n\n"
+    "  --listen [ADDRESS]:PORT  where to listen (:7099, which is every address; port 0 picks one)\n"
+    "  --token-file FILE        the secret that whoever measures must know, at least 16 characters; or KNBL_TOKEN\n"
+    "  --unix PATH              control by a Unix socket besides (@NAME is abstract)\n"
+    "  --name NAME              how results name this agent (the host's name)\n"
+    "  --node NAME              and the machine that it is on (the host's name)\n"
+    "  --max-duration TIME      the longest run that it serves (1h)\n"
+    "  --max-runs N             how many runs at once (64)\n";
+
+static const struct option agent_options[] = {
+    { "listen", required_argument, NULL, 'l' },
+    { "token-file", required_argument, NULL, 't' },
+    { "unix", required_argument, NULL, 'u' },
+    { "name", required_argument, NULL, 'n' },
+    { "node", required_argument, NULL, 'N' },
+    { "max-duration", required_argument, NULL, 'd' },
+    { "max-runs", required_argument, NULL, 'r' },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
+struct agent_asked { struct kn_agent_config config; const char *token_file; bool help; };
+
+static struct kn_agent *agent;
+
+static void stop_agent(int sig)
+{
+    (void)sig;
+    kn_agent_stop(agent);
+}
+
+static int unknown_option(const char *word, struct kn_error *err)
+{
+    const char *names[sizeof agent_options / sizeof *agent_options];
+    size_t n = 0;
+    for (; agent_options[n].name; n++)
+        names[n] = agent_options[n].name;
+    const char *near = strncmp(word, "--", 2) == 0 ? kn_nearest(word + 2, names, n) : NULL;
+    return kn_fail(err, KN_E_ARGUMENT, near ? "there is no option %s; did you mean --%s?" : "there is no option %s", word, near);
+}
+
+static int take_name(char *into, size_t room, const char *name, struct kn_error *err)
+{
+    if (strlen(name) >= room)
+        return kn_fail(err, KN_E_ARGUMENT, "a name of more than %zu characters", room - 1);
+    memcpy(into, name, strlen(name) + 1);
+    return 0;
+}
+
+static int take_agent_option(int option, const char *word, struct agent_asked *asked, struct kn_error *err)
+{
+    struct kn_agent_config *c = &asked->config;
+    uint64_t n = 0;
+    switch (option) {
+    case 'l': return kn_agent_listen(optarg, &c->listen, err);
+    case 't': asked->token_file = optarg; return 0;
+    case 'u': c->unix_path = optarg; return 0;
+    case 'n': return take_name(c->me.name, sizeof c->me.name, optarg, err);
+    case 'N': return take_name(c->me.node, sizeof c->me.node, optarg, err);
+    case 'd': return kn_duration_parse(optarg, &c->max_duration_ns, err);
+    case 'r':
+        if (kn_count_parse(optarg, &n, err) < 0)
+            return -1;
+        c->max_runs = (unsigned)n;
+        return n >= 1 && n <= 100000 ? 0 : kn_fail(err, KN_E_ARGUMENT, "--max-runs goes from 1 to 100000");
+    case 'h': asked->help = true; return 0;
+    case ':': return kn_fail(err, KN_E_ARGUMENT, "%s wants a value", word);
+    default: return unknown_option(word, err);
+    }
+}
+
+static int take_agent_options(int argc, char **argv, struct agent_asked *asked, struct kn_error *err)
+{
+    kn_agent_defaults(&asked->config);
+    int option = 0, rc = kn_agent_listen(":7099", &asked->config.listen, err);
+    while (rc == 0 && !asked->help && (option = getopt_long(argc, argv, ":", agent_options, NULL)) != -1)
+        rc = take_agent_option(option, argv[optind - 1], asked, err);
+    if (rc == 0 && option == -1 && optind < argc)
+        rc = kn_fail(err, KN_E_ARGUMENT, "'%s' is too much: knbl agent takes options only", argv[optind]);
+    return rc;
+}
+
+/* The secret without the blank at its end, as editors and echo leave one. free() it. */
+static char *agent_token(const char *file, struct kn_error *err)
+{
+    const char *told = getenv("KNBL_TOKEN");
+    char *token = file ? kn_read_file(file, 4096, err) : strdup(told ? told : "");
+    if (!token)
+        return NULL;
+    token[strcspn(token, "\r\n")] = '\0';
+    if (strlen(token) >= KN_TOKEN_LEAST)
+        return token;
+    if (!file && !*token)
+        kn_fail(err, KN_E_ARGUMENT, "an agent needs a secret: --token-file FILE, or KNBL_TOKEN");
+    else
+        kn_fail(err, KN_E_ARGUMENT, "the token in %s has %zu characters; at least %d are wanted", file ? file : "KNBL_TOKEN", strlen(token),
+                KN_TOKEN_LEAST);
+    free(token);
+    return NULL;
+}
+
+static int serve(const struct kn_agent_config *config, struct kn_error *err)
+{
+    agent = kn_agent_new(config, err);
+    if (!agent)
+        return -1;
+    handle_signals(stop_agent);
+    if (getpid() == 1)
+        signal(SIGCHLD, SIG_IGN); /* a container's first process is everyone's parent: the kernel reaps for it */
+    char host[KN_ADDR_TEXT_MAX];
+    kn_addr_host(&config->listen, host, sizeof host);
+    fprintf(stderr, strchr(host, ':') ? "listening on [%s]:%u%s%s\n" : "listening on %s:%u%s%s\n", host, kn_agent_port(agent),
+            config->unix_path ? " and " : "", config->unix_path ? config->unix_path : "");
+    kn_agent_wait(agent);
+    handle_signals(SIG_IGN);
+    kn_agent_free(agent);
+    return 0;
+}
+
+static int run_agent(int argc, char **argv)
+{
+    struct agent_asked asked = { 0 };
+    struct kn_error err = { 0 };
+    char *token = NULL;
+    int rc = take_agent_options(argc, argv, &asked, &err);
+    if (rc == 0 && asked.help)
+        return fputs(agent_help, stdout), 0;
+    if (rc == 0 && !(token = agent_token(asked.token_file, &err)))
+        rc = -1;
+    asked.config.token = token;
+    if (rc == 0)
+        rc = serve(&asked.config, &err);
+    free(token);
+    if (rc == 0)
+        return 0;
+    fprintf(stderr, "knbl agent: %s\n", err.message);
+    return token ? EXIT_NO_CLUSTER : EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
-    (void)argc;
+    if (argc > 1 && strcmp(argv[1], "agent") == 0)
+        return run_agent(argc - 1, argv + 1);
     interrupt.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (interrupt.fd < 0) {
         fprintf(stderr, "knbl: eventfd: %s\n", strerror(errno));

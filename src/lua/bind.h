@@ -51,6 +51,8 @@ void kn_lua_spec(lua_State *L);
 void kn_lua_hist(lua_State *L);
 void kn_lua_fetch(lua_State *L);
 void kn_lua_probe(lua_State *L);
+void kn_lua_run(lua_State *L);
+void kn_lua_agent(lua_State *L);
 void kn_lua_kube(lua_State *L);
 void kn_lua_pack(lua_State *L);
 

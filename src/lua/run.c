@@ -1,0 +1,119 @@
+/* lua/run - a measurement from this process. */
+#include <string.h>
+
+#include "core/clock.h"
+#include "engines/engine.h"
+#include "lua/bind.h"
+
+#define TYPE "knbl.run"
+#define SLICE_NS (20 * KN_NS_PER_MS) /* between looks at the interrupt: a run has no descriptor to poll */
+
+struct run { struct kn_run *run; };
+
+static struct kn_run *check_run(lua_State *L)
+{
+    struct run *r = luaL_checkudata(L, 1, TYPE);
+    luaL_argcheck(L, r->run, 1, "the run is closed");
+    return r->run;
+}
+
+static int run_close(lua_State *L)
+{
+    struct run *r = luaL_checkudata(L, 1, TYPE);
+    struct kn_run *run = r->run;
+    r->run = NULL;
+    if (run)
+        kn_run_free(run);
+    return 0;
+}
+
+static int run_wait(lua_State *L)
+{
+    struct kn_run *run = check_run(L);
+    uint64_t until_ns = lua_isnoneornil(L, 2) ? UINT64_MAX : kn_now_ns() + kn_lua_check_seconds(L, 2);
+    struct kn_interrupt *interrupt = kn_lua_interrupt(L);
+    bool over = false;
+    do {
+        if (kn_interrupt_take(interrupt))
+            return kn_lua_fail_with(L, KN_E_INTERRUPTED, "interrupted");
+        uint64_t now_ns = kn_now_ns();
+        uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+        over = kn_run_wait(run, left_ns < SLICE_NS ? left_ns : SLICE_NS);
+    } while (!over && kn_now_ns() < until_ns);
+    lua_pushboolean(L, over);
+    return 1;
+}
+
+static const char *const phases[] = {
+    [KN_PHASE_NEW] = "new", [KN_PHASE_CONNECT] = "connect", [KN_PHASE_WARMUP] = "warmup", [KN_PHASE_MEASURE] = "measure",
+    [KN_PHASE_COLLECT] = "collect", [KN_PHASE_DONE] = "done", [KN_PHASE_FAILED] = "failed",
+};
+
+static int run_progress(lua_State *L)
+{
+    struct kn_progress p;
+    kn_run_progress(check_run(L), &p);
+    return kn_lua_push_json(L, json_pack("{s:s, s:f, s:f, s:I, s:I}", "phase", phases[p.phase], "elapsed_s", (double)p.elapsed_ns / 1e9,
+                                         "total_s", (double)p.total_ns / 1e9, "ops", (json_int_t)p.ops, "bytes", (json_int_t)p.bytes));
+}
+
+static int run_stop(lua_State *L)
+{
+    kn_run_stop(check_run(L));
+    return 0;
+}
+
+static int run_result(lua_State *L)
+{
+    struct kn_run *run = check_run(L);
+    if (!kn_run_wait(run, 0))
+        return luaL_error(L, "the run is not over yet: wait for it, or stop it and wait");
+    return kn_lua_push_json(L, kn_run_result(run));
+}
+
+static void take_target(lua_State *L, int arg, struct kn_target *target)
+{
+    static const char *const keys[] = { "host", "port", "token", NULL };
+    kn_lua_known_keys(L, arg, keys);
+    const char *host = kn_lua_opt_text(L, arg, "host", ""), *token = kn_lua_opt_text(L, arg, "token", NULL);
+    double port = kn_lua_opt_number(L, arg, "port", KN_DEFAULT_PORT);
+    luaL_argcheck(L, *host && strlen(host) < sizeof target->host, arg, "'host' is missing or too long");
+    luaL_argcheck(L, port >= 0 && port <= 65535 && port == (double)(uint16_t)port, arg, "'port' is no port");
+    *target = (struct kn_target){ .port = (uint16_t)port };
+    memcpy(target->host, host, strlen(host) + 1);
+    if (token)
+        kn_wire_key(token, &target->key);
+}
+
+static const luaL_Reg methods[] = {
+    { "wait", run_wait },
+    { "progress", run_progress },
+    { "stop", run_stop },
+    { "result", run_result },
+    { NULL, NULL },
+};
+
+static int l_run(lua_State *L)
+{
+    struct kn_spec spec;
+    struct kn_target target;
+    struct kn_error err;
+    json_t *asked = kn_lua_check_json(L, 1);
+    take_target(L, 2, &target);
+    if (kn_spec_parse(asked, &spec, &err) < 0)
+        return kn_lua_fail(L, &err);
+    struct run *r = lua_newuserdatauv(L, sizeof *r, 0);
+    r->run = NULL;
+    kn_lua_type(L, TYPE, methods, run_close);
+    lua_setmetatable(L, -2);
+    if (!(r->run = kn_run_new(&spec, &target, &err)) || kn_run_start(r->run, &err) < 0)
+        return kn_lua_fail(L, &err);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    { "run", l_run },
+    { NULL, NULL },
+};
+
+void kn_lua_run(lua_State *L) { luaL_setfuncs(L, functions, 0); }
