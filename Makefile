@@ -39,7 +39,8 @@ CFLAGS   ?= -O2 -g
 KN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) -Isrc -I$B -DKNBL_VERSION='"$(VERSION)"' \
             $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)) \
             $(shell pkg-config --cflags $(sort $(foreach f,$(FLOORS),$(PKGS_$f))))
-libs_of   = $(foreach l,$(shell pkg-config --libs $(sort $(call packages,$1))),$(if $(filter $(STATIC:%=-l%),$l),$(l:-l%=-l:lib%.a),$l)) -pthread -lm
+libs_of   = $(shell pkg-config --libs $(sort $(call packages,$1))) -pthread -lm
+static_of = $(foreach l,$(call libs_of,$1),$(if $(filter $(STATIC:%=-l%),$l),$(l:-l%=-l:lib%.a),$l))
 KN_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed -Wl,-z,relro,-z,now
 
 KNBL     := $(if $(SAN),$B/knbl,knbl)
@@ -72,7 +73,7 @@ $B/embed.o: $B/embed.S $(EMBED)
 # all of Lua's API stays visible, for the C modules that a script may load
 $(KNBL): $B/main.o $B/embed.o $(call archives,lua)
 	$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group \
-	    -Wl,--whole-archive -l:liblua5.4.a -Wl,--no-whole-archive -Wl,--exclude-libs,libsodium.a $(filter-out -l:liblua5.4.a,$(call libs_of,lua))
+	    -Wl,--whole-archive -l:liblua5.4.a -Wl,--no-whole-archive -Wl,--exclude-libs,libsodium.a $(filter-out -l:liblua5.4.a,$(call static_of,lua))
 # the engines for everyone: only what knbl.h names is visible
 $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
 	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
@@ -80,7 +81,7 @@ $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
 # the modules for a stock lua5.4: require "knbl"; Lua itself is the program's
 $B/knbl.so: $B/embed.o $(call archives,lua)
 	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
-	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(filter-out -l:liblua5.4%,$(call libs_of,lua)) -Wl,--exclude-libs,libsodium.a
+	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(filter-out -llua5.4%,$(call libs_of,lua))
 
 # ---- set-up --------------------------------------------------------------------------------------------------------
 # a missing library is named with its package; `make run` and `make test` install what is missing

@@ -53,6 +53,7 @@ void kn_lua_fetch(lua_State *L);
 void kn_lua_probe(lua_State *L);
 void kn_lua_run(lua_State *L);
 void kn_lua_agent(lua_State *L);
+void kn_lua_lab(lua_State *L);
 void kn_lua_kube(lua_State *L);
 void kn_lua_pack(lua_State *L);
 

@@ -19,6 +19,7 @@ int luaopen_knbl_core(lua_State *L)
     kn_lua_probe(L);
     kn_lua_run(L);
     kn_lua_agent(L);
+    kn_lua_lab(L);
     kn_lua_kube(L);
     kn_lua_pack(L);
     return 1;
