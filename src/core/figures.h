@@ -44,6 +44,7 @@ struct kn_figures {
     struct kn_hist *connect, *first_byte; /* http, crr: NULL until the test makes them (kn_hist_new) */
     uint64_t status[6];           /* http: [1] is 1xx … [5] 5xx, [0] anything else */
     uint64_t length_mismatch, header_bytes;
+    uint64_t bad_responses;       /* http: the part of `errors` that was answered, but with nonsense */
     struct kn_series series;
 };
 

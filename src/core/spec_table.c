@@ -101,6 +101,7 @@ static const struct preset { size_t offset; uint32_t tests; uint64_t value; } pr
     { OF(timeout_ns), V | P, SEC },
     { OF(timeout_ns), ALL & ~(V | P), 5 * SEC },
     { OF(keepalive), H, 1 },
+    { OF(tune), H, KN_TUNE_AUTO },
     { OF(body), H, 45 },
 };
 

@@ -68,6 +68,7 @@ static struct kn_slot *slot_new(struct kn_run *run, unsigned index, unsigned fir
     slot->w.run = run;
     slot->w.spec = &run->spec;
     slot->w.stop = &run->stop;
+    slot->w.target = &run->target;
     slot->w.index = index;
     slot->w.first_flow = first;
     slot->w.n_flows = n;

@@ -239,6 +239,14 @@ void kn_worker_drop(struct kn_worker *w, uint64_t n)
     w->untracked -= n < w->untracked ? n : w->untracked;
 }
 
+uint64_t kn_worker_first(struct kn_worker *w, uint64_t value)
+{
+    uint64_t first = atomic_load_explicit(&w->run->first, memory_order_relaxed);
+    if (!first && atomic_compare_exchange_strong(&w->run->first, &first, value + 1))
+        return value;
+    return first - 1;
+}
+
 void kn_worker_op(struct kn_worker *w, uint64_t now_ns, uint64_t latency_ns, uint64_t tx_bytes, uint64_t rx_bytes)
 {
     struct kn_figures *f = &w->figures;

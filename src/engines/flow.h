@@ -19,6 +19,7 @@ struct kn_worker {
     unsigned index, n_workers;      /* which one this is, of how many */
     unsigned first_flow, n_flows;   /* the flows that are this worker's: first_flow … first_flow + n_flows - 1 */
     struct kn_addr peer;            /* resolved target */
+    const struct kn_target *target; /* as it was named */
     struct kn_figures figures;      /* only this thread writes it */
     /* The window, valid after kn_worker_ready. Work done before open_ns is warm-up. */
     uint64_t start_ns, open_ns, end_ns;   /* end_ns is UINT64_MAX where `count` limits the run */
@@ -116,6 +117,8 @@ static inline bool kn_worker_over(const struct kn_worker *w, uint64_t now_ns)
  * in the warm-up. Every operation taken ends in kn_worker_op or kn_worker_drop (failed, timed out: counted by the test). */
 uint64_t kn_worker_take(struct kn_worker *w, uint64_t n);
 void kn_worker_drop(struct kn_worker *w, uint64_t n);
+/* What the first of all workers said here: the value that all others are held against. */
+uint64_t kn_worker_first(struct kn_worker *w, uint64_t value);
 /* One operation that ended at now_ns: counts it if the window is open; latency where it has one. */
 void kn_worker_op(struct kn_worker *w, uint64_t now_ns, uint64_t latency_ns, uint64_t tx_bytes, uint64_t rx_bytes);
 /* Names what was calibrated or differs, once a run: lands in "chosen", or in "flags". */

@@ -231,6 +231,24 @@ static void put_tcp(json_t *m, const struct view *v)
     put_ratio(m, "cwnd", (double)tx->cwnd, tx->tcp_n);
 }
 
+/* What ab calls failed, and its two times per request: of one of the connections, and across all of them. */
+static void put_like_ab(json_t *m, const struct view *v)
+{
+    const struct kn_figures *f = &v->client;
+    json_t *failed = json_object(), *each = json_object();
+    put_int(failed, "connect", f->connect_errors);
+    put_int(failed, "receive", f->errors - f->bad_responses);
+    put_int(failed, "length", f->length_mismatch);
+    put_int(failed, "exceptions", f->bad_responses + f->timeouts);
+    json_object_set_new(m, "failed", failed);
+    put_int(m, "non_2xx", v->ops - f->status[2]);
+    put_ratio(each, "mean", (double)v->window_ns * (double)v->spec->flows, (double)v->ops);
+    put_ratio(each, "across_all", (double)v->window_ns, (double)v->ops);
+    if (v->ops)
+        json_object_set(m, "time_per_request_ns", each);
+    json_decref(each);
+}
+
 static void put_http(json_t *m, const struct view *v)
 {
     static const char *const names[6] = {"other", "1xx", "2xx", "3xx", "4xx", "5xx"};
@@ -241,7 +259,9 @@ static void put_http(json_t *m, const struct view *v)
         if (v->client.status[i])
             put_int(status, names[i], v->client.status[i]);
     json_object_set_new(m, "status", status);
+    put_like_ab(m, v);
     put_int(m, "length_mismatches", v->client.length_mismatch);
+    put_int(m, "bad_responses", v->client.bad_responses);
     put_int(m, "header_bytes", v->client.header_bytes);
     put_ratio(m, "transfer_bps", 8.0 * (double)(v->client.rx_bytes + v->client.header_bytes), seconds(v->window_ns));
 }

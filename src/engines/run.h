@@ -43,6 +43,7 @@ struct kn_run {
     atomic_bool stop;           /* no further operation */
     atomic_bool asked_to_stop;  /* from outside, as opposed to the end of time or a failure */
     _Atomic uint64_t left;      /* of `count` */
+    _Atomic uint64_t first;     /* kn_worker_first: the value plus one; 0: none yet */
     _Atomic uint64_t transactions; _Atomic unsigned closing;    /* tcp_crr: of all workers; how many have ended their loops */
     _Atomic int phase;          /* enum kn_phase */
     _Atomic uint64_t start_ns, open_ns, end_ns, over_ns; /* of the window; for progress */

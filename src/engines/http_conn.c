@@ -1,0 +1,580 @@
+#include "engines/http_conn.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "net/io.h"
+
+#define BACKOFF_NS KN_NS_PER_MS           /* after a connect that failed; doubles */
+#define BACKOFF_DOUBLINGS 6
+#define CLOSING_NS (250 * KN_NS_PER_MS)   /* for the server to close what it said it would */
+#define POLL_MS 50
+
+static void wake_at(struct kn_http_client *h, uint64_t when_ns)
+{
+    if (when_ns < h->wake_ns)
+        h->wake_ns = when_ns;
+}
+
+static void await(struct kn_http_client *h, struct kn_http_conn *c, uint64_t deadline_ns)
+{
+    c->deadline_ns = deadline_ns;
+    wake_at(h, deadline_ns);
+}
+
+/* What ends now is measured, and not part of the warm-up of a run that counts. */
+static bool counts(const struct kn_http_client *h, uint64_t now_ns)
+{
+    const struct kn_worker *w = h->w;
+    return h->measured && !w->untracked && now_ns >= w->open_ns && now_ns <= w->end_ns;
+}
+
+void kn_http_close(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    (void)h;
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+    c->state = KN_HTTP_NONE;
+    c->used = c->began = false;
+    c->out_left = 0;
+    c->deadline_ns = 0;
+}
+
+/* ---- operations that fail ---- */
+
+static void op_over(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    c->busy = c->again = false;
+    h->busy--;
+    kn_http_parse_next(&c->parse);
+}
+
+static void op_failed(struct kn_http_client *h, struct kn_http_conn *c, uint64_t *counter)
+{
+    if (!c->busy)
+        return;
+    if (counts(h, kn_now_ns()))
+        ++*counter;
+    kn_worker_drop(h->w, 1);
+    op_over(h, c);
+}
+
+/* No connection. With none ever, and each tried once, there is nothing to measure: `why` is the run's error. */
+static void no_connection(struct kn_http_client *h, struct kn_http_conn *c, const struct kn_error *why)
+{
+    uint64_t now_ns = kn_now_ns(), wait_ns = BACKOFF_NS << (c->failures < BACKOFF_DOUBLINGS ? c->failures : BACKOFF_DOUBLINGS);
+    struct kn_figures *f = &h->w->figures;
+    op_failed(h, c, &f->connect_errors);
+    f->connect_errors += !h->measured;
+    kn_http_close(h, c);
+    c->failures++;
+    await(h, c, now_ns + wait_ns);
+    if (++h->refused >= h->n && !h->connected && !h->failed) {
+        h->failed = true;
+        *h->err = *why;
+    }
+}
+
+static void connect_failed(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno)
+{
+    struct kn_error why;
+    char text[KN_ADDR_TEXT_MAX];
+    kn_addr_text(&h->w->peer, text, sizeof text);
+    if (sys_errno == ETIMEDOUT)
+        kn_fail(&why, KN_E_TIMEOUT, "connect to %s: no answer in time", text);
+    else if (sys_errno)
+        kn_fail_errno_at(&why, __func__, sys_errno, "connect to %s", text);
+    else
+        kn_fail(&why, KN_E_PROTOCOL, "%s hung up instead of answering the hello", text);
+    no_connection(h, c, &why);
+}
+
+static void dial(struct kn_http_client *h, struct kn_http_conn *c);
+
+/* The connection broke, or the server closed it. A server may close one that it has served, and the request that crosses its FIN may be
+ * sent again on another (RFC 9112, 9.3.1); that is no failure. */
+static void lost(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno)
+{
+    if (c->state == KN_HTTP_CONNECTING || c->state == KN_HTTP_WELCOME) {
+        connect_failed(h, c, sys_errno);
+        return;
+    }
+    bool again = c->busy && c->used && !c->again && !kn_http_parse_begun(&c->parse);
+    kn_http_close(h, c);
+    wake_at(h, 0); /* who called goes on with others: the next tick takes up this one */
+    if (again) {
+        c->again = true;
+        dial(h, c);
+        return;
+    }
+    op_failed(h, c, &h->w->figures.errors);
+}
+
+static void nonsense(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    kn_http_close(h, c);
+    if (c->busy && counts(h, kn_now_ns()))
+        h->w->figures.bad_responses++;
+    op_failed(h, c, &h->w->figures.errors);
+}
+
+static void timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
+{
+    struct kn_figures *f = &h->w->figures;
+    if (c->state == KN_HTTP_CLOSING) { /* it kept its side open: a reset leaves no TIME_WAIT behind */
+        const struct linger now = {.l_onoff = 1};
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        kn_http_close(h, c);
+        return;
+    }
+    if (c->state == KN_HTTP_CONNECTING || c->state == KN_HTTP_WELCOME) {
+        connect_failed(h, c, ETIMEDOUT);
+        return;
+    }
+    if (counts(h, now_ns))
+        kn_hist_record(f->latency, now_ns - c->start_ns);
+    op_failed(h, c, &f->timeouts);
+    kn_http_close(h, c);
+}
+
+/* ---- sending ---- */
+
+static void connected(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    uint64_t now_ns = kn_now_ns();
+    struct kn_figures *f = &h->w->figures;
+    c->connect_ns = now_ns - c->connect_from_ns;
+    c->failures = 0;
+    h->connected++;
+    if (h->measured && !counts(h, now_ns))
+        return;
+    f->connects++;
+    kn_hist_record(f->connect, c->connect_ns);
+}
+
+static void push(struct kn_http_client *h, struct kn_http_conn *c);
+
+static void send_request(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    bool go = h->hello && !c->began;
+    c->out = h->request - go;
+    c->out_left = h->request_size + go;
+    c->began = true;
+    c->state = KN_HTTP_ASKED;
+    c->first_ns = 0;
+    push(h, c);
+}
+
+static void sent(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    if (c->state != KN_HTTP_CONNECTING)
+        return;
+    connected(h, c);
+    if (h->hello)
+        c->state = KN_HTTP_WELCOME;
+    else if (c->busy)
+        send_request(h, c);
+    else
+        c->state = KN_HTTP_READY;
+}
+
+/* A socket that is still connecting says EAGAIN to send(), or what became of its connect. */
+static void push(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    while (c->out_left) {
+        ssize_t n = send(c->fd, c->out, c->out_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0) {
+            if (errno != EAGAIN && errno != EINTR)
+                lost(h, c, errno);
+            return;
+        }
+        if (c->state == KN_HTTP_CONNECTING && !h->hello) {
+            connected(h, c);
+            c->state = KN_HTTP_ASKED;
+        }
+        c->out += n;
+        c->out_left -= (uint32_t)n;
+    }
+    sent(h, c);
+}
+
+static bool enrol(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = c}};
+    return h->ep < 0 || !epoll_ctl(h->ep, EPOLL_CTL_ADD, c->fd, &e);
+}
+
+/* Tries to send at once: over loopback the handshake is through when connect() returns. */
+static void dial(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    struct kn_error why;
+    const struct kn_addr *to = &h->w->peer;
+    c->connect_from_ns = kn_now_ns();
+    c->first_ns = 0;
+    c->out_left = 0;
+    kn_http_parse_next(&c->parse);
+    c->state = KN_HTTP_CONNECTING;
+    await(h, c, c->connect_from_ns + h->w->spec->timeout_ns);
+    c->fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (c->fd < 0) {
+        connect_failed(h, c, errno);
+    } else if (kn_tcp_options(c->fd, h->w->spec, &why)) {
+        no_connection(h, c, &why);
+    } else if ((connect(c->fd, &to->u.sa, to->len) && errno != EINPROGRESS) || !enrol(h, c)) {
+        connect_failed(h, c, errno);
+    } else {
+        if (h->hello || c->busy) {
+            c->out = h->hello ? h->hello : h->request;
+            c->out_left = h->hello ? (uint32_t)h->hello_size : h->request_size;
+        }
+        if (c->out_left)
+            push(h, c);
+    }
+}
+
+/* ---- operations ---- */
+
+/* `from_ns`: where its latency counts from; now, or when it was due. */
+static void begin(struct kn_http_client *h, struct kn_http_conn *c, uint64_t from_ns, uint64_t now_ns)
+{
+    c->busy = true;
+    h->busy++;
+    c->start_ns = from_ns;
+    if (c->fd < 0) {
+        dial(h, c);
+        return;
+    }
+    await(h, c, now_ns + h->w->spec->timeout_ns);
+    send_request(h, c);
+}
+
+static bool take(struct kn_http_client *h)
+{
+    if (!h->dry && !h->over)
+        h->dry = !kn_worker_take(h->w, 1);
+    return !h->dry && !h->over;
+}
+
+void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
+{
+    if (c->busy || c->state == KN_HTTP_CLOSING || !h->measured)
+        return;
+    if (c->state == KN_HTTP_NONE && now_ns < c->deadline_ns) {
+        wake_at(h, c->deadline_ns);
+        return;
+    }
+    if (!h->open_loop) {
+        if (take(h))
+            begin(h, c, now_ns, now_ns);
+    } else if (!c->idle) {
+        c->idle = true;
+        h->idle[h->n_idle++] = (unsigned)(c - h->conns);
+    }
+}
+
+void kn_http_issue(struct kn_http_client *h, uint64_t now_ns)
+{
+    while (h->n_idle && kn_pace_due_ns(&h->pace) <= now_ns && take(h)) {
+        struct kn_http_conn *c = &h->conns[h->idle[--h->n_idle]];
+        uint64_t due_ns = kn_pace_due_ns(&h->pace);
+        c->idle = false;
+        kn_pace_take(&h->pace, 1);
+        begin(h, c, due_ns, now_ns);
+    }
+}
+
+static void count_response(struct kn_http_client *h, const struct kn_http_conn *c)
+{
+    struct kn_figures *f = &h->w->figures;
+    const struct kn_http_parse *p = &c->parse;
+    unsigned class = p->status / 100u;
+    f->status[class < 6 ? class : 0]++;
+    f->header_bytes += p->wire_bytes - p->body_bytes;
+    f->length_mismatch += kn_worker_first(h->w, p->body_bytes) != p->body_bytes;
+    kn_hist_record(f->first_byte, c->first_ns - c->start_ns);
+}
+
+/* The response is whole; `at_end`: because the server closed. */
+static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_end)
+{
+    uint64_t now_ns = kn_now_ns(), ops = h->w->figures.ops;
+    bool stays = c->parse.keepalive && h->w->spec->keepalive;
+    if (!c->first_ns)
+        c->first_ns = now_ns;
+    kn_worker_op(h->w, now_ns, now_ns - c->start_ns, h->request_size, c->parse.body_bytes);
+    if (h->w->figures.ops != ops)
+        count_response(h, c);
+    h->done++;
+    op_over(h, c);
+    c->used = true;
+    if (stays) {
+        c->state = KN_HTTP_READY;
+    } else if (at_end) {
+        kn_http_close(h, c);
+    } else {
+        c->state = KN_HTTP_CLOSING;
+        await(h, c, now_ns + CLOSING_NS);
+        return;
+    }
+    kn_http_next(h, c, now_ns);
+}
+
+/* ---- receiving ---- */
+
+static void end_of_stream(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    if (c->state == KN_HTTP_ASKED && !c->out_left && kn_http_parse_begun(&c->parse) && kn_http_parse_end(&c->parse) == KN_HTTP_DONE) {
+        complete(h, c, true);
+        return;
+    }
+    lost(h, c, 0);
+    kn_http_next(h, c, kn_now_ns());
+}
+
+static void take_bytes(struct kn_http_client *h, struct kn_http_conn *c, size_t n)
+{
+    size_t used;
+    enum kn_http_got got = kn_http_parse_feed(&c->parse, &h->memo, h->buf, n, &used);
+    if (got == KN_HTTP_MORE) {
+        if (!c->first_ns)
+            c->first_ns = kn_now_ns();
+    } else if (got == KN_HTTP_BAD || used < n || c->out_left) { /* what nobody asked for is nonsense too */
+        nonsense(h, c);
+        kn_http_next(h, c, kn_now_ns());
+    } else {
+        complete(h, c, false);
+    }
+}
+
+bool kn_http_take(struct kn_http_client *h, struct kn_http_conn *c, ssize_t n)
+{
+    if (n > 0) {
+        take_bytes(h, c, (size_t)n);
+    } else if (n == 0) {
+        end_of_stream(h, c);
+    } else {
+        if (errno == EAGAIN || errno == EINTR)
+            return false;
+        lost(h, c, errno);
+        kn_http_next(h, c, kn_now_ns());
+    }
+    return true;
+}
+
+/* The response may be long: until nothing is left, or the connection is at something else. */
+static bool receive(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    bool moved = false;
+    while (c->state == KN_HTTP_ASKED && c->busy) {
+        uint64_t before = h->done;
+        ssize_t n = recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
+        if (!kn_http_take(h, c, n))
+            return moved;
+        moved = true;
+        if (h->done != before || n < (ssize_t)KN_HTTP_BUF)
+            break;
+    }
+    return moved;
+}
+
+/* Nothing is expected here, but the end. */
+static bool drain(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    ssize_t n = recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n > 0 && c->state == KN_HTTP_CLOSING) /* an agent's report */
+        return true;
+    kn_http_close(h, c);
+    kn_http_next(h, c, kn_now_ns());
+    return true;
+}
+
+static bool welcome(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    struct kn_welcome answer;
+    struct kn_error why;
+    ssize_t n = recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT | MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n <= 0) {
+        lost(h, c, n < 0 ? errno : 0);
+        return true;
+    }
+    if ((size_t)n < h->welcome_size)
+        return false;
+    recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT);
+    if (kn_welcome_unpack(h->buf, h->welcome_size, &answer, &why)) {
+        if (!h->failed)
+            *h->err = why;
+        h->failed = true;
+        no_connection(h, c, &why);
+    } else if (c->busy) {
+        send_request(h, c);
+    } else {
+        c->state = KN_HTTP_READY;
+    }
+    return true;
+}
+
+/* A connect without anything to send; called when the socket can be written to, or failed. */
+static bool check_connect(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    int failure = 0;
+    socklen_t len = sizeof failure;
+    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failure, &len);
+    if (failure)
+        lost(h, c, failure);
+    else
+        sent(h, c);
+    return true;
+}
+
+bool kn_http_step(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    uint8_t before = c->state;
+    if (c->fd < 0)
+        return false;
+    if (c->out_left)
+        push(h, c);
+    else if (c->state == KN_HTTP_CONNECTING)
+        return check_connect(h, c);
+    bool moved = c->state != before;
+    if (c->state == KN_HTTP_WELCOME)
+        moved |= welcome(h, c);
+    if (c->state == KN_HTTP_ASKED)
+        moved |= receive(h, c);
+    else if (c->state == KN_HTTP_READY && before == KN_HTTP_READY)
+        moved |= drain(h, c);
+    while (c->state == KN_HTTP_CLOSING && drain(h, c))
+        moved = true;
+    return moved;
+}
+
+/* ---- time ---- */
+
+void kn_http_tick(struct kn_http_client *h, uint64_t now_ns)
+{
+    h->wake_ns = UINT64_MAX;
+    for (unsigned i = 0; i < h->n; i++) {
+        struct kn_http_conn *c = &h->conns[i];
+        bool waits = c->busy || c->state == KN_HTTP_CLOSING;
+        if (waits && now_ns >= c->deadline_ns)
+            timed_out(h, c, now_ns);
+        else if (waits)
+            wake_at(h, c->deadline_ns);
+        kn_http_next(h, c, now_ns);
+    }
+}
+
+/* ---- all of them ---- */
+
+static unsigned poll_pending(struct kn_http_client *h, struct pollfd *fds)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < h->n; i++) {
+        uint8_t state = h->conns[i].state;
+        bool pending = state == KN_HTTP_CONNECTING || state == KN_HTTP_WELCOME;
+        fds[i] = (struct pollfd){.fd = pending ? h->conns[i].fd : -1, .events = state == KN_HTTP_WELCOME ? POLLIN : POLLOUT};
+        n += pending;
+    }
+    return n;
+}
+
+int kn_http_open_all(struct kn_http_client *h)
+{
+    struct pollfd *fds = malloc(h->n * sizeof *fds);
+    if (!fds)
+        return kn_fail(h->err, KN_E_MEMORY, "no memory for %u connections", h->n);
+    for (unsigned i = 0; i < h->n && !h->failed; i++)
+        dial(h, &h->conns[i]);
+    while (!h->failed && poll_pending(h, fds) && !kn_worker_stopped(h->w)) {
+        poll(fds, h->n, POLL_MS);
+        uint64_t now_ns = kn_now_ns();
+        for (unsigned i = 0; i < h->n && !h->failed; i++) {
+            if (fds[i].fd >= 0 && fds[i].revents)
+                kn_http_step(h, &h->conns[i]);
+            else if (fds[i].fd >= 0 && now_ns >= h->conns[i].deadline_ns)
+                timed_out(h, &h->conns[i], now_ns);
+        }
+    }
+    free(fds);
+    return h->failed ? -1 : 0;
+}
+
+int kn_http_register_all(struct kn_http_client *h)
+{
+    if (h->ep >= 0)
+        return 0;
+    h->ep = epoll_create1(EPOLL_CLOEXEC);
+    for (unsigned i = 0; i < h->n && h->ep >= 0; i++)
+        if (h->conns[i].fd >= 0 && !enrol(h, &h->conns[i]))
+            return kn_fail_errno(h->err, "epoll_ctl");
+    return h->ep < 0 ? kn_fail_errno(h->err, "epoll_create1") : 0;
+}
+
+void kn_http_unregister_all(struct kn_http_client *h)
+{
+    if (h->ep >= 0)
+        close(h->ep);
+    h->ep = -1;
+}
+
+/* ---- making and unmaking ---- */
+
+static int make_request(struct kn_http_client *h, const char *host, struct kn_error *err)
+{
+    const struct kn_spec *spec = h->w->spec;
+    const char *ending = spec->keepalive ? "" : "Connection: close\r\n";
+    const char *format = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: knbl/" KNBL_VERSION "\r\n%s\r\n";
+    int size = snprintf(NULL, 0, format, spec->path, host, ending);
+    h->hello_size = kn_hello_size();
+    h->welcome_size = kn_welcome_size();
+    uint8_t *text = malloc(h->hello_size + 1 + (size_t)size + 1);
+    if (!text)
+        return kn_fail(err, KN_E_MEMORY, "no memory for a request");
+    text[h->hello_size] = KN_GO;
+    h->request = text + h->hello_size + 1;
+    h->request_size = (uint32_t)size;
+    snprintf((char *)h->request, (size_t)size + 1, format, spec->path, host, ending);
+    if (!spec->external) {
+        h->hello = text;
+        kn_flow_hello(h->w, h->w->first_flow, KN_HELLO_FLOW, h->hello);
+    }
+    return 0;
+}
+
+int kn_http_client_init(struct kn_http_client *h, struct kn_worker *w, const char *host, struct kn_error *err)
+{
+    struct kn_figures *f = &w->figures;
+    *h = (struct kn_http_client){.w = w, .n = w->n_flows, .ep = -1, .wake_ns = UINT64_MAX, .err = err};
+    h->open_loop = kn_spec_open_loop(w->spec);
+    f->has |= KN_HAS_LATENCY | KN_HAS_CONNECT | KN_HAS_HTTP;
+    h->conns = calloc(h->n, sizeof *h->conns);
+    h->idle = calloc(h->n, sizeof *h->idle);
+    h->buf = malloc(KN_HTTP_BUF);
+    f->connect = kn_hist_new();
+    f->first_byte = kn_hist_new();
+    for (unsigned i = 0; h->conns && i < h->n; i++)
+        h->conns[i].fd = -1;
+    if (!h->conns || !h->idle || !h->buf || !f->connect || !f->first_byte)
+        return kn_fail(err, KN_E_MEMORY, "no memory for %u connections", h->n);
+    return make_request(h, host, err);
+}
+
+void kn_http_client_fini(struct kn_http_client *h)
+{
+    for (unsigned i = 0; h->conns && i < h->n; i++)
+        kn_http_close(h, &h->conns[i]);
+    kn_http_unregister_all(h);
+    if (h->request)
+        free(h->request - 1 - h->hello_size);
+    free(h->conns);
+    free(h->idle);
+    free(h->buf);
+}
