@@ -144,21 +144,21 @@ function M.has_unit(unit) return format[unit] ~= nil end
 
 -- Why a figure may be doubtful: what a flag of a measurement means.
 M.flags = {
-  generator_cpu = "the generator used all the CPU it may have: the figure is its limit, not the path's",
   generator_cpu_bound = "the generator used all the CPU it may have: the figure is its limit, not the path's",
   server_cpu_bound = "the server used all the CPU it may have: the figure is its limit, not the path's",
   throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
-  cgroup_throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
   conntrack_full = "the connection tracking table was nearly full",
   retransmits = "TCP sent segments again: something on the path drops packets",
-  sender_drops = "the sender's own socket refused datagrams: they never reached the path",
+  send_drops = "the sender's own socket refused datagrams: they never reached the path",
   clock_jump = "the machine's clock jumped while it was measured",
   wrong_backend = "another pod than those asked for answered",
-  mss_mismatch = "the effective MSS is not the one that was asked for",
-  few_samples = "too few samples for the percentiles shown",
+  several_backends = "several backends of the Service answered",
+  mss_differs = "the effective MSS is not the one that was asked for",
+  too_few_samples = "too few samples for the percentiles shown",
   step = "the throughput changed in the middle: the path, or what shares it, changed",
-  short = "the measurement ended before its time",
-  behind = "the generator could not keep to the rate that was asked for",
+  stopped = "it was stopped before its time",
+  errors = "some operations failed",
+  rate_not_reached = "the rate that was asked for was not reached",
 }
 function M.explain(flag)
   return M.flags[flag] or (flag:gsub("_", " "))

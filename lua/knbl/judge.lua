@@ -25,12 +25,12 @@ local function percentile_bounds(core, m, percent, count)
   if list then return list[1], list[2] end
 end
 
-local function series_bounds(m, value)
+local function series_bounds(m, value, key)
   local list = m.metrics.intervals
   if type(list) ~= "table" or #list < 5 then return nil end
   local sum, squares, n = 0, 0, 0
   for _, point in ipairs(list) do
-    local x = type(point) == "table" and (tonumber(point.throughput_bps) or tonumber(point.rate_per_s)) or tonumber(point)
+    local x = type(point) == "table" and tonumber(point[key])
     if x then sum, squares, n = sum + x, squares + x * x, n + 1 end
   end
   if n < 5 or sum == 0 then return nil end
@@ -64,7 +64,9 @@ local function bounds_of(core, m, figure, value)
     local half = z * latency.stddev / math.sqrt(count)
     return value - half, value + half
   end
-  if figure.name == "throughput" or figure.name == "rate" then return series_bounds(m, value) end
+  if figure.name == "throughput" or figure.name == "rate" then
+    return series_bounds(m, value, figure.name == "throughput" and "bps" or "ops_per_s")
+  end
 end
 
 -- { value, low, high, n } of a group of repeats, or nil and the reason.
@@ -86,7 +88,7 @@ function M.estimate(core, group, figure, limit)
     return { value = values[1], low = low or values[1], high = high or values[1], n = 1 }
   end
   local median, low, high = core.median_interval(values, 0.95)
-  if #values < 6 then
+  if not low then
     low, high = math.huge, -math.huge
     for _, value in ipairs(values) do low, high = math.min(low, value), math.max(high, value) end
   end

@@ -16,6 +16,11 @@ local own_keys = { case = true, from = true, to = true, expect = true, labels = 
 
 -- ---- the keys ----
 
+-- Other names for a parameter, as the specification has them.
+local aliases = {
+  http = { requests = "count", connections = "flows" }, tcp_rr = { request = "size" }, udp_rr = { request = "size" }, tcp_crr = { request = "size" },
+}
+
 local function fields_of(core)
   local by_name, names = {}, {}
   for _, field in ipairs(core.fields()) do
@@ -32,7 +37,7 @@ local function check_keys(core, test, t)
   local fields, names = fields_of(core)
   for key in pairs(t) do
     if type(key) ~= "string" then errors.misuse("%s: unexpected value %s: every value has a key", test, tostring(t[key])) end
-    local field = fields[key]
+    local field = fields[aliases[test] and aliases[test][key] or key]
     if not own_keys[key] and not field then
       errors.misuse("%s: unknown key '%s'%s", test, key, errors.hint(core, key, names))
     elseif field and not field.tests[test] then
@@ -78,7 +83,10 @@ local function apply_settings(s, fields, test, spec)
   local function set(key, value)
     if fields[key] and fields[key].tests[test] then spec[key] = value end
   end
-  if settings.duration and not spec.count then set("duration", settings.duration) end
+  if settings.duration and not spec.count then
+    set("duration", settings.duration)
+    if spec.warmup == nil and test ~= "ping" then set("warmup", math.min(1, (s.core.duration(settings.duration) or 1) / 4)) end
+  end
   if settings.warmup then set("warmup", settings.warmup) end
   for _, pair in ipairs(settings.set or {}) do
     local only, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
@@ -100,7 +108,7 @@ end
 local function specs_of(s, test, t, fields, route)
   local spec = { test = test }
   for key, value in pairs(t) do
-    if not own_keys[key] then spec[key] = value end
+    if not own_keys[key] then spec[aliases[test] and aliases[test][key] or key] = value end
   end
   if route.external then spec.external = true end
   if route.path and spec.path == nil then spec.path = route.path end
@@ -159,7 +167,9 @@ local function expected_time(spec)
   local warmup = tonumber(spec.warmup) or 0
   local duration = tonumber(spec.duration) or 0
   if duration > 0 then return warmup + duration + 0.1, true end
-  if spec.test == "ping" and tonumber(spec.interval) and tonumber(spec.count) then return warmup + spec.interval * spec.count + 0.1, true end
+  if spec.test == "ping" and tonumber(spec.every) and tonumber(spec.count) then
+    return warmup + spec.every * spec.count + 0.1, true
+  end
   return warmup + 2, false
 end
 M.expected_time = expected_time
@@ -210,6 +220,20 @@ local function perform(s, request, spec, target, token)
   run:close()
   if not ok then error(result, 0) end
   return result, wrong
+end
+
+-- A fresh Service may refuse until every node's proxy has heard of it: tried again for as long as the provider says.
+local settles = { refused = true, unreachable = true, timeout = true, no_data = true }
+
+local function perform_patiently(s, request, spec, target, token)
+  local settled = request.route.settled
+  while true do
+    local result, err = perform(s, request, spec, target, token)
+    local code = err and err.code or result and not result.ok and result.error and result.error.code
+    if not (settled and settles[code] and s.core.now() < settled) then return result, err end
+    local ok, stopped = s.core.sleep(0.3)
+    if not ok then return nil, errors.from(stopped) end
+  end
 end
 
 local function entry_of(s, request, spec)
@@ -264,7 +288,7 @@ local function one(s, request, spec)
   local target, token = target_of(request, spec)
   if not target then return skip(s, entry, token) end
   if s.progress then s.progress:start(entry, expected_time(spec)) end
-  local result, err = perform(s, request, spec, target, token)
+  local result, err = perform_patiently(s, request, spec, target, token)
   fill(entry, request, result, err)
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end

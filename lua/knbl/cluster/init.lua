@@ -213,6 +213,8 @@ function Cluster:service(t)
   request.name, request.endpoints, request.type = name, endpoints, t.type or "ClusterIP"
   local service = thing_of(self, Service, "service", name, self.provider:service(request))
   service.endpoints, service.headless, service.type = t.endpoints, t.headless or false, request.type
+  local settling = service.endpoint and service.endpoint.settling
+  service.settled = settling and self.session.core.now() + settling or nil
   return service
 end
 

@@ -1,7 +1,5 @@
 -- knbl.cluster.loopback - "nodes" and "pods" that are agents in this very process, on 127.0.0.1 and ::1: what a generator reaches
 -- with no network at all. The provider under LuaJIT, and what figures are held against.
-local native = require "knbl.native"
-
 local M = { name = "loopback" }
 
 local Provider = {}
@@ -30,7 +28,7 @@ local function count_cpus()
 end
 
 local function endpoint(self, kind, name, node)
-  local agent, err = native.agent { listen = "127.0.0.1:0", token = self.token, name = name, node = node }
+  local agent, err = self.core.agent { listen = "127.0.0.1:0", token = self.token, name = name, node = node }
   if not agent then return nil, err end
   self.agents[name] = agent
   return {
@@ -77,7 +75,7 @@ function Provider:close()
 end
 
 function M.open(options)
-  return setmetatable({ token = options.token, agents = {}, via = "loopback" }, Provider)
+  return setmetatable({ core = options.core, token = options.token, agents = {}, via = "loopback" }, Provider)
 end
 
 return M
