@@ -88,7 +88,7 @@ function M.check(test, from, to)
   return {
     to_name = to.name, to = to, via = via(from, to), addresses = to.addresses or to.endpoint and to.endpoint.addresses, port = to.port,
     token = server.endpoint and server.endpoint.token or "", backends = not external and backends_of(to) or nil, skip = to.skip,
-    external = external, settled = to.settled or to.service and to.service.settled,
+    external = external, settled = to.settled,
   }
 end
 

@@ -234,7 +234,7 @@ function Service:on(node)
     errors.misuse("%s is a ClusterIP and has no port on nodes: make it with type = \"NodePort\"", self.name)
   end
   return setmetatable({
-    kind = "node_port", name = self.name .. "@" .. node.name, service = self, node = node, skip = self.skip or node.skip,
+    kind = "node_port", name = self.name .. "@" .. node.name, settled = self.settled, node = node, skip = self.skip or node.skip,
     cluster = self.cluster, addresses = not node.skip and node.endpoint.addresses or nil, port = self.node_port, endpoints = self.endpoints,
   }, Thing)
 end
