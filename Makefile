@@ -11,8 +11,8 @@ ifeq ($(origin CC),default)
 CC      := gcc
 endif
 PREFIX  ?= /usr/local
-B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 ,       := ,
+B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 
 # ---- what it needs -------------------------------------------------------------------------------------------------
 PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-cjson lua-cjson-dev libjansson-dev libsodium-dev libmicrohttpd-dev \

@@ -77,7 +77,7 @@ static void *flow_main(void *argument)
 
 static uint64_t deadline_of(const struct kn_agent *agent, const struct kn_spec *spec)
 {
-    uint64_t asked = spec->count || !spec->duration_ns ? agent->config.max_duration_ns : spec->duration_ns;
+    uint64_t asked = spec->duration_ns ? spec->duration_ns : agent->config.max_duration_ns;
     return kn_now_ns() + asked + spec->warmup_ns + SLACK_NS;
 }
 
