@@ -1,0 +1,166 @@
+-- knbl doctor - what this machine can do, found out by trying; a line each, and what to do about a no.
+local json = require "knbl.json"
+
+local M = {
+  summary = "What this machine can do, and what to do about the rest.",
+  usage = "knbl doctor [--kubeconfig FILE] [--context NAME] [--json]",
+  flags = {
+    { name = "kubeconfig", value = "FILE", help = "the cluster of this kubeconfig" },
+    { name = "context", value = "NAME", help = "a context of it" },
+    { name = "json", help = "as JSON: a list of {name, ok, text, advice}" },
+  },
+}
+
+-- ---- what probes share ----
+
+local function first_line(path)
+  local file = io.open(path, "r")
+  if not file then return nil end
+  local line = file:read "l"
+  file:close()
+  return line
+end
+
+local function output_of(command)
+  local pipe = io.popen(command .. " 2>/dev/null </dev/null", "r")
+  if not pipe then return "" end
+  local text = pipe:read "a"
+  pipe:close()
+  return text or ""
+end
+
+local function in_path(program)
+  for folder in (os.getenv "PATH" or "/usr/bin:/bin"):gmatch "[^:]+" do
+    local file = io.open(folder .. "/" .. program, "r")
+    if file then
+      file:close()
+      return folder .. "/" .. program
+    end
+  end
+end
+
+local function yes(text) return { ok = true, text = text } end
+local function no(text, advice) return { ok = false, text = text, advice = advice } end
+
+-- ---- the probes, in the order of their lines ----
+
+-- A whole lab, for that is what it is for; its own words say what forbids one.
+local function lab(core)
+  local started = core.now()
+  local opened, err = core.lab "{}"
+  if not opened then return no(err.message, "see user namespaces in the manual, or run knbl with sudo") end
+  local node, why = opened:request '{"op":"node"}'
+  local ms = (core.now() - started) * 1000
+  opened:close()
+  if not node then return no(why.message) end
+  return yes(("a lab stood after %.0f ms"):format(ms))
+end
+
+local function gvisor()
+  if not in_path "runsc" then return no("runsc is not installed", "install the package runsc") end
+  return yes((output_of("runsc --version"):match "version (%S+)" or "runsc") .. ", run without containerd")
+end
+
+local function kernels()
+  local list = {}
+  for path in output_of("ls /boot/vmlinuz-* /boot/Image-*"):gmatch "%S+" do list[#list + 1] = path end
+  return list
+end
+
+local function kata()
+  local machine = output_of("uname -m"):match "%S+" or "x86_64"
+  local qemu = in_path("qemu-system-" .. (machine == "amd64" and "x86_64" or machine))
+  if not qemu then return no("no qemu for " .. machine, "install the package qemu-system-" .. (machine == "x86_64" and "x86" or "arm")) end
+  local list = kernels()
+  if #list == 0 then return no("no kernel for the guest in /boot", "install the package linux-image-cloud-amd64") end
+  local kvm = io.open("/dev/kvm", "r+")
+  if kvm then kvm:close() end
+  local version = output_of(qemu .. " --version"):match "version (%S+)" or "?"
+  return { ok = true, text = ("qemu %s, kernel %s, %s"):format(version, list[#list]:match "[^/]*$", kvm and "KVM" or "emulated"),
+    advice = not kvm and "/dev/kvm cannot be opened: results will be labelled as emulated" or nil }
+end
+
+local function profiles(core)
+  local ok, err = core.probe "perf"
+  if not ok then
+    return no(err.message, "as root: sysctl -w kernel.perf_event_paranoid=-1, or give knbl CAP_PERFMON")
+  end
+  return yes("sampling with kernel stacks" .. (core.probe "counters" and ", hardware counters" or "; no hardware counters here"))
+end
+
+local function ping(core)
+  if core.probe "icmp" then return yes "ICMP sockets" end
+  if core.probe "raw" then return yes "raw sockets (ICMP sockets are not allowed here)" end
+  local _, err = core.probe "icmp"
+  return no(err.message, "as root: sysctl -w net.ipv4.ping_group_range='0 2147483647', or give knbl CAP_NET_RAW")
+end
+
+local function ipv6(core)
+  local ok, err = core.probe "ipv6"
+  if not ok then return no(err.message, "the kernel has it switched off; measurements keep to IPv4") end
+  local addresses = first_line "/proc/net/if_inet6"
+  return addresses and yes "is there" or no("no interface has an address", "sysctl net.ipv6.conf.all.disable_ipv6 says whether it is off")
+end
+
+local function conntrack()
+  local most = tonumber(first_line "/proc/sys/net/netfilter/nf_conntrack_max" or "")
+  local count = tonumber(first_line "/proc/sys/net/netfilter/nf_conntrack_count" or "")
+  if not most or not count then return no("its table cannot be read", "it is not loaded (modprobe nf_conntrack), or hidden here") end
+  local text = ("%d of %d entries in use"):format(count, most)
+  if count > 0.8 * most then return no(text, "as root: sysctl -w net.netfilter.nf_conntrack_max=" .. most * 4) end
+  return yes(text)
+end
+
+local function cpus(core)
+  local n, quota = core.cpus()
+  local text = ("%d for this process%s"):format(n, quota and (", a quota of %.4g"):format(quota) or ", no quota")
+  if n < 2 then return no(text, "client and server will share one CPU: their figures are of both") end
+  return yes(text)
+end
+
+local function congestion()
+  local now = first_line "/proc/sys/net/ipv4/tcp_congestion_control"
+  if not now then return no("cannot be read") end
+  return yes(("%s (there are: %s)"):format(now, first_line "/proc/sys/net/ipv4/tcp_available_congestion_control" or now))
+end
+
+local function cluster(_, values)
+  local found, kube = pcall(require, "knbl.kube")
+  if not found then return no "this build has no client for Kubernetes" end
+  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, on_warning = function() end }
+  if not api then return no(err.message, "set KUBECONFIG, or give --kubeconfig FILE") end
+  local version, why = api:request("GET", "/version", { retry = 0, timeout = 3 })
+  if not version then return no(why.message, "see that its API server can be reached from here, and the credentials are good") end
+  return yes(("%s answers, %s"):format(api.config.server, version.gitVersion or "of an unknown version"))
+end
+
+local probes = {
+  { "lab", lab }, { "gvisor", gvisor }, { "kata", kata }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping }, { "ipv6", ipv6 },
+  { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
+}
+
+-- What fails without having been foreseen is a line as well: a doctor does not fall ill.
+local function examine(core, values)
+  local findings = json.array {}
+  for i, probe in ipairs(probes) do
+    local ok, finding = pcall(probe[2], core, values)
+    if not ok then finding = no(tostring(type(finding) == "table" and finding.message or finding)) end
+    finding.name = probe[1]
+    findings[i] = finding
+  end
+  return findings
+end
+
+function M.run(context, values)
+  local findings = examine(context.core, values)
+  if values.json then
+    context.out(json.encode(findings) .. "\n")
+    return 0
+  end
+  for _, f in ipairs(findings) do
+    context.out(("%-11s %-4s %s%s\n"):format(f.name, f.ok and "yes" or "no", f.text, f.advice and "; " .. f.advice or ""))
+  end
+  return 0
+end
+
+return M
