@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 
-#define LAB_NAME_MAX 48
+#define LAB_NAME_MAX 63
 #define LAB_NODES_MAX 250
 #define LAB_PODS_MAX 1000
 #define LAB_SERVICES_MAX 1000
@@ -80,7 +80,17 @@ struct kn_lab_pod {
     struct kn_lab_pod *next;
 };
 
-struct kn_lab_port { uint16_t port, target, node_port; bool tcp, udp; }; /* target 0: the endpoint's own */
+struct kn_lab_port { uint16_t port, target, node_port; bool tcp, udp; }; /* target 0: the endpoint's own, or the same */
+
+/* Who answers for a Service: a pod or a node. `id` stands for it in the names of chains, which are bounded. */
+struct kn_lab_endpoint {
+    const void *owner;
+    const char *name;
+    char id[8];
+    const struct kn_ip *ip;
+    uint16_t port;
+    bool agent;
+};
 
 struct kn_lab_service {
     char name[LAB_NAME_MAX + 1];
@@ -89,7 +99,7 @@ struct kn_lab_service {
     struct kn_ip ip[2];
     size_t n_ports, n_endpoints;
     struct kn_lab_port ports[LAB_PORTS_MAX];
-    struct kn_lab_pod **endpoints;
+    struct kn_lab_endpoint *endpoints;
     struct kn_lab_service *next;
 };
 
@@ -192,6 +202,8 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
 int kn_lab_pod_delete(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_error *err);
 json_t *kn_lab_service_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
 json_t *kn_lab_service_json(const struct kn_keeper *keeper, const struct kn_lab_service *service);
+/* fails where a Service has it as an endpoint */
+int kn_lab_service_free_of(const struct kn_keeper *keeper, const void *owner, const char *name, struct kn_error *err);
 int kn_lab_service_delete(struct kn_keeper *keeper, struct kn_lab_service *service, struct kn_error *err);
 
 struct kn_text { char *data; size_t used, size; bool failed; };
@@ -218,6 +230,10 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
 /* as the opener reaches it */
 char *kn_control_path(const struct kn_keeper *keeper, const char *name, char *buf, size_t size);
 void kn_end_process(pid_t *pid);
+
+/* ---- ready.c ---- */
+#define LAB_READY_NS (10ull * 1000000000ull)
+int kn_lab_await_port(struct kn_keeper *keeper, const struct kn_spawn *spawn, pid_t pid, struct kn_error *err);
 
 /* ---- enter.c: in the opener ---- */
 json_t *kn_lab_exec(pid_t keeper, pid_t inside, const json_t *request, struct kn_error *err);

@@ -11,7 +11,7 @@
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
  *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"bandwidth":?,"port":?,"command":[...]?}
  *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?}
- *   {"op":"service","name":?,"endpoints":[POD...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
+ *   {"op":"service","name":?,"endpoints":[NAME...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
  *    "node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
  *       {"name","kind":"service","type","headless","affinity","ip":[...],"port","node_port"?,"ports","endpoints"}
  *   {"op":"delete","name"}
@@ -28,7 +28,7 @@
  *       {"status","output"?}: runs a program in a pod, on a node or, without "in", beside the fabric; with this
  *       process' standard streams, or with its output captured (1 MiB at most)
  *
- * A list of addresses has IPv4 first. A name is a DNS label of at most 48 characters. PATH is a Unix socket that this
+ * A list of addresses has IPv4 first. A name is a DNS label of at most 63 characters. PATH is a Unix socket that this
  * process can connect to (through /proc/PID/root). */
 #ifndef KN_LAB_LAB_H
 #define KN_LAB_LAB_H

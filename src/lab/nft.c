@@ -133,63 +133,63 @@ static void each_entry(struct kn_text *text, const struct kn_lab_options *option
 }
 
 /* "NAME/80/tcp": the tail of all that belongs to the entry */
-static const char *tail(const struct entry *e, char buf[80])
+static const char *tail(const struct entry *e, char buf[96])
 {
-    snprintf(buf, 80, "%s/%u/%s", e->service->name, e->port->port, e->proto);
+    snprintf(buf, 96, "%s/%u/%s", e->service->name, e->port->port, e->proto);
     return buf;
 }
 
-static void add_endpoint(struct kn_text *text, const struct entry *e, const struct kn_lab_pod *pod)
+static void add_endpoint(struct kn_text *text, const struct entry *e, const struct kn_lab_endpoint *end)
 {
-    char t[80], ip[LAB_IP_TEXT];
+    char t[96], ip[LAB_IP_TEXT];
     const char *n = e->f->name;
     bool six = e->f->index == 1;
     tail(e, t);
-    kn_ip_text(&pod->ip[e->f->index], ip, sizeof ip);
-    kn_text_add(text, "add counter %s " TABLE " to_%s/%s\n", n, t, pod->name);
-    kn_text_add(text, "add chain %s " TABLE " end_%s/%s\n", n, t, pod->name);
-    kn_text_add(text, "add rule %s " TABLE " end_%s/%s %s saddr %s jump needs_snat\n", n, t, pod->name, n, ip);
+    kn_ip_text(&end->ip[e->f->index], ip, sizeof ip);
+    kn_text_add(text, "add counter %s " TABLE " to_%s/%s\n", n, t, end->id);
+    kn_text_add(text, "add chain %s " TABLE " end_%s/%s\n", n, t, end->id);
+    kn_text_add(text, "add rule %s " TABLE " end_%s/%s %s saddr %s jump needs_snat\n", n, t, end->id, n, ip);
     if (e->service->affinity) {
         kn_text_add(text, "add set %s " TABLE " had_%s/%s { type %s; flags dynamic,timeout; timeout %ds; }\n", n, t,
-                    pod->name, e->f->type, AFFINITY_S);
-        kn_text_add(text, "add rule %s " TABLE " end_%s/%s update @had_%s/%s { %s saddr }\n", n, t, pod->name, t,
-                    pod->name, n);
+                    end->id, e->f->type, AFFINITY_S);
+        kn_text_add(text, "add rule %s " TABLE " end_%s/%s update @had_%s/%s { %s saddr }\n", n, t, end->id, t,
+                    end->id, n);
     }
     kn_text_add(text, "add rule %s " TABLE " end_%s/%s meta l4proto %s counter name to_%s/%s dnat to %s%s%s:%u\n", n, t,
-                pod->name, e->proto, t, pod->name, six ? "[" : "", ip, six ? "]" : "",
-                e->port->target ? e->port->target : pod->port);
+                end->id, e->proto, t, end->id, six ? "[" : "", ip, six ? "]" : "",
+                e->port->target ? e->port->target : end->port ? end->port : e->port->port);
 }
 
 static void add_choice(struct kn_text *text, const struct entry *e)
 {
     const struct kn_lab_service *s = e->service;
-    char t[80];
+    char t[96];
     const char *n = e->f->name;
     tail(e, t);
     for (size_t i = 0; s->affinity && i < s->n_endpoints; i++)
         kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr @had_%s/%s goto end_%s/%s\n", n, t, n, t,
-                    s->endpoints[i]->name, t, s->endpoints[i]->name);
+                    s->endpoints[i].id, t, s->endpoints[i].id);
     if (!e->options->chains) {
         kn_text_add(text, "add rule %s " TABLE " svc_%s numgen random mod %zu vmap {", n, t, s->n_endpoints);
         for (size_t i = 0; i < s->n_endpoints; i++)
-            kn_text_add(text, "%s%zu : goto end_%s/%s", i ? "," : "", i, t, s->endpoints[i]->name);
+            kn_text_add(text, "%s%zu : goto end_%s/%s", i ? "," : "", i, t, s->endpoints[i].id);
         kn_text_add(text, "}\n");
         return;
     }
     for (size_t i = 0; i < s->n_endpoints; i++) {       /* a rule for each, as iptables' statistic match */
         kn_text_add(text, "add rule %s " TABLE " svc_%s ", n, t);
         if (i + 1 < s->n_endpoints) kn_text_add(text, "numgen random mod %zu 0 ", s->n_endpoints - i);
-        kn_text_add(text, "counter jump end_%s/%s\n", t, s->endpoints[i]->name);
+        kn_text_add(text, "counter jump end_%s/%s\n", t, s->endpoints[i].id);
     }
 }
 
 static void add_chains(struct kn_text *text, const struct entry *e)
 {
-    char t[80];
+    char t[96];
     const char *n = e->f->name;
     tail(e, t);
     kn_text_add(text, "add chain %s " TABLE " svc_%s\n", n, t);
-    for (size_t i = 0; i < e->service->n_endpoints; i++) add_endpoint(text, e, e->service->endpoints[i]);
+    for (size_t i = 0; i < e->service->n_endpoints; i++) add_endpoint(text, e, &e->service->endpoints[i]);
     kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr != %s jump needs_snat\n", n, t, n, e->f->all_pods);
     add_choice(text, e);
     if (!e->port->node_port) return;
@@ -201,7 +201,7 @@ static void add_chains(struct kn_text *text, const struct entry *e)
 /* The way in: an element of the maps, or a rule of the chains. */
 static void add_entrance(struct kn_text *text, const struct entry *e)
 {
-    char t[80], ip[LAB_IP_TEXT];
+    char t[96], ip[LAB_IP_TEXT];
     const char *n = e->f->name;
     tail(e, t);
     kn_ip_text(&e->service->ip[e->f->index], ip, sizeof ip);
@@ -238,18 +238,18 @@ static void remove_elements(struct kn_text *text, const struct entry *e)
 /* Who refers to a chain goes before it. */
 static void remove_chains(struct kn_text *text, const struct entry *e)
 {
-    char t[80];
+    char t[96];
     const char *n = e->f->name;
     tail(e, t);
     if (e->port->node_port)
         kn_text_add(text, "flush chain %s " TABLE " ext_%s\ndelete chain %s " TABLE " ext_%s\n", n, t, n, t);
     kn_text_add(text, "flush chain %s " TABLE " svc_%s\ndelete chain %s " TABLE " svc_%s\n", n, t, n, t);
     for (size_t i = 0; i < e->service->n_endpoints; i++) {
-        const char *pod = e->service->endpoints[i]->name;
-        kn_text_add(text, "flush chain %s " TABLE " end_%s/%s\ndelete chain %s " TABLE " end_%s/%s\n", n, t, pod, n, t,
-                    pod);
-        kn_text_add(text, "delete counter %s " TABLE " to_%s/%s\n", n, t, pod);
-        if (e->service->affinity) kn_text_add(text, "delete set %s " TABLE " had_%s/%s\n", n, t, pod);
+        const char *id = e->service->endpoints[i].id;
+        kn_text_add(text, "flush chain %s " TABLE " end_%s/%s\ndelete chain %s " TABLE " end_%s/%s\n", n, t, id, n, t,
+                    id);
+        kn_text_add(text, "delete counter %s " TABLE " to_%s/%s\n", n, t, id);
+        if (e->service->affinity) kn_text_add(text, "delete set %s " TABLE " had_%s/%s\n", n, t, id);
     }
 }
 
@@ -288,17 +288,26 @@ static int run(const char *commands, unsigned flags, char **output, struct kn_er
 
 int kn_nft_run(const char *commands, struct kn_error *err) { return run(commands, 0, NULL, err); }
 
-/* "to_NAME/PORT/PROTO/POD" */
-static void note(const json_t *counter, const char *node, const char *only, json_t *into)
+static const char *endpoint_name(const struct kn_keeper *keeper, const char *service, const char *id)
 {
-    char name[LAB_NAME_MAX + 1], proto[8], pod[LAB_NAME_MAX + 1];
+    for (const struct kn_lab_service *s = keeper->services; s; s = s->next)
+        for (size_t i = 0; strcmp(s->name, service) == 0 && i < s->n_endpoints; i++)
+            if (strcmp(s->endpoints[i].id, id) == 0) return s->endpoints[i].name;
+    return NULL;
+}
+
+/* A counter is named to_NAME/PORT/PROTO/ID. */
+static void note(const struct kn_keeper *keeper, const json_t *counter, const char *node, const char *only,
+                 json_t *into)
+{
+    char name[LAB_NAME_MAX + 1], proto[8], id[8];
     const char *text = json_string_value(json_object_get(counter, "name"));
     int port;
-    if (!text || sscanf(text, "to_%48[^/]/%d/%7[^/]/%48[^/]", name, &port, proto, pod) != 4 ||
-        (only && strcmp(only, name) != 0))
-        return;
-    json_array_append_new(into, json_pack("{s:s,s:s,s:s,s:i,s:s,s:s,s:O}", "service", name, "endpoint", pod, "protocol",
-                                          proto, "port", port, "node", node, "family",
+    if (!text || sscanf(text, "to_%63[^/]/%d/%7[^/]/%7[^/]", name, &port, proto, id) != 4) return;
+    const char *endpoint = endpoint_name(keeper, name, id);
+    if (!endpoint || (only && strcmp(only, name) != 0)) return;
+    json_array_append_new(into, json_pack("{s:s,s:s,s:s,s:i,s:s,s:s,s:O}", "service", name, "endpoint", endpoint,
+                                          "protocol", proto, "port", port, "node", node, "family",
                                           json_string_value(json_object_get(counter, "family")), "connections",
                                           json_object_get(counter, "packets")));
 }
@@ -315,7 +324,7 @@ int kn_nft_backends(const struct kn_keeper *keeper, const struct kn_lab_node *no
         size_t k;
         json_array_foreach(json_object_get(all, "nftables"), k, item) {
             const json_t *counter = json_object_get(item, "counter");
-            if (counter) note(counter, node->name, service, into);
+            if (counter) note(keeper, counter, node->name, service, into);
         }
         json_decref(all);
         free(output);

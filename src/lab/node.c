@@ -152,6 +152,7 @@ int kn_lab_node_delete(struct kn_keeper *keeper, struct kn_lab_node *node, struc
     for (const struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next)
         if (pod->node == node)
             return kn_fail(err, KN_E_IN_USE, "node '%s' still has pods: '%s'", node->name, pod->name);
+    if (kn_lab_service_free_of(keeper, node, node->name, err)) return -1;
     struct kn_lab_node **at = &keeper->nodes;
     while (*at != node) at = &(*at)->next;
     *at = node->next;

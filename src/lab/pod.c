@@ -87,6 +87,7 @@ static int read_port(const struct kn_keeper *keeper, struct kn_lab_pod *pod, con
 {
     long long missing = keeper->options.port + (pod->runtime->node_network ? (long long)pod->index : 0), port;
     if (missing > 65535) missing -= LAB_PODS_MAX + 1;
+    if (!pod->agent) missing = 0;       /* a command without a port is not waited for */
     if (kn_lab_number(request, "port", 1, 65535, missing, &port, err)) return -1;
     pod->port = (uint16_t)port;
     return 0;
@@ -240,10 +241,7 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
 
 int kn_lab_pod_delete(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_error *err)
 {
-    for (const struct kn_lab_service *service = keeper->services; service; service = service->next)
-        for (size_t i = 0; i < service->n_endpoints; i++)
-            if (service->endpoints[i] == pod)
-                return kn_fail(err, KN_E_IN_USE, "pod '%s' is an endpoint of Service '%s'", pod->name, service->name);
+    if (kn_lab_service_free_of(keeper, pod, pod->name, err)) return -1;
     struct kn_lab_pod **at = &keeper->pods;
     while (*at != pod) at = &(*at)->next;
     *at = pod->next;

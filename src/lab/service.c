@@ -1,6 +1,7 @@
 #include "lab/keeper.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,13 +37,20 @@ static bool clash(const struct kn_lab_port *a, const struct kn_lab_port *b)
     return (a->tcp && b->tcp) || (a->udp && b->udp);
 }
 
-static int read_ports(struct kn_lab_service *service, const json_t *request, struct kn_error *err)
+static int read_ports(const struct kn_keeper *keeper, struct kn_lab_service *service, const json_t *request,
+                      struct kn_error *err)
 {
     const json_t *list = json_object_get(request, "ports");
+    const struct kn_lab_endpoint *first = &service->endpoints[0];
     size_t n = json_array_size(list);
     if (n > LAB_PORTS_MAX) return kn_fail(err, KN_E_LIMIT, "a Service has at most %d ports", LAB_PORTS_MAX);
     service->n_ports = n ? n : 1;
-    service->ports[0] = (struct kn_lab_port){ .port = service->endpoints[0]->port, .tcp = true, .udp = true };
+    if (n == 0 && first->port == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "'%s' has no port: give the Service its 'ports'",
+                       service->endpoints[0].name);
+    /* agents answer at the lab's port, wherever they listen */
+    service->ports[0] =
+        (struct kn_lab_port){ .port = first->agent ? keeper->options.port : first->port, .tcp = true, .udp = true };
     for (size_t i = 0; i < n; i++) {
         if (read_port(json_array_get(list, i), &service->ports[i], err)) return -1;
         for (size_t j = 0; j < i; j++)
@@ -52,6 +60,31 @@ static int read_ports(struct kn_lab_service *service, const json_t *request, str
     return 0;
 }
 
+static bool find_endpoint(struct kn_keeper *keeper, const char *name, struct kn_lab_endpoint *out)
+{
+    const struct kn_lab_pod *pod = kn_lab_pod_find(keeper, name);
+    const struct kn_lab_node *node = pod ? NULL : kn_lab_node_find(keeper, name);
+    *out = (struct kn_lab_endpoint){ .owner = NULL };
+    if (pod)
+        *out = (struct kn_lab_endpoint){
+            .owner = pod, .name = pod->name, .ip = pod->ip, .port = pod->port, .agent = pod->agent
+        };
+    if (node)
+        *out = (struct kn_lab_endpoint){
+            .owner = node, .name = node->name, .ip = node->ip, .port = node->port, .agent = true
+        };
+    snprintf(out->id, sizeof out->id, "%c%u", pod ? 'p' : 'n', pod ? pod->index : node ? node->index : 0);
+    return pod || node;
+}
+
+static int no_endpoint(struct kn_keeper *keeper, const char *name, struct kn_error *err)
+{
+    if (!name) return kn_fail(err, KN_E_ARGUMENT, "'endpoints' must be a list of names");
+    const char *near = kn_lab_name_near(keeper, name, true, true, false);
+    if (near) return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.70s'; did you mean '%s'?", name, near);
+    return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.70s'", name);
+}
+
 static int read_endpoints(struct kn_keeper *keeper, struct kn_lab_service *service, const json_t *request,
                           struct kn_error *err)
 {
@@ -59,19 +92,28 @@ static int read_endpoints(struct kn_keeper *keeper, struct kn_lab_service *servi
     size_t n = json_array_size(list);
     if (n == 0)
         return kn_fail(err, KN_E_ARGUMENT, "Service '%s' has no endpoints: name the pods behind it", service->name);
-    if (n > LAB_ENDPOINTS_MAX) return kn_fail(err, KN_E_LIMIT, "a Service has at most %d endpoints", LAB_ENDPOINTS_MAX);
+    if (n > LAB_ENDPOINTS_MAX)
+        return kn_fail(err, KN_E_LIMIT, "a Service has at most %d endpoints", LAB_ENDPOINTS_MAX);
     service->endpoints = calloc(n, sizeof *service->endpoints);
     if (!service->endpoints) return kn_fail(err, KN_E_MEMORY, "out of memory");
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
-        const char *near = name && !pod ? kn_lab_name_near(keeper, name, false, true, false) : NULL;
-        if (near) return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.60s'; did you mean '%s'?", name, near);
-        if (!pod) return kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.60s'", name ? name : "(not a text)");
-        for (size_t j = 0; j < i; j++)
-            if (service->endpoints[j] == pod) return kn_fail(err, KN_E_ARGUMENT, "pod '%s' is an endpoint twice", name);
-        service->endpoints[service->n_endpoints++] = pod;
+        struct kn_lab_endpoint *endpoint = &service->endpoints[i];
+        if (!name || !find_endpoint(keeper, name, endpoint)) return no_endpoint(keeper, name, err);
+        for (size_t k = 0; k < i; k++)
+            if (service->endpoints[k].owner == endpoint->owner)
+                return kn_fail(err, KN_E_ARGUMENT, "'%s' is an endpoint twice", name);
+        service->n_endpoints++;
     }
+    return 0;
+}
+
+int kn_lab_service_free_of(const struct kn_keeper *keeper, const void *owner, const char *name, struct kn_error *err)
+{
+    for (const struct kn_lab_service *service = keeper->services; service; service = service->next)
+        for (size_t i = 0; i < service->n_endpoints; i++)
+            if (service->endpoints[i].owner == owner)
+                return kn_fail(err, KN_E_IN_USE, "'%s' is an endpoint of Service '%s'", name, service->name);
     return 0;
 }
 
@@ -164,7 +206,7 @@ static int build(struct kn_keeper *keeper, struct kn_lab_service *service, const
                                                   { "endpoints", LAB_LIST }, { "node_port", LAB_NUMBER } };
     if (kn_lab_check(request, "a Service", fields, sizeof fields / sizeof *fields, err)) return -1;
     if (kn_lab_name_take(keeper, request, "service", service->name, err) || read_type(service, request, err)) return -1;
-    if (read_endpoints(keeper, service, request, err) || read_ports(service, request, err)) return -1;
+    if (read_endpoints(keeper, service, request, err) || read_ports(keeper, service, request, err)) return -1;
     if (service->node_ports && give_node_ports(keeper, service, request, err)) return -1;
     for (int i = 0; i < 2 && !service->headless; i++)
         if (i == 0 ? keeper->options.v4 : keeper->options.v6)
@@ -216,8 +258,8 @@ json_t *kn_lab_service_json(const struct kn_keeper *keeper, const struct kn_lab_
     (void)keeper;
     json_t *endpoints = json_array(), *ip = service->headless ? json_array() : kn_ip_list(service->ip);
     for (size_t i = 0; i < service->n_endpoints; i++) {
-        json_array_append_new(endpoints, json_string(service->endpoints[i]->name));
-        json_t *own = service->headless ? kn_ip_list(service->endpoints[i]->ip) : NULL;
+        json_array_append_new(endpoints, json_string(service->endpoints[i].name));
+        json_t *own = service->headless ? kn_ip_list(service->endpoints[i].ip) : NULL;
         if (own) json_array_extend(ip, own);
         json_decref(own);
     }

@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READY_TIMEOUT_MS 10000
 enum { REPORT_FD = 3 };
 
 /* What a new process tells the keeper, once: how it went. */
@@ -163,9 +162,8 @@ static int await(int fd, const struct kn_spawn *spawn, struct kn_error *err)
 {
     struct pollfd ready = { .fd = fd, .events = POLLIN };
     struct report r = { .code = KN_OK };
-    int n = poll(&ready, 1, READY_TIMEOUT_MS);
-    if (n <= 0)
-        return kn_fail(err, KN_E_TIMEOUT, "'%s' was not ready within %d s", spawn->name, READY_TIMEOUT_MS / 1000);
+    int n = poll(&ready, 1, (int)(LAB_READY_NS / 1000000));
+    if (n <= 0) return kn_fail(err, KN_E_TIMEOUT, "'%s' was not ready in time", spawn->name);
     ssize_t size = read(fd, &r, sizeof r);
     if (size == 0 && spawn->command) return 0;
     if (size != (ssize_t)sizeof r) return kn_fail(err, KN_E_LOST, "'%s' ended before it was ready", spawn->name);
@@ -194,7 +192,9 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
     pid_t pid = fork_into_new(keeper, err);
     if (pid == 0) _exit(child(keeper, spawn, fds[1]));
     close(fds[1]);
-    if (pid > 0 && await(fds[0], spawn, err)) {
+    bool ready = pid > 0 && await(fds[0], spawn, err) == 0;
+    if (ready && spawn->command && spawn->port) ready = kn_lab_await_port(keeper, spawn, pid, err) == 0;
+    if (pid > 0 && !ready) {
         kn_end_process(&pid);
         pid = -1;
     }
