@@ -85,21 +85,21 @@ static int check_rules(const struct kn_spec *s, struct kn_error *err)
     if (s->count && s->flows > s->count)
         return kn_fail(err, KN_E_ARGUMENT, "flows: %" PRIu64 " are more than the count of %" PRIu64 ", so that some would have nothing to do",
                        s->flows, s->count);
-    if (s->test == KN_TCP_LAT && s->response_size != s->size) return kn_fail(err, KN_E_ARGUMENT, "response: tcp_lat answers with as much as it was asked");
     if (s->external && (s->body || s->delay_ns)) return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so body and delay cannot be asked of it");
     if (s->test == KN_HTTP && s->path[0] != '/') return kn_fail(err, KN_E_ARGUMENT, "path: does not begin with \"/\"");
     return check_rate(s, err);
 }
 
-/* A field that the test has not is 0, so that two equal specifications are equal bytes. tcp_lat's response follows its size. */
+/* A field that the test has not holds what it must, mostly 0, so that two equal specifications are equal bytes. */
 static int check_unused(const struct kn_spec *spec, const struct kn_spec_field *field, struct kn_error *err)
 {
-    bool implied = field->offset == offsetof(struct kn_spec, response_size) && spec->test == KN_TCP_LAT;
-    bool single = field->offset == offsetof(struct kn_spec, flows) && spec->test == KN_PING && spec->flows == 1;
-    const char *bytes = (const char *)spec + field->offset;
-    for (size_t i = 0; i < field->size && !implied && !single; i++)
-        if (bytes[i]) return kn_fail(err, KN_E_ARGUMENT, "%s: %s has none", field->name, kn_test_name((enum kn_test)spec->test));
-    return 0;
+    static const char zeros[KN_TEXT_MAX];
+    const char *at = (const char *)spec + field->offset;
+    uint64_t number = number_at(spec, field->offset), implied = 0;
+    if (field->offset == offsetof(struct kn_spec, response_size) && spec->test == KN_TCP_LAT) implied = spec->size;
+    if (field->offset == offsetof(struct kn_spec, flows) && spec->test == KN_PING) implied = 1;
+    if (implied ? number == implied : memcmp(at, zeros, field->size) == 0) return 0;
+    return kn_fail(err, KN_E_ARGUMENT, "%s: %s has none", field->name, kn_test_name((enum kn_test)spec->test));
 }
 
 int kn_spec_check(const struct kn_spec *spec, struct kn_error *err)
