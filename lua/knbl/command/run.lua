@@ -131,7 +131,7 @@ local function run_chunk(s, job)
   while round <= rounds do
     s.round = round
     local chunk = assert(scenario.load(job.text, job.name))
-    local ok, err = xpcall(chunk, on_error)
+    local ok, err = xpcall(chunk, on_error, (table.unpack or unpack)(job.words))
     if not ok then return err end
     s:close()
     if round == 1 and not s.used_matrix then rounds = s.settings.repeats or 1 end
