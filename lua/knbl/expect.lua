@@ -182,6 +182,7 @@ function M.parse(core, source, with_case)
     end
     local parsed = parse_from(core, source, first)
     parsed.case = selector
+    parsed.source = source:sub(first):gsub("^%s+", "")
     return parsed
   end)
   if ok then return result end

@@ -116,13 +116,19 @@ local function show(core, figure, value)
   return figures.show(core, figure, value, true)
 end
 
-local function outcome(case, expectation, status, reason, more)
-  local e = { case = case, expression = expectation.source, status = status, reason = reason }
+-- What an expectation is about: a measurement's test, case and, in a list of sizes, its size.
+local function subject(m)
+  local size = m.params and (m.test == "tcp_bw" or m.test == "tcp_lat") and tonumber(m.params.size)
+  return { test = m.test, case = size and ("%s %.0f B"):format(m.case, size) or m.case }
+end
+
+local function outcome(about, expectation, status, reason, more)
+  local e = { case = about.case, test = about.test, expression = expectation.source, status = status, reason = reason }
   for k, v in pairs(more or {}) do e[k] = v end
   return e
 end
 
-local function judged(core, case, expectation, figure, estimate, limit, what)
+local function judged(core, about, expectation, figure, estimate, limit, what)
   local status = compare(estimate, expectation.operator, limit)
   local shown = ("%s is %s"):format(figure.title, show(core, figure, estimate.value))
   if status == "inconclusive" then
@@ -130,7 +136,7 @@ local function judged(core, case, expectation, figure, estimate, limit, what)
   elseif what then
     shown = ("%s, %s %s"):format(shown, what, show(core, figure, limit))
   end
-  return outcome(case, expectation, status, shown, { value = estimate.value, low = estimate.low, high = estimate.high, limit = limit })
+  return outcome(about, expectation, status, shown, { value = estimate.value, low = estimate.low, high = estimate.high, limit = limit })
 end
 
 local function baseline_group(context, group)
@@ -145,15 +151,15 @@ end
 -- Where both sides have repeats: a limit is only broken or kept if the ranks show a difference from it.
 local function judge_baseline(context, group, expectation)
   local core, figure = context.core, expectation.left.figure
-  local case = group[1].case
+  local about = subject(group[1])
   local old, reason = baseline_group(context, group)
-  if not old then return outcome(case, expectation, "inconclusive", reason) end
+  if not old then return outcome(about, expectation, "inconclusive", reason) end
   local before, why = M.estimate(core, old, figure)
-  if not before then return outcome(case, expectation, "inconclusive", "baseline: " .. why) end
+  if not before then return outcome(about, expectation, "inconclusive", "baseline: " .. why) end
   local estimate, wrong = M.estimate(core, group, figure)
-  if not estimate then return outcome(case, expectation, "inconclusive", wrong) end
+  if not estimate then return outcome(about, expectation, "inconclusive", wrong) end
   local limit = before.value * expectation.right.factor
-  local e = judged(core, case, expectation, figure, estimate, limit, "the limit")
+  local e = judged(core, about, expectation, figure, estimate, limit, "the limit")
   if e.status == "inconclusive" and estimate.n > 1 and before.n > 1 then
     local a, b = {}, {}
     for _, m in ipairs(group) do a[#a + 1] = figures.value(m, figure) end
@@ -166,62 +172,77 @@ end
 
 local function judge_figure(context, group, expectation)
   local figure, limit = expectation.left.figure, expectation.right.value
-  local case = group[1].case
+  local about = subject(group[1])
   local estimate, reason = M.estimate(context.core, group, figure, limit)
   if not estimate then
     local failed = true
     for _, m in ipairs(group) do failed = failed and not m.ok and not m.skipped end
-    return outcome(case, expectation, failed and "fail" or "inconclusive", reason)
+    return outcome(about, expectation, failed and "fail" or "inconclusive", reason)
   end
-  return judged(context.core, case, expectation, figure, estimate, limit)
+  return judged(context.core, about, expectation, figure, estimate, limit)
 end
 
 -- ---- ratios ----
 
-local function group_of(context, name)
-  for _, group in ipairs(context.groups) do
-    if group[1].case == name then return group end
-  end
-end
-
+-- By what two cases are compared where the expectation does not say: a request's latency rather than its rate.
 local ratio_default = { tcp_rr = "mean", udp_rr = "mean" }
 
-local function judge_ratio(context, expectation)
-  local left = expectation.left
-  local a, b = group_of(context, left.a), group_of(context, left.b)
-  for i, group in ipairs { a or false, b or false } do
-    if not group then
-      return outcome(nil, expectation, "error", ("no measurement has the case '%s'"):format(i == 1 and left.a or left.b))
-    end
-  end
+local function judge_pair(context, expectation, a, b)
   local test = a[1].test
-  local figure = left.figure or ratio_default[test] and figures.get(ratio_default[test]) or figures.headline(test)
+  local figure = expectation.left.figure or ratio_default[test] and figures.get(ratio_default[test]) or figures.headline(test)
+  local about = { test = test }
   local x, why = M.estimate(context.core, a, figure)
   local y, wrong = M.estimate(context.core, b, figure)
-  if not x or not y then return outcome(nil, expectation, "inconclusive", why or wrong) end
-  if y.low <= 0 then return outcome(nil, expectation, "inconclusive", ("%s of '%s' may be 0"):format(figure.title, left.b)) end
+  if not x or not y then return outcome(about, expectation, "inconclusive", why or wrong) end
+  if y.low <= 0 then return outcome(about, expectation, "inconclusive", ("%s of '%s' may be 0"):format(figure.title, b[1].case)) end
   local ratio = { value = x.value / y.value, low = x.low / y.high, high = x.high / y.low, n = math.min(x.n, y.n) }
   local status = compare(ratio, expectation.operator, expectation.right.value)
   local reason = ("%s: %s / %s = %s"):format(figure.title, show(context.core, figure, x.value), show(context.core, figure, y.value),
     figures.significant(ratio.value))
   if status == "inconclusive" then
-    reason = ("%s, between %s and %s: too uncertain for this limit"):format(reason, figures.significant(ratio.low), figures.significant(ratio.high))
+    reason = ("%s, between %s and %s: too uncertain for this limit"):format(reason, figures.significant(ratio.low),
+      figures.significant(ratio.high))
   end
-  return outcome(nil, expectation, status, reason, { value = ratio.value, low = ratio.low, high = ratio.high, limit = expectation.right.value })
+  return outcome(about, expectation, status, reason, { value = ratio.value, low = ratio.low, high = ratio.high, limit = expectation.right.value })
+end
+
+local function same_work(a, b)
+  return a.test == b.test and tostring(a.params and a.params.size) == tostring(b.params and b.params.size)
+end
+
+-- Every test that both cases have (and, where a figure is named, every one that measured it).
+local function judge_ratio(context, expectation, list)
+  local left, any = expectation.left, false
+  local found = {}
+  for _, a in ipairs(context.groups) do
+    for _, b in ipairs(context.groups) do
+      local fits = a[1].case == left.a and b[1].case == left.b and same_work(a[1], b[1])
+      local has = not left.figure or not a[1].ok or figures.value(a[1], left.figure)
+      if fits and has then
+        any = true
+        list[#list + 1] = judge_pair(context, expectation, a, b)
+      end
+    end
+    found[a[1].case or ""] = true
+  end
+  if any then return end
+  local missing = not found[left.a] and left.a or not found[left.b] and left.b
+  local reason = missing and ("no measurement has the case '%s'"):format(missing) or "the two cases have no test in common"
+  local e = outcome({}, expectation, "error", reason)
+  e.command_line = context.command_line
+  list[#list + 1] = e
 end
 
 -- ---- the verdict ----
 
 local function judge_one(context, group, expectation)
-  if expectation.left.kind == "ratio" then return judge_ratio(context, expectation) end
   if expectation.right.kind == "baseline" then return judge_baseline(context, group, expectation) end
   return judge_figure(context, group, expectation)
 end
 
 local function from_command_line(context, expectation, list)
   if expectation.left.kind == "ratio" then
-    list[#list + 1] = judge_ratio(context, expectation)
-    return
+    return judge_ratio(context, expectation, list)
   end
   local any = false
   for _, group in ipairs(context.groups) do
@@ -234,7 +255,7 @@ local function from_command_line(context, expectation, list)
     end
   end
   if not any then
-    local e = outcome(expectation.case, expectation, "error", "no measurement matches it")
+    local e = outcome({ case = expectation.case }, expectation, "error", "no measurement matches it")
     e.command_line = true
     list[#list + 1] = e
   end
@@ -247,12 +268,15 @@ function M.expectations(core, data, extra, baseline)
   for _, group in ipairs(context.groups) do
     for _, source in ipairs(group[1].expect or {}) do
       local parsed = expect.parse(core, source)
-      if parsed and not (parsed.left.kind == "ratio" and seen[source]) then
-        seen[source] = true
+      if parsed and parsed.left.kind ~= "ratio" then
         list[#list + 1] = judge_one(context, group, parsed)
+      elseif parsed and not seen[source] then
+        seen[source] = true
+        judge_ratio(context, parsed, list)
       end
     end
   end
+  context.command_line = true
   for _, expectation in ipairs(extra) do from_command_line(context, expectation, list) end
   return list
 end

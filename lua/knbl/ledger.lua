@@ -75,7 +75,7 @@ function Ledger:report(report)
 end
 
 function Ledger:text()
-  return json.encode(self.data, true) .. "\n"
+  return require("knbl.format.json").render(self.data)
 end
 
 -- Writes the file of this ledger, if it has one. Returns true, or nil and an error.

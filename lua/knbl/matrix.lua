@@ -51,9 +51,9 @@ function M.iterate(s, rows)
   for _, row in ipairs(rows) do each = each * (#row - 1) end
   if each * repeats > 100000 then errors.misuse("knbl.matrix: %d combinations are too many", each * repeats) end
   s.used_matrix = true
-  local before, number = s.labels, 0
+  local before, before_case, number = s.labels, s.labels_case, 0
   local function over()
-    s.labels, s.labels_round = before, nil
+    s.labels, s.labels_case, s.labels_round = before, before_case, nil
   end
   local function step()
     if number >= each * repeats then
@@ -65,8 +65,13 @@ function M.iterate(s, rows)
     number = number + 1
     local labels = {}
     for key, value in pairs(before or {}) do labels[key] = value end
-    for _, row in ipairs(rows) do labels[row[1]] = label_of(c[row[1]]) end
-    s.labels, s.labels_round = labels, repeats > 1 and c.round or nil
+    local words = { before_case }
+    for _, row in ipairs(rows) do
+      local label = label_of(c[row[1]])
+      labels[row[1]] = label
+      words[#words + 1] = type(label) == "number" and ("%s %.14g"):format(row[1], label) or label
+    end
+    s.labels, s.labels_case, s.labels_round = labels, table.concat(words, " "), repeats > 1 and c.round or nil
     return c
   end
   -- the fourth value is closed when the loop is left early (Lua 5.4)

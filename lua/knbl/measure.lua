@@ -134,7 +134,7 @@ local function check(s, test, t)
     labels = labels or {}
     if labels[key] == nil then labels[key] = value end
   end
-  local case = t.case or ("%s > %s"):format(t.from.name, route.to_name)
+  local case = t.case or s.labels_case or ("%s > %s"):format(t.from.name, route.to_name)
   local specs, is_list = specs_of(s, test, t, fields, route)
   return {
     test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),

@@ -6,7 +6,7 @@ local M = {}
 
 -- The formats that a file can be asked in: the flag's name and the module that renders a ledger's data.
 M.formats = {
-  { "json", nil }, { "csv", "knbl.format.csv" }, { "markdown", "knbl.format.markdown" }, { "junit", "knbl.format.junit" },
+  { "json", "knbl.format.json" }, { "csv", "knbl.format.csv" }, { "markdown", "knbl.format.markdown" }, { "junit", "knbl.format.junit" },
   { "html", "knbl.format.html" }, { "openmetrics", "knbl.format.openmetrics" },
 }
 
@@ -58,7 +58,7 @@ end
 -- Writes one format; returns nil and an error where that failed.
 local function write(context, book, settings, format)
   local path = settings[format[1]]
-  local text = format[2] and require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() }) or book:text()
+  local text = require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() })
   if path == "-" then
     context.out(text)
     return true

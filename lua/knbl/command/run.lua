@@ -85,7 +85,7 @@ local function make_plan(context, job, thorough)
   s:close()
   session.use(before)
   if not ok then return nil, wrong, s end
-  planned.uses_options = s.options_called
+  planned.used_matrix = s.used_matrix
   if not planned.partial and #planned.clusters > 0 then s:check_words() end
   return planned, nil, s
 end
@@ -93,8 +93,10 @@ end
 local function print_plan(context, job, planned)
   local out = {}
   local where = planned.clusters[1] or "no cluster"
-  out[#out + 1] = ("%s on %s: %d measurements, %s%s"):format(job.name, where, #planned.entries, planned.about and "about " or "",
-    progress.duration(planned.seconds * (job.rounds or 1)))
+  local rounds = not planned.used_matrix and job.settings.repeats or 1
+  out[#out + 1] = ("%s on %s: %d measurements%s, %s%s"):format(job.name, where, #planned.entries,
+    rounds > 1 and (", %d times"):format(rounds) or "", planned.about and "about " or "",
+    progress.duration(planned.seconds * rounds))
   local things = {}
   for _, thing in ipairs(planned.things) do things[#things + 1] = ("%s %s"):format(thing.kind, thing.name) end
   if #things > 0 then
@@ -143,10 +145,10 @@ local function new_progress(context, settings, planned)
   if settings.quiet then return nil end
   local core = context.core
   local total = planned and not planned.partial and #planned.entries or nil
-  if total and settings.repeats and not planned.used_matrix then total = total * settings.repeats end
+  local rounds = planned and not planned.used_matrix and settings.repeats or 1
   return progress.new {
     core = core, write = context.err, terminal = core.isatty(2), ascii = output.is_ascii(), columns = core.columns(),
-    total = total, seconds = planned and planned.seconds or 0, about = planned and planned.about,
+    total = total and total * rounds, seconds = planned and planned.seconds * rounds or 0, about = planned and planned.about,
   }
 end
 

@@ -44,7 +44,9 @@ function M.grid(grid)
     end
     for k = #values, last + 1, -1 do values[k] = nil end
     local label = ("%d %s"):format(i, tostring(row.values[1]))
-    lines[#lines + 1] = ("%s,%s,%s%s"):format(padded(label), best and ("%.6f"):format(best) or "", table.concat(values, ","), #values > 0 and "," or "")
+    local fields = { padded(label), best and ("%.6f"):format(best) or "" }
+    for _, value in ipairs(values) do fields[#fields + 1] = value end
+    lines[#lines + 1] = table.concat(fields, ",") .. ","
   end
   return table.concat(lines, "\n") .. "\n"
 end

@@ -143,9 +143,16 @@ end
 local verdict_colours = { fail = "red", error = "red", inconclusive = "yellow" }
 local verdict_words = { pass = "✓", fail = "✗", error = "error", inconclusive = "?" }
 
+-- "tcp_rr service: ", or nothing for an expectation of no one measurement.
+function M.subject(e)
+  local about = ("%s %s"):format(e.test or "", e.case or ""):gsub("^%s+", ""):gsub("%s+$", "")
+  return about ~= "" and about .. ": " or ""
+end
+
 local function expectations(data, options, out)
   for _, e in ipairs(data.expectations) do
-    local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, e.case and text.clean(e.case) .. ": " or "", text.clean(e.expression))
+    local about = text.clean(M.subject(e))
+    local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, about, text.clean(e.expression))
     if e.reason then line = line .. " (" .. text.clean(e.reason) .. ")" end
     if options.ascii then line = text.ascii(line) end
     out[#out + 1] = paint(options, verdict_colours[e.status], line)

@@ -1,0 +1,93 @@
+-- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another.
+local figures = require "knbl.figures"
+local table_format = require "knbl.format.table"
+local text = require "knbl.text"
+
+local M = {}
+
+local entities = {
+  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&apos;", ["\n"] = "&#10;", ["\t"] = "&#9;", ["\r"] = "&#13;",
+}
+
+-- XML 1.0 has no way to say most control characters; they become "?". So do U+FFFE and U+FFFF.
+local function escaped(s)
+  s = text.valid(tostring(s)):gsub("[%z\1-\8\11\12\14-\31]", "?"):gsub("\239\191[\190\191]", "?")
+  return (s:gsub("[&<>\"'\n\t\r]", entities))
+end
+M.escaped = escaped
+
+local function name_of(m)
+  local size = m.params and m.params.size
+  local sized = type(size) == "number" and (m.test == "tcp_bw" or m.test == "tcp_lat") and (" %.0f B"):format(size) or ""
+  return ("%s %s%s%s"):format(m.test, m.case or "", sized, m.round and (" round %.0f"):format(m.round) or "")
+end
+
+local function summary(core, m)
+  local parts = {}
+  for _, name in ipairs { "throughput", "rate", "mean", "p99", "loss" } do
+    local figure = figures.get(name)
+    local value = figures.value(m, figure)
+    if value then parts[#parts + 1] = ("%s %s"):format(figure.title, figures.show(core, figure, value, true)) end
+  end
+  for _, flag in ipairs(m.flags) do parts[#parts + 1] = ("%s: %s"):format(flag, figures.explain(flag)) end
+  return table.concat(parts, "\n")
+end
+
+local function measurement_case(core, m, suite)
+  local time = type(m.metrics.duration_s) == "number" and m.metrics.duration_s or 0
+  local open = ('    <testcase classname="%s" name="%s" time="%.3f">'):format(escaped(suite), escaped(name_of(m)), time)
+  local body
+  if m.skipped then
+    body = ('      <skipped message="%s"/>'):format(escaped(m.skipped))
+  elseif not m.ok then
+    local e = m.error or {}
+    body = ('      <error type="%s" message="%s"/>'):format(escaped(e.code or "error"), escaped(e.message or "no reason given"))
+  else
+    body = ("      <system-out>%s</system-out>"):format(escaped(summary(core, m)))
+  end
+  return open .. "\n" .. body .. "\n    </testcase>"
+end
+
+local function expectation_case(e, suite)
+  local name = table_format.subject(e) .. e.expression
+  local open = ('    <testcase classname="%s" name="%s" time="0"'):format(escaped(suite), escaped(name))
+  local reason = escaped(e.reason or "")
+  if e.status == "pass" then return open .. "/>" end
+  local kinds = {
+    fail = '<failure type="expectation" message="%s"/>', error = '<error type="expectation" message="%s"/>',
+    inconclusive = '<skipped message="inconclusive: %s"/>',
+  }
+  return open .. ">\n      " .. (kinds[e.status] or kinds.error):format(reason) .. "\n    </testcase>"
+end
+
+local function suite_of(name, cases, counts, data)
+  local stamp = tostring(data.started or ""):match("^%d+%-%d+%-%d+T%d+:%d+:%d+") or "1970-01-01T00:00:00"
+  return ('  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" time="%.3f" timestamp="%s" hostname="%s">\n%s\n  </testsuite>')
+    :format(escaped(name), #cases, counts.fail, counts.error, counts.skipped, counts.time, stamp, escaped(data.provider or "unknown"),
+      table.concat(cases, "\n"))
+end
+
+function M.render(data, options)
+  local scenario = data.scenario or "knbl"
+  local measured = { fail = 0, error = 0, skipped = 0, time = 0 }
+  local cases = {}
+  for i, m in ipairs(data.measurements) do
+    cases[i] = measurement_case(options.core, m, scenario)
+    if m.skipped then measured.skipped = measured.skipped + 1 elseif not m.ok then measured.error = measured.error + 1 end
+    measured.time = measured.time + (tonumber(m.metrics.duration_s) or 0)
+  end
+  local suites = { suite_of(scenario, cases, measured, data) }
+  if #data.expectations > 0 then
+    local counts, list = { fail = 0, error = 0, skipped = 0, time = 0 }, {}
+    for i, e in ipairs(data.expectations) do
+      list[i] = expectation_case(e, scenario .. " expectations")
+      if e.status == "fail" then counts.fail = counts.fail + 1
+      elseif e.status == "inconclusive" then counts.skipped = counts.skipped + 1
+      elseif e.status ~= "pass" then counts.error = counts.error + 1 end
+    end
+    suites[2] = suite_of(scenario .. " expectations", list, counts, data)
+  end
+  return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="knbl">\n' .. table.concat(suites, "\n") .. "\n</testsuites>\n"
+end
+
+return M

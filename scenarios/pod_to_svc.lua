@@ -1,0 +1,45 @@
+-- What does each path between a client and a server cost, directly and through a Service?
+local knbl = require "knbl"
+local opt = knbl.options {
+  duration = { "3s", "time for bandwidth and for latency, each" },
+  requests = { 100000, "HTTP requests on each path" },
+  connections = { 100, "HTTP connections at once" },
+  pings = { 20, "echoes on each path" },
+}
+
+local cluster <close> = knbl.cluster()
+local node_a, node_b = cluster:nodes(2)
+local pod_a1 = cluster:pod { name = "pod-a-1", node = node_a }
+local pod_b1 = cluster:pod { name = "pod-b-1", node = node_b }
+local pod_b2 = cluster:pod { name = "pod-b-2", node = node_b }
+local on_node, on_pod1, on_pod2 = node_b:service(), pod_b1:service(), pod_b2:service()
+
+local paths = {
+  { "NodeA>NodeB", node_a, node_b, on_node }, { "NodeB>NodeB", node_b, node_b, on_node },
+  { "PodB-1>PodB-2", pod_b1, pod_b2, on_pod2 }, { "PodA-1>PodB-2", pod_a1, pod_b2, on_pod2 },
+  { "NodeA>PodB-1", node_a, pod_b1, on_pod1 }, { "PodA-1>NodeB", pod_a1, node_b, on_node },
+}
+local rows = { "path" }
+for _, path in ipairs(paths) do rows[#rows + 1] = path end
+
+for c in knbl.matrix { rows, { "by", "direct", "service" } } do
+  local from, server, service = c.path[2], c.path[3], c.path[4]
+  local to = c.by == "service" and service or server
+  if c.by == "direct" then
+    knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" }
+  else -- the address of a Service answers no ICMP: the same packets as UDP
+    knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 }
+  end
+  knbl.tcp_bw { from = from, to = to, duration = opt.duration }
+  knbl.tcp_lat { from = from, to = to, duration = opt.duration }
+  knbl.http { from = from, to = to, count = opt.requests, flows = opt.connections }
+end
+
+knbl.report {
+  rows = { "path", "by" },
+  columns = {
+    { "ping", test = { "ping", "udp_rr" }, show = "mean" }, { "bw", test = "tcp_bw", show = "throughput", unit = "B/s" },
+    { "CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" }, { "p99", test = "tcp_lat", show = "p99" },
+    { "requests/s", test = "http", show = "rate" }, { "p99", test = "http", show = "p99" }, { "CPU", test = "http", show = "cpu" },
+  },
+}
