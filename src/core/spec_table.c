@@ -59,7 +59,7 @@ static const struct kn_spec_field fields[] = {
     NUMBER("burst", KN_FIELD_COUNT, burst, R | V, 1, 4096, "requests outstanding at once on a flow"),
     { "rate", KN_FIELD_RATE, offsetof(struct kn_spec, rate_per_1000s), 16, S | F | U | R | V | C | H, 0, UINT64_MAX, true, NULL,
       "open loop: requests (20k/s) or bits (1Gbit/s) a second over all flows; 0 is as fast as possible" },
-    DURATION("every", every_ns, P, 100 * KN_NS_PER_US, 3600 * SEC, "time from one echo to the next"),
+    DURATION("every", every_ns, P, 0, 3600 * SEC, "time from one echo to the next; 0 is as soon as one is answered"),
     OPTIONAL("ip", KN_FIELD_COUNT, ip, ALL, 4, 6, "IP version, 4 or 6; the first address that answers unless given"),
     OPTIONAL("mss", KN_FIELD_SIZE, mss, TCP, 88, 32767, "largest segment to ask for (TCP_MAXSEG)"),
     OPTIONAL("sndbuf", KN_FIELD_SIZE, sndbuf, ALL & ~P, 1024, KN_SIZE_MAX, "send buffer of each socket"),
@@ -107,8 +107,8 @@ static const struct preset { size_t offset; uint32_t tests; uint64_t value; } pr
 
 /* Limits that are narrower for a test than the row says. */
 static const struct limit { size_t offset; uint32_t tests; uint64_t least, most; } limits[] = {
-    { OF(size), U | P, 16, DATAGRAM_MOST },         /* a sequence number and a time must fit */
-    { OF(size), V, 1, DATAGRAM_MOST },
+    { OF(size), P, 16, DATAGRAM_MOST },             /* whose echo it is, and its number */
+    { OF(size), U | V, 1, DATAGRAM_MOST },
     { OF(response_size), V, 1, DATAGRAM_MOST },
 };
 

@@ -27,18 +27,12 @@ static const struct kn_test_ops *const table[KN_TEST_COUNT] = {
 #if __has_include("engines/crr.c")
     [KN_TCP_CRR] = &kn_tcp_crr_ops,
 #endif
-#if __has_include("engines/udp_stream.c")
     [KN_UDP_STREAM] = &kn_udp_stream_ops,
-#endif
-#if __has_include("engines/udp_rr.c")
     [KN_UDP_RR] = &kn_udp_rr_ops,
-#endif
 #if __has_include("engines/http.c")
     [KN_HTTP] = &kn_http_ops,
 #endif
-#if __has_include("engines/ping.c")
     [KN_PING] = &kn_ping_ops,
-#endif
 };
 
 const struct kn_test_ops *kn_test_ops(enum kn_test test)

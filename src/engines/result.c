@@ -152,6 +152,9 @@ static int view_init(struct view *v, const struct kn_run *run, struct kn_error *
         v->rx_bytes = v->receiver->rx_bytes + (run->spec.bidir ? v->client.rx_bytes : 0);
         v->ops = v->receiver->ops + (run->spec.bidir ? v->client.ops : 0);
         v->window_ns = v->receiver->window_ns;
+        /* what queues hold at the end arrives after it; what is lost at the end must not make the window shorter */
+        if (run->spec.test == KN_UDP_STREAM && v->sender->window_ns > v->window_ns)
+            v->window_ns = v->sender->window_ns;
     } else {
         v->rx_bytes = v->client.rx_bytes;
         v->ops = v->client.ops;
@@ -193,10 +196,16 @@ static void put_loss(json_t *m, const struct view *v)
         put_int(m, "sent", tx->tx_packets);
         put_int(m, "received", rx->rx_packets);
         put_int(m, "lost", rx->lost);
-        put_int(m, "reordered", rx->reordered);
-        put_int(m, "duplicated", rx->duplicated);
+        if (rx->has & KN_HAS_ORDER)
+            put_int(m, "reordered", rx->reordered);
+        if ((rx->has & KN_HAS_ORDER) || !v->receiver)
+            put_int(m, "duplicated", rx->duplicated);
+        if (!v->receiver)
+            put_int(m, "late", rx->late);
         put_ratio(m, "loss_ratio", (double)rx->lost, (double)(rx->rx_packets + rx->lost));
         put_int(m, "send_drops", tx->send_drops);
+        if (v->receiver)
+            put_int(m, "receiver_drops", rx->recv_drops);
     }
     if (rx->has & KN_HAS_JITTER)
         put_real(m, "jitter_ns", rx->jitter_ns);
@@ -418,6 +427,7 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     flag(flags, (v->client.has & KN_HAS_LATENCY) && kn_hist_count(v->client.latency) < FEW_SAMPLES, "too_few_samples");
     flag(flags, v->client.retransmits + v->server.retransmits > 0, "retransmits");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");
+    flag(flags, v->receiver && v->receiver->recv_drops > 0, "receiver_drops");
     flag(flags, v->client.errors + v->server.errors > 0, "errors");
     flag(flags, run->n_servers > 1, "several_backends");
     flag(flags, kn_spec_open_loop(v->spec) && rate_share(v, metrics) < RATE_REACHED, "rate_not_reached");

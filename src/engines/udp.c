@@ -54,6 +54,20 @@ void kn_udp_nap(uint64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
+void kn_udp_hear_errors(int fd)
+{
+    const int on = 1;
+    setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on); /* on an IPv6 socket too: its peer may be a mapped one */
+    setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on);
+}
+
+void kn_udp_forget_errors(int fd)
+{
+    uint8_t any;
+    for (int i = 0; i < 64 && recv(fd, &any, sizeof any, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
+        ;
+}
+
 ssize_t kn_udp_receive(int fd, uint8_t *buf, size_t size, uint64_t until_ns)
 {
     uint64_t now_ns = kn_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
@@ -159,13 +173,10 @@ static int handshake(struct opening *o, struct kn_error *err)
 static int open_socket(struct kn_worker *w, struct kn_error *err)
 {
     char text[KN_ADDR_TEXT_MAX];
-    const int on = 1;
-    bool v6 = w->peer.u.sa.sa_family == AF_INET6;
     int fd = socket(w->peer.u.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return kn_fail_errno(err, "cannot open a UDP socket");
-    /* With it, what this host's own queues drop comes back as ENOBUFS, and what routers refuse as an error. */
-    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &on, sizeof on);
+    kn_udp_hear_errors(fd);
     if (connect(fd, &w->peer.u.sa, w->peer.len)) {
         kn_fail_errno(err, "cannot reach %s over UDP", kn_addr_text(&w->peer, text, sizeof text));
         close(fd);

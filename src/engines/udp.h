@@ -105,6 +105,8 @@ int kn_udp_timeouts(int fd, uint64_t ns, struct kn_error *err);  /* of blocking 
 /* Buffers as asked; `big` asks for room where nothing was asked for. Returns the receive buffer's effective size. */
 uint64_t kn_udp_buffers(int fd, const struct kn_spec *spec, bool big);
 void kn_udp_nap(uint64_t ns);
+void kn_udp_hear_errors(int fd);     /* what this host's queues drop comes back as ENOBUFS, what routers refuse as an error */
+void kn_udp_forget_errors(int fd);   /* they queue up at the socket, beside the error that a call returned */
 
 /* The order of `kind` for a flow of this run, packed; returns its size. */
 size_t kn_udp_order(const struct kn_worker *w, unsigned flow, enum kn_udp_kind kind, uint64_t sent, uint32_t offset, uint8_t *wire);

@@ -121,7 +121,7 @@ static void expire(struct rr *r, struct flow *f, uint64_t now_ns)
 }
 
 /* What routers and the other host say about datagrams before: counted; too many in a row, and the server is lost. */
-static int take_failure(struct rr *r, int why, struct kn_error *err)
+static int take_failure(struct rr *r, int fd, int why, struct kn_error *err)
 {
     if (why == EAGAIN || why == EINTR)
         return 0;
@@ -129,6 +129,7 @@ static int take_failure(struct rr *r, int why, struct kn_error *err)
         r->w->figures.send_drops += r->measured;
         return 0;
     }
+    kn_udp_forget_errors(fd);
     r->w->figures.errors += r->measured;
     if (++r->failed_in_row < FAILED_MAX) {
         kn_udp_nap(r->failed_in_row > 10 ? KN_NS_PER_MS : 0);
@@ -151,7 +152,7 @@ static int send_one(struct rr *r, struct flow *f, uint64_t due_ns, uint64_t now_
     int why = errno;
     kn_pending_cancel(&f->pending, seq);
     kn_worker_drop(r->w, 1);
-    return take_failure(r, why, err);
+    return take_failure(r, f->fd, why, err);
 }
 
 /* The next flow in turn that may have another request outstanding. */
@@ -224,7 +225,7 @@ static int receive_one(struct rr *r, uint64_t now_ns, struct kn_error *err)
         }
     }
     if (n < 0)
-        return take_failure(r, errno, err);
+        return take_failure(r, f->fd, errno, err);
     take_answer(r, f, (size_t)n, kn_now_ns());
     return 0;
 }
@@ -251,7 +252,7 @@ static int receive_many(struct rr *r, uint64_t now_ns, struct kn_error *err)
         struct flow *f = &r->flows[events[i].data.u32];
         for (uint64_t k = 0; k < r->spec->burst; k++) {
             ssize_t got = recv(f->fd, r->answer, ROOM, MSG_DONTWAIT);
-            if (got < 0 && take_failure(r, errno, err))
+            if (got < 0 && take_failure(r, f->fd, errno, err))
                 return -1;
             if (got < 0)
                 break;

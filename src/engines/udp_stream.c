@@ -392,6 +392,7 @@ static int serve_reverse(struct kn_served *s, int fd, struct kn_error *err)
 {
     struct kn_udp_tx tx;
     sharpen_timers();
+    kn_udp_hear_errors(fd);
     kn_udp_buffers(fd, s->spec, s->spec->tune == KN_TUNE_AUTO);
     if (kn_udp_tx_init(&tx, fd, s->spec, err))
         return -1;

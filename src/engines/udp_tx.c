@@ -90,6 +90,7 @@ static int take_failure(struct kn_udp_tx *tx, unsigned n, int why, struct kn_err
     case ENETDOWN:
     case EPROTO:
     case EMSGSIZE:
+        kn_udp_forget_errors(tx->fd);
         tx->errors++;
         if (++tx->failed_in_row < FAILED_MAX)
             return 0;
