@@ -32,6 +32,7 @@ long kn_file_read(const char *root, const char *path, char *buf, size_t size)
     return (long)used;
 }
 
+/* A number that is all there is on its line. */
 static uint64_t number_at(const char *s)
 {
     char *end;
@@ -39,7 +40,7 @@ static uint64_t number_at(const char *s)
     if (*s < '0' || *s > '9') return KN_ABSENT;
     errno = 0;
     unsigned long long v = strtoull(s, &end, 10);
-    return errno ? KN_ABSENT : v;
+    return errno || (*end && *end != '\n') ? KN_ABSENT : v;
 }
 
 uint64_t kn_file_number(const char *root, const char *folder, const char *name)
