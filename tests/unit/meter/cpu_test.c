@@ -157,7 +157,7 @@ static void what_cannot_be_seen_is_absent(void **state)
 
 static void garbage_is_absent(void **state)
 {
-    static const char *const garbage[] = { "", "\n", "cpu", ":::", "0::", "30 24 - \n", "max", "-5\n", "99999999999999999999999\n", "usage_usec \nnr_throttled x\n", "a - b" };
+    static const char *const garbage[] = { "", "\n", "cpu", ":::", "0::", "x 24 - \n", "max", "-5\n", "99999999999999999999999\n", "usage_usec \nnr_throttled x\n", "a - b" };
     struct kn_cpu_reading r;
     (void)state;
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++)
