@@ -133,11 +133,9 @@ static bool step_hello(struct kn_agent *agent, struct kn_pending *p)
         return false;
     }
     ssize_t n = recv(p->fd, p->wire + p->have, kn_hello_size() - p->have, MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN)
-        return true;
-    if (n <= 0)
+    if (n == 0 || (n < 0 && errno != EAGAIN))
         return turn_away(agent, p, KN_REFUSED_SILENT);
-    p->have += (size_t)n;
+    p->have += n > 0 ? (size_t)n : 0; /* an acceptor may have read some before */
     if (memcmp(p->wire, KN_MAGIC, p->have < 4 ? p->have : 4))
         return turn_away(agent, p, KN_REFUSED_GARBAGE);
     int rc = kn_hello_unpack(p->wire, p->have, &agent->key, &hello, &err);

@@ -148,7 +148,7 @@ int kn_runs_start(struct kn_runs *runs, const json_t *request, char id[KN_RUN_ID
     randombytes_buf(random, sizeof random);
     sodium_bin2hex(e->id, sizeof e->id, random, sizeof random);
     e->started_ns = e->asked_ns = kn_now_ns();
-    e->limit_ns = e->started_ns + runs->agent->config.max_duration_ns + spec.warmup_ns + spec.timeout_ns + 10 * KN_NS_PER_S;
+    e->limit_ns = e->started_ns + runs->agent->config.max_duration_ns + spec.warmup_ns + spec.timeout_ns + KN_NS_PER_S;
     e->run = kn_run_new(&spec, &target, err);
     if (!e->run || enter(runs, e, err)) {
         entry_free(e);
