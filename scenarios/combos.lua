@@ -1,0 +1,39 @@
+-- TCP and UDP, pod to pod and pod to Service, local and remote: what does each combination give, beside hairpin and host network?
+local knbl = require "knbl"
+local opt = knbl.options {
+  duration = { "3s", "time for each measurement" },
+  udp_rate = { "1Gbit/s", "rate of the UDP streams; 0 is as fast as possible" },
+}
+
+local cluster <close> = knbl.cluster()
+local node_a, node_b = cluster:nodes(2)
+local client = cluster:pod { name = "client", node = node_a }
+local near = cluster:pod { name = "near", node = node_a }
+local far = cluster:pod { name = "far", node = node_b }
+
+local paths = {
+  "path", { "local pod to pod", client, near }, { "local pod to service", client, near:service() },
+  { "remote pod to pod", client, far }, { "remote pod to service", client, far:service() },
+  { "hairpin", client, client:service() }, { "host network", node_a, node_b },
+}
+for c in knbl.matrix { paths, { "protocol", "tcp", "udp" } } do
+  local from, to = c.path[2], c.path[3]
+  if c.protocol == "tcp" then
+    knbl.tcp_stream { from = from, to = to, duration = opt.duration }
+    knbl.tcp_rr { from = from, to = to, duration = opt.duration }
+  else
+    knbl.udp_stream { from = from, to = to, duration = opt.duration, rate = opt.udp_rate }
+    knbl.udp_rr { from = from, to = to, duration = opt.duration }
+  end
+end
+
+local streams, rr = { "tcp_stream", "udp_stream" }, { "tcp_rr", "udp_rr" }
+knbl.report {
+  rows = { "path", "protocol" },
+  columns = {
+    { "bandwidth", test = streams, show = "throughput" }, { "loss", test = streams, show = "loss" }, { "jitter", test = streams, show = "jitter" },
+    { "mean", test = rr, show = "mean" }, { "p90", test = rr, show = "p90" }, { "max", test = rr, show = "max" },
+    { "CPU client", test = streams, show = "cpu_client" }, { "CPU server", test = streams, show = "cpu_server" },
+    { "memory", test = streams, show = "memory" },
+  },
+}
