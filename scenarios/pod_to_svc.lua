@@ -15,19 +15,16 @@ local pod_b2 = cluster:pod { name = "pod-b-2", node = node_b }
 local on_node, on_pod1, on_pod2 = node_b:service(), pod_b1:service(), pod_b2:service()
 
 local paths = {
-  { "NodeA>NodeB", node_a, node_b, on_node }, { "NodeB>NodeB", node_b, node_b, on_node },
+  "path", { "NodeA>NodeB", node_a, node_b, on_node }, { "NodeB>NodeB", node_b, node_b, on_node },
   { "PodB-1>PodB-2", pod_b1, pod_b2, on_pod2 }, { "PodA-1>PodB-2", pod_a1, pod_b2, on_pod2 },
   { "NodeA>PodB-1", node_a, pod_b1, on_pod1 }, { "PodA-1>NodeB", pod_a1, node_b, on_node },
 }
-local rows = { "path" }
-for _, path in ipairs(paths) do rows[#rows + 1] = path end
-
-for c in knbl.matrix { rows, { "by", "direct", "service" } } do
+for c in knbl.matrix { paths, { "by", "direct", "service" } } do
   local from, server, service = c.path[2], c.path[3], c.path[4]
   local to = c.by == "service" and service or server
   if c.by == "direct" then
     knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" }
-  else -- the address of a Service answers no ICMP: the same packets as UDP
+  else
     knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 }
   end
   knbl.tcp_bw { from = from, to = to, duration = opt.duration }
@@ -39,7 +36,8 @@ knbl.report {
   rows = { "path", "by" },
   columns = {
     { "ping", test = { "ping", "udp_rr" }, show = "mean" }, { "bw", test = "tcp_bw", show = "throughput", unit = "B/s" },
-    { "CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" }, { "p99", test = "tcp_lat", show = "p99" },
-    { "requests/s", test = "http", show = "rate" }, { "p99", test = "http", show = "p99" }, { "CPU", test = "http", show = "cpu" },
+    { "bw CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" }, { "lat p99", test = "tcp_lat", show = "p99" },
+    { "requests/s", test = "http", show = "rate" }, { "http p99", test = "http", show = "p99" }, { "http CPU", test = "http", show = "cpu" },
   },
 }
+knbl.note "the address of a Service answers no ICMP: what stands under ping there is a UDP packet of the same size, there and back"

@@ -1,6 +1,9 @@
 -- knbl.figures - what the figures of a measurement are called, where they are, and how they are shown.
 --
 -- One table: the short names that scripts use (in `show`, in `expect`), the path in `metrics`, the unit, which way is better.
+local json = require "knbl.json"
+local native = require "knbl.native"
+
 local M = {}
 
 local list = {
@@ -18,6 +21,7 @@ local list = {
   { "p99", "latency_ns.p99", "time", "less", "p99" },
   { "p999", "latency_ns.p999", "time", "less", "p99.9" },
   { "p9999", "latency_ns.p9999", "time", "less", "p99.99" },
+  { "ops", "ops", "count", nil, "operations" },
   { "loss", "loss_ratio", "ratio", "less", "loss" },
   { "jitter", "jitter_ns", "time", "less", "jitter" },
   { "sent", "sent", "count", nil, "sent" },
@@ -59,6 +63,10 @@ function M.get(name)
   for _, figure in ipairs(list) do
     if figure.path == name then return figure end
   end
+  local percent = name:match("^p(%d%d)$")
+  if percent then
+    return { name = name, percent = tonumber(percent), unit = "time", better = "less", title = name, path = "latency_ns." .. name }
+  end
   if name:find("[._]") and name:match("^[%w_.]+$") then
     local unit = name:match("_ns%f[%A]") and "time" or name:match("_bps$") and "bits" or name:match("_per_s$") and "rate"
       or name:match("_s$") and "seconds" or name:match("_bytes$") and "bytes" or name:match("_ratio$") and "ratio" or "count"
@@ -79,6 +87,11 @@ end
 function M.value(measurement, figure)
   local metrics = measurement.metrics
   if not metrics then return nil end
+  if figure.percent and not at(metrics, figure.path) then
+    local histogram = measurement.latency_histogram
+    local list = type(histogram) == "table" and native.hist_percentile(json.encode(histogram), { figure.percent })
+    return list and list[1] or nil
+  end
   if type(figure.path) == "string" then return at(metrics, figure.path) end
   local sum
   for _, path in ipairs(figure.path) do
@@ -160,6 +173,13 @@ M.flags = {
   errors = "some operations failed",
   rate_not_reached = "the rate that was asked for was not reached",
 }
+-- Whether a flag has to do with a figure at all: few samples spoil percentiles, not means.
+function M.concerns(flag, figure)
+  if flag == "too_few_samples" then return figure.name:match("^p%d") ~= nil or figure.name:match("_p%d") ~= nil end
+  if figure.name == "mss" then return flag == "mss_differs" end
+  return true
+end
+
 function M.explain(flag)
   return M.flags[flag] or (flag:gsub("_", " "))
 end

@@ -83,7 +83,7 @@ local function apply_settings(s, fields, test, spec)
   local function set(key, value)
     if fields[key] and fields[key].tests[test] then spec[key] = value end
   end
-  if settings.duration and not spec.count then
+  if settings.duration then
     set("duration", settings.duration)
     if spec.warmup == nil and test ~= "ping" then set("warmup", math.min(1, (s.core.duration(settings.duration) or 1) / 4)) end
   end

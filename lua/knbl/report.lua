@@ -124,7 +124,7 @@ function M.summarize(core, list, figure)
 end
 
 -- Why a cell has no figure, and what makes the one it has doubtful: a list of texts.
-local function remarks(list, has_figure)
+local function remarks(list, figure)
   local notes, seen = {}, {}
   local function add(note)
     if note and not seen[note] then
@@ -135,8 +135,8 @@ local function remarks(list, has_figure)
   for _, m in ipairs(list) do
     if m.skipped then add("skipped: " .. m.skipped)
     elseif not m.ok then add(("failed: %s"):format(m.error and m.error.message or "no reason given")) end
-    if has_figure then
-      for _, flag in ipairs(m.flags) do add(flag .. ": " .. figures.explain(flag)) end
+    for _, flag in ipairs(figure and m.flags or {}) do
+      if figures.concerns(flag, figure) then add(flag .. ": " .. figures.explain(flag)) end
     end
   end
   return notes
@@ -146,7 +146,7 @@ local function cell_of(core, list, column)
   local figure = figures.get(column.show)
   local cell = M.summarize(core, list, figure) or {}
   cell.figure, cell.unit, cell.measurements = figure, column.unit, list
-  cell.notes = remarks(list, cell.value ~= nil)
+  cell.notes = remarks(list, cell.value and figure)
   if not cell.value then
     cell.state = "absent"
     for _, m in ipairs(list) do
@@ -215,10 +215,15 @@ local function columns_of(core, measurements, declaration)
   return list
 end
 
+-- Stands for "has no value under the pivot's key".
+M.none = {}
+
 local function select_for(list, column, declaration, pivot)
   local chosen = {}
   for _, m in ipairs(list) do
-    if matches(m, column.where, column.test) and (pivot == nil or tostring(key_of(m, declaration.pivot)) == tostring(pivot)) then
+    local value = pivot ~= nil and key_of(m, declaration.pivot)
+    local fits = pivot == nil or pivot == M.none and value == nil or value ~= nil and tostring(value) == tostring(pivot)
+    if fits and matches(m, column.where, column.test) then
       chosen[#chosen + 1] = m
     end
   end
@@ -244,7 +249,7 @@ function M.grid(core, data, declaration)
   local columns = columns_of(core, data.measurements, declaration)
   local grid = { title = declaration.title, heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
   for _, row in ipairs(rows) do
-    local cells, any = {}, false
+    local cells, any, extra = {}, false, nil
     for i, column in ipairs(columns) do
       if column.joined then
         cells[i] = { joined = {} }
@@ -259,7 +264,12 @@ function M.grid(core, data, declaration)
         any = any or #list > 0
       end
     end
-    if any then grid.rows[#grid.rows + 1] = { values = row.values, cells = cells } end
+    if declaration.pivot then
+      -- what was measured once, and not for each value of the pivot
+      local once = select_for(row.list, declaration.columns[1], declaration, M.none)
+      if #once > 0 then extra, any = cell_of(core, once, declaration.columns[1]), true end
+    end
+    if any then grid.rows[#grid.rows + 1] = { values = row.values, cells = cells, extra = extra } end
   end
   return grid
 end

@@ -50,7 +50,7 @@ local function set(text)
   return t
 end
 
-local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth ip namespace image cpu memory selector"
+local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory selector"
 local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened annotations labels env command"
 local service_keys = set "name type headless affinity endpoints port ports"
 

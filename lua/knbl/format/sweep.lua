@@ -36,7 +36,8 @@ function M.grid(grid)
   local lines = { table.concat(head, ",") .. "," }
   for i, row in ipairs(grid.rows) do
     local values, best, last = {}, nil, 0
-    for k, cell in ipairs(row.cells) do
+    local cells = row.extra and { row.extra } or row.cells
+    for k, cell in ipairs(cells) do
       local value = number_of(cell)
       if value and (not best or least and value < best or not least and value > best) then best = value end
       values[k] = value and short(value) or ""
