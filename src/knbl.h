@@ -69,7 +69,7 @@ int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats);     /* cheap enough to
 void knbl_run_stop(knbl_run *run);                            /* now; what was measured is kept */
 /* Once over: latencies in nanoseconds, values[i] for percents[i] (0 to 100). */
 int32_t knbl_run_percentiles(knbl_run *run, const double *percents, uint64_t *values, uint32_t n, knbl_error *error);
-char *knbl_run_result(knbl_run *run, knbl_error *error);      /* JSON, once over */
+char *knbl_run_result(knbl_run *run, knbl_error *error);      /* JSON, once over; waits for a run that was stopped */
 /* The same into a buffer, with a 0 at its end; returns the length it has, of which at most room - 1 bytes were written. */
 int64_t knbl_run_result_copy(knbl_run *run, char *buffer, uint64_t room, knbl_error *error);
 void knbl_run_free(knbl_run *run);                            /* stops it first; NULL is fine */

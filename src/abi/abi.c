@@ -1,6 +1,7 @@
 /* abi - runs and agents behind handles. */
 #include "abi/abi.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,7 +51,9 @@ char *knbl_text_(json_t *owned, const struct kn_error *err, knbl_error *out)
 
 /* ---- runs ---------------------------------------------------------------------------------------------------------- */
 
-struct knbl_run { struct kn_run *run; };
+#define STOP_NS (30 * KN_NS_PER_S) /* what a stopped run is given to end: its servers are still asked for their reports */
+
+struct knbl_run { struct kn_run *run; atomic_bool stopped; };
 
 static int take_spec(const char *spec_json, struct kn_spec *spec, struct kn_error *err)
 {
@@ -99,7 +102,11 @@ KNBL_API knbl_run *knbl_run_start(const char *spec_json, const knbl_target *targ
 
 KNBL_API int32_t knbl_run_wait(knbl_run *run, uint64_t timeout_ns) { return kn_run_wait(run->run, timeout_ns); }
 
-KNBL_API void knbl_run_stop(knbl_run *run) { kn_run_stop(run->run); }
+KNBL_API void knbl_run_stop(knbl_run *run)
+{
+    atomic_store(&run->stopped, true);
+    kn_run_stop(run->run);
+}
 
 KNBL_API int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats)
 {
@@ -111,10 +118,10 @@ KNBL_API int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats)
     return 0;
 }
 
-/* The result of a run that is over. */
+/* The result of a run that is over, or about to be. */
 static json_t *result_of(knbl_run *run, struct kn_error *err)
 {
-    if (!kn_run_wait(run->run, 0)) {
+    if (!kn_run_wait(run->run, atomic_load(&run->stopped) ? STOP_NS : 0)) {
         kn_fail(err, KN_E_ARGUMENT, "the run is not over yet");
         return NULL;
     }

@@ -8,14 +8,18 @@
 #define TYPE "knbl.run"
 #define SLICE_NS (20 * KN_NS_PER_MS) /* between looks at the interrupt: a run has no descriptor to poll */
 
-struct run { struct kn_run *run; };
+#define STOP_NS (30 * KN_NS_PER_S)   /* what a stopped run is given to end: its servers are still asked for their reports */
 
-static struct kn_run *check_run(lua_State *L)
+struct run { struct kn_run *run; bool stopped; };
+
+static struct run *check_open(lua_State *L)
 {
     struct run *r = luaL_checkudata(L, 1, TYPE);
     luaL_argcheck(L, r->run, 1, "the run is closed");
-    return r->run;
+    return r;
 }
+
+static struct kn_run *check_run(lua_State *L) { return check_open(L)->run; }
 
 static int run_close(lua_State *L)
 {
@@ -59,16 +63,18 @@ static int run_progress(lua_State *L)
 
 static int run_stop(lua_State *L)
 {
-    kn_run_stop(check_run(L));
+    struct run *r = check_open(L);
+    r->stopped = true;
+    kn_run_stop(r->run);
     return 0;
 }
 
 static int run_result(lua_State *L)
 {
-    struct kn_run *run = check_run(L);
-    if (!kn_run_wait(run, 0))
-        return luaL_error(L, "the run is not over yet: wait for it, or stop it and wait");
-    return kn_lua_push_json(L, kn_run_result(run));
+    struct run *r = check_open(L);
+    if (!kn_run_wait(r->run, r->stopped ? STOP_NS : 0))
+        return luaL_error(L, "the run is not over yet: wait for it, or stop it");
+    return kn_lua_push_json(L, kn_run_result(r->run));
 }
 
 static void take_target(lua_State *L, int arg, struct kn_target *target)
@@ -103,7 +109,7 @@ static int l_run(lua_State *L)
     if (kn_spec_parse(asked, &spec, &err) < 0)
         return kn_lua_fail(L, &err);
     struct run *r = lua_newuserdatauv(L, sizeof *r, 0);
-    r->run = NULL;
+    *r = (struct run){ 0 };
     kn_lua_type(L, TYPE, methods, run_close);
     lua_setmetatable(L, -2);
     if (!(r->run = kn_run_new(&spec, &target, &err)) || kn_run_start(r->run, &err) < 0)
