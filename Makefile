@@ -78,6 +78,7 @@ $(KNBL): $B/main.o $B/embed.o $(call archives,lua)
 $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
 	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
 	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) $(call libs_of,agent)
+	@ln -sf libknbl.so $@.0
 # the modules for a stock lua5.4: require "knbl"; Lua itself is the program's
 $B/knbl.so: $B/embed.o $(call archives,lua)
 	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
