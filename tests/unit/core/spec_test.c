@@ -55,7 +55,7 @@ static void defaults(void **state)
         assert_int_equal(s.timeout_ns, list[i].timeout_s * KN_NS_PER_S);
         assert_false(kn_spec_open_loop(&s));
         assert_int_equal(s.wait, KN_WAIT_BLOCK);
-        assert_int_equal(s.tune, KN_TUNE_PLAIN);
+        assert_int_equal(s.tune, s.test == KN_HTTP ? KN_TUNE_AUTO : KN_TUNE_PLAIN);
     }
     struct kn_spec http = parsed("{\"test\":\"http\"}"), ping = parsed("{\"test\":\"ping\"}");
     assert_string_equal(http.path, "/");
@@ -151,8 +151,8 @@ static void values_that_make_no_sense(void **state)
     refused("{\"test\":\"tcp_rr\",\"duration\":null}", "duration: is null");
     refused("{\"test\":\"tcp_rr\",\"size\":1.5}", "size: 1.5 is not a whole number");
     refused("{\"test\":\"tcp_rr\",\"size\":0}", "size: 0 is too small; tcp_rr takes 1 to 1073741824");
-    refused("{\"test\":\"udp_stream\",\"size\":\"64K\"}", "udp_stream takes 16 to 65507");
-    refused("{\"test\":\"udp_stream\",\"size\":8}", "too small");
+    refused("{\"test\":\"udp_stream\",\"size\":\"64K\"}", "udp_stream takes 1 to 65507");
+    refused("{\"test\":\"ping\",\"size\":8}", "ping takes 16 to 65507");
     refused("{\"test\":\"udp_rr\",\"response\":70000}", "response: 70000 is too large");
     refused("{\"test\":\"tcp_stream\",\"mss\":20}", "mss: 20 is too small; tcp_stream takes 88 to 32767");
     refused("{\"test\":\"tcp_rr\",\"flows\":100000}", "flows: 100000 is too large");
