@@ -12,7 +12,7 @@
 #include "meter/meter.h"
 
 #define RESOLVE_TIMEOUT_NS (5 * KN_NS_PER_S)
-#define SEND_GRACE_NS (100 * KN_NS_PER_MS)    /* for a worker in send() past its end */
+#define SEND_GRACE_NS (300 * KN_NS_PER_MS)    /* for a worker in send() past its end */
 #define ANSWER_GRACE_NS (1 * KN_NS_PER_S)     /* for one that waits for an answer */
 #define STOP_GRACE_NS (100 * KN_NS_PER_MS)    /* the same, where somebody wants it to end now */
 #define STALL_NS (15 * KN_NS_PER_S)           /* a counted run in which nothing moves for so long is lost */
@@ -128,6 +128,8 @@ struct kn_run *kn_run_new(const struct kn_spec *spec, const struct kn_target *ta
     run->spec = *spec;
     if (!run->spec.flows)
         run->spec.flows = 1;
+    if (spec->count && (spec->test == KN_TCP_STREAM || spec->test == KN_TCP_SENDFILE || spec->test == KN_TCP_BW))
+        run->spec.warmup_ns = 0; /* a stream's messages cannot be told apart: all are counted, or the count is not exact */
     run->target = *target;
     run->ops = ops;
     atomic_store(&run->left, spec->count);
@@ -213,6 +215,16 @@ void kn_run_flag(struct kn_run *run, const char *flag)
     if (!known)
         json_array_append_new(run->flags, json_string(flag));
     pthread_mutex_unlock(&run->lock);
+}
+
+/* Flows that chose otherwise are named beside; of very many, the first few. */
+void kn_run_chosen(struct kn_run *run, const char *key, const char *text)
+{
+    const char *old = json_string_value(json_object_get(run->chosen, key));
+    if (!old)
+        json_object_set_new(run->chosen, key, json_string(text));
+    else if (!strstr(old, text) && strlen(old) < 200)
+        json_object_set_new(run->chosen, key, json_sprintf("%s, %s", old, text));
 }
 
 void kn_run_progress(struct kn_run *run, struct kn_progress *out)

@@ -276,11 +276,7 @@ void kn_worker_chosen(struct kn_worker *w, const char *key, const char *format, 
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     pthread_mutex_lock(&w->run->lock);
-    const char *old = json_string_value(json_object_get(w->run->chosen, key));
-    if (!old)
-        json_object_set_new(w->run->chosen, key, json_string(text));
-    else if (!strstr(old, text)) /* flows that chose otherwise are named beside */
-        json_object_set_new(w->run->chosen, key, json_sprintf("%s, %s", old, text));
+    kn_run_chosen(w->run, key, text);
     pthread_mutex_unlock(&w->run->lock);
 }
 

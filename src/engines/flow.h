@@ -39,6 +39,7 @@ struct kn_served {
     uint64_t cpu_open_ns;
     struct kn_cpu_reading at_open, at_close;
     bool opened, closed;
+    json_t *chosen;                 /* what was calibrated here, for the report; NULL: nothing */
     /* UDP alone. A flow's client marks its datagrams measured or not, so the window is not the server's clock's matter here. */
     const struct kn_key *key;
     uint64_t measured_sent;         /* told by the client's fetch or steer */

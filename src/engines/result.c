@@ -49,7 +49,12 @@ static int add_report(struct kn_run *run, const struct kn_figures *figures, cons
     struct kn_server_report *r = report_of(run, report, err);
     if (!r || kn_figures_merge(&r->figures, figures, err))
         return -1;
+    const char *key;
+    json_t *chosen;
     r->flows++;
+    json_object_foreach(json_object_get(report, "chosen"), key, chosen)
+        if (json_is_string(chosen))
+            kn_run_chosen(run, key, json_string_value(chosen));
     json_t *cpu = json_object_get(report, "cpu");
     if (json_is_object(cpu) && figures->window_ns >= r->cpu_window_ns) {
         json_decref(r->cpu);
@@ -333,25 +338,22 @@ static void put_cpu_per_gb(json_t *m, const struct view *v)
     json_decref(cost);
 }
 
-/* The last interval is as long as what is left of the window; a sliver of one says nothing. */
+/* Up to the end of the window, whether anything moved there or not. The last interval is as long as what is left of it; a sliver
+ * says nothing. */
 static void put_intervals(json_t *m, const struct view *v)
 {
     const struct kn_series *s = v->receiver ? &v->receiver->series : &v->client.series;
     json_t *list = json_array();
-    for (uint32_t i = 0; i < s->n && s->step_ns; i++) {
-        uint64_t from_ns = i * s->step_ns, width_ns = s->step_ns;
-        if (from_ns >= v->window_ns)
-            break;
-        if (v->window_ns - from_ns < width_ns)
-            width_ns = v->window_ns - from_ns;
+    for (uint32_t i = 0; i < KN_SERIES_MAX && s->step_ns && i * s->step_ns < v->window_ns; i++) {
+        uint64_t from_ns = i * s->step_ns, left_ns = v->window_ns - from_ns, width_ns = left_ns < s->step_ns ? left_ns : s->step_ns;
         if (i && width_ns < s->step_ns / 20)
             break;
         json_t *one = json_object();
         put_real(one, "t", seconds(from_ns));
-        if (s->bytes[i] || v->sender)
-            put_real(one, "bps", 8.0 * (double)s->bytes[i] / seconds(width_ns));
-        if (s->ops[i] || !v->sender)
-            put_real(one, "ops_per_s", (double)s->ops[i] / seconds(width_ns));
+        if (v->rx_bytes)
+            put_real(one, "bps", 8.0 * (double)(i < s->n ? s->bytes[i] : 0) / seconds(width_ns));
+        if (v->ops && !v->sender)
+            put_real(one, "ops_per_s", (double)(i < s->n ? s->ops[i] : 0) / seconds(width_ns));
         json_array_append_new(list, one);
     }
     if (json_array_size(list))

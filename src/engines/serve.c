@@ -96,6 +96,8 @@ json_t *kn_served_report(const struct kn_served *s, int fd)
                                "figures", kn_figures_to_json(&s->figures));
     if (report && s->closed)
         json_object_set_new(report, "cpu", kn_cpu_between(&s->at_open, &s->at_close));
+    if (report && s->chosen)
+        json_object_set(report, "chosen", s->chosen);
     return report;
 }
 
@@ -205,5 +207,6 @@ int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello,
         return refuse(server, fd, err);
     int failed = run_flow(&s, ops, fd, err);
     kn_figures_fini(&s.figures);
+    json_decref(s.chosen);
     return failed;
 }

@@ -1,0 +1,192 @@
+/* tcp_stream, tcp_sendfile and tcp_bw: bulk data one way, the other way, or both at once.
+ *
+ * A thread for each direction with plain blocking calls beats any event loop as long as there are few flows; more than
+ * one flow a worker goes through stream_many.c. */
+#include "engines/stream.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define TUNE_MIN_NS (100 * KN_NS_PER_MS)  /* a warm-up shorter than that shows nothing */
+
+/* ---- a direction ---- */
+
+void kn_side_open(struct kn_side *a)
+{
+    a->opened = true;
+    if (a->w)
+        kn_worker_cpu_open(a->w);
+    else if (a->s)
+        kn_served_open(a->s);
+    else
+        a->cpu_open_ns = kn_thread_cpu_ns();
+}
+
+void kn_side_close(struct kn_side *a)
+{
+    if (!a->opened || a->closed)
+        return;
+    a->closed = true;
+    if (a->w)
+        kn_worker_cpu_close(a->w);
+    else if (a->s)
+        kn_served_close(a->s, kn_now_ns());
+    else
+        a->f->cpu_ns += kn_thread_cpu_ns() - a->cpu_open_ns;
+}
+
+void kn_side_chosen(struct kn_side *a, const char *key, const char *format, ...)
+{
+    char text[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (a->w) {
+        kn_worker_chosen(a->w, key, "%s", text);
+    } else if (a->s) {
+        if (!a->s->chosen)
+            a->s->chosen = json_object();
+        json_object_set_new(a->s->chosen, key, json_string(text));
+    }
+}
+
+/* A quarter of the warm-up to get up to speed, then the receiver has its arms, then the sender: each with the other's choice standing. */
+void kn_side_tune_times(const struct kn_side *a, bool sender, uint64_t *from_ns, uint64_t *to_ns)
+{
+    const struct kn_spec *spec = a->spec;
+    uint64_t warmup_ns = spec->warmup_ns;
+    *from_ns = *to_ns = 0;
+    if (spec->tune != KN_TUNE_AUTO || warmup_ns < TUNE_MIN_NS || spec->rate_bps || spec->count)
+        return;
+    *from_ns = a->start_ns + warmup_ns * (sender ? 60 : 20) / 100;
+    *to_ns = a->start_ns + warmup_ns * (sender ? 95 : 60) / 100;
+}
+
+/* `halt` ends the other direction, from whichever side. */
+struct helper {
+    struct kn_side side;
+    struct kn_figures figures;
+    pthread_t thread;
+    atomic_bool *halt;
+    bool sends;
+    int failed;
+    struct kn_error err;
+};
+
+static void *help(void *arg)
+{
+    struct helper *h = arg;
+    h->failed = h->sends ? kn_stream_send(&h->side, &h->err) : kn_stream_receive(&h->side, false, &h->err);
+    if (h->failed)
+        atomic_store(h->halt, true);
+    return NULL;
+}
+
+/* The other direction of a flow that has both, on a thread of its own. */
+static int helper_start(struct helper *h, const struct kn_side *like, bool sends, atomic_bool *halt, struct kn_error *err)
+{
+    *h = (struct helper){.side = *like, .sends = sends, .halt = halt};
+    h->side.w = NULL;
+    h->side.s = NULL;
+    h->side.f = &h->figures;
+    h->side.halt = halt;
+    if (kn_figures_init(&h->figures, like->spec->interval_ns, err))
+        return -1;
+    int failed = pthread_create(&h->thread, NULL, help, h);
+    if (!failed)
+        return 0;
+    kn_figures_fini(&h->figures);
+    return kn_fail_errno_at(err, __func__, failed, "cannot start a thread");
+}
+
+static int helper_join(struct helper *h, struct kn_figures *into, struct kn_error *err)
+{
+    pthread_join(h->thread, NULL);
+    int failed = h->failed;
+    if (failed)
+        *err = h->err;
+    if (kn_figures_merge(into, &h->figures, err))
+        failed = -1;
+    kn_figures_fini(&h->figures);
+    return failed;
+}
+
+/* ---- the client ---- */
+
+static int drive(struct kn_worker *w, int fd, struct kn_error *err)
+{
+    struct kn_side a = {.fd = fd, .spec = w->spec, .w = w, .f = &w->figures, .stop = w->stop, .start_ns = w->start_ns,
+                        .open_ns = w->open_ns, .end_ns = w->end_ns};
+    atomic_bool halt = false;
+    struct helper h;
+    if (w->spec->reverse)
+        return kn_stream_receive(&a, false, err);
+    if (!w->spec->bidir)
+        return kn_stream_send(&a, err);
+    a.halt = &halt;
+    if (helper_start(&h, &a, false, &halt, err))
+        return -1;
+    int failed = kn_stream_send(&a, err);
+    if (failed)
+        atomic_store(&halt, true);
+    return helper_join(&h, &w->figures, err) || failed ? -1 : 0;
+}
+
+static int client(struct kn_worker *w, struct kn_error *err)
+{
+    if (w->n_flows > 1)
+        return kn_stream_many(w, err);
+    int fd = kn_flow_open(w, w->first_flow, err);
+    if (fd < 0)
+        return -1;
+    if (kn_worker_ready(w, err) || kn_flow_go(fd, err) || drive(w, fd, err)) {
+        kn_flow_abandon(w, fd, w->first_flow);
+        return -1;
+    }
+    return kn_flow_close(w, fd, w->first_flow, NULL, 0, err);
+}
+
+/* ---- the server ---- */
+
+/* Our own sending is over; what the client still says is nothing, until it closes its side. */
+static int await_end(struct kn_served *s, int fd, struct kn_error *err)
+{
+    uint8_t rest[4096];
+    const struct timeval patience = {.tv_usec = 100000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    while (!kn_served_stopped(s)) {
+        ssize_t n = recv(fd, rest, sizeof rest, 0);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return kn_fail_errno(err, "the client went away in the middle of the run");
+    }
+    return kn_fail(err, KN_E_INTERRUPTED, "stopped");
+}
+
+static int serve(struct kn_served *s, int fd, struct kn_error *err)
+{
+    struct kn_side a = {.fd = fd, .spec = s->spec, .s = s, .f = &s->figures, .stop = s->server->stop, .start_ns = s->start_ns,
+                        .open_ns = s->open_ns, .end_ns = s->end_ns};
+    atomic_bool halt = false;
+    struct helper h;
+    if (s->spec->reverse)
+        return kn_stream_send(&a, err) || await_end(s, fd, err) ? -1 : 0;
+    if (!s->spec->bidir)
+        return kn_stream_receive(&a, true, err);
+    if (helper_start(&h, &a, true, &halt, err))
+        return -1;
+    int failed = kn_stream_receive(&a, true, err);
+    atomic_store(&halt, true);
+    return helper_join(&h, &s->figures, err) || failed ? -1 : 0;
+}
+
+const struct kn_test_ops kn_tcp_stream_ops = {.test = KN_TCP_STREAM, .client = client, .serve = serve, .sends = true};
+const struct kn_test_ops kn_tcp_sendfile_ops = {.test = KN_TCP_SENDFILE, .client = client, .serve = serve, .sends = true};
+const struct kn_test_ops kn_tcp_bw_ops = {.test = KN_TCP_BW, .client = client, .serve = serve, .sends = true};

@@ -1,0 +1,268 @@
+/* Streams over more flows than threads: sockets that never block, epoll, one call a socket in turn, so that all get their share. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/pace.h"
+#include "engines/stream.h"
+
+#define EVENTS 64
+#define SLEEP_MAX_NS (50 * KN_NS_PER_MS)
+#define PACE_NS (1 * KN_NS_PER_MS)
+
+struct flow {
+    int fd;
+    bool watched, dry;            /* waits in epoll for room; has sent what there was */
+    uint64_t left;                /* of what `count` or the rate gave it */
+    struct kn_pace pace;
+};
+
+struct many {
+    struct kn_worker *w;
+    const struct kn_spec *spec;
+    struct kn_side side;          /* all flows together: the window and the figures */
+    struct flow *flows;
+    uint8_t *buf;
+    size_t chunk;
+    int file, epoll;
+    unsigned alive;
+    bool sends, receives;
+    uint64_t sent, base, before_ns;
+};
+
+static void forget(struct many *m, struct flow *f)
+{
+    kn_flow_abandon(m->w, f->fd, m->w->first_flow + (unsigned)(f - m->flows));
+    f->fd = -1;
+    m->alive--;
+    m->w->figures.errors++;
+}
+
+/* A server that closes is heard of though nothing can be sent: EPOLLRDHUP. */
+static uint32_t events_of(const struct many *m, bool room)
+{
+    return (uint32_t)EPOLLRDHUP | (m->receives ? (uint32_t)EPOLLIN : 0) | (room ? (uint32_t)EPOLLOUT : 0);
+}
+
+static void watch(struct many *m, struct flow *f, bool room)
+{
+    struct epoll_event e = {.events = events_of(m, room), .data.u32 = (uint32_t)(f - m->flows)};
+    f->watched = room;
+    epoll_ctl(m->epoll, EPOLL_CTL_MOD, f->fd, &e);
+}
+
+/* What this flow may send now: all it likes, or what is due or counted. */
+static uint64_t allowance(struct many *m, struct flow *f, uint64_t now_ns)
+{
+    if (f->left || f->dry)
+        return f->left;
+    if (m->spec->rate_bps) {
+        if (kn_pace_due_ns(&f->pace) > now_ns)
+            return 0;
+        kn_pace_take(&f->pace, 1);
+        f->left = m->chunk;
+    } else if (m->spec->count) {
+        f->left = kn_worker_take(m->w, 1) * m->spec->size;
+        f->dry = f->left == 0;
+    } else {
+        f->left = m->chunk;
+    }
+    return f->left;
+}
+
+static void push(struct many *m, struct flow *f, uint64_t now_ns)
+{
+    uint64_t most = allowance(m, f, now_ns);
+    size_t size = most < m->chunk ? (size_t)most : m->chunk;
+    off_t from = 0;
+    if (!most) {
+        if (f->watched)
+            watch(m, f, false);
+        return;
+    }
+    ssize_t n = m->file >= 0 ? sendfile(f->fd, m->file, &from, size) : send(f->fd, m->buf, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        forget(m, f);
+        return;
+    }
+    if (n > 0) {
+        f->left -= (uint64_t)n;
+        m->sent += (uint64_t)n;
+    }
+    if (!f->watched)
+        watch(m, f, true);
+}
+
+static void pull(struct many *m, struct flow *f)
+{
+    struct kn_side *a = &m->side;
+    ssize_t n = recv(f->fd, m->buf, KN_STREAM_CHUNK_MAX / 16, MSG_DONTWAIT);
+    uint64_t now_ns = kn_now_ns();
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        forget(m, f);
+        return;
+    }
+    uint64_t in = now_ns < a->open_ns ? 0 : kn_stream_share(a, (uint64_t)n, m->before_ns, now_ns);
+    m->before_ns = now_ns;
+    if (!in)
+        return;
+    a->f->rx_bytes += in;
+    kn_figures_add(a->f, (now_ns < a->end_ns ? now_ns : a->end_ns - 1) - a->open_ns, in, 0);
+}
+
+static bool tick(struct many *m, uint64_t now_ns)
+{
+    struct kn_side *a = &m->side;
+    if (now_ns >= a->open_ns && !a->opened) {
+        kn_side_open(a);
+        m->base = m->sent;
+    }
+    if (a->opened) {
+        if (m->sends)
+            a->f->tx_bytes = m->sent - m->base;
+        atomic_store_explicit(&m->w->live_bytes, m->sends ? a->f->tx_bytes : a->f->rx_bytes, memory_order_relaxed);
+    }
+    bool left = m->receives || !m->spec->count;
+    for (unsigned i = 0; i < m->w->n_flows && !left; i++)
+        left = m->flows[i].fd >= 0 && !m->flows[i].dry;
+    return left && m->alive && !kn_worker_over(m->w, now_ns);
+}
+
+static uint64_t sleep_ns(const struct many *m, uint64_t now_ns)
+{
+    uint64_t until_ns = now_ns + SLEEP_MAX_NS;
+    for (unsigned i = 0; m->spec->rate_bps && i < m->w->n_flows; i++)
+        if (m->flows[i].fd >= 0 && !m->flows[i].left && kn_pace_due_ns(&m->flows[i].pace) < until_ns)
+            until_ns = kn_pace_due_ns(&m->flows[i].pace);
+    if (m->w->end_ns < until_ns)
+        until_ns = m->w->end_ns;
+    return until_ns > now_ns ? until_ns - now_ns : 0;
+}
+
+static void loop(struct many *m)
+{
+    struct epoll_event events[EVENTS];
+    uint64_t now_ns = m->before_ns = kn_now_ns();
+    while (tick(m, now_ns)) {
+        uint64_t for_ns = sleep_ns(m, now_ns);
+        struct timespec t = {.tv_nsec = (long)for_ns};
+        for (unsigned i = 0; m->spec->rate_bps && i < m->w->n_flows; i++)
+            if (m->flows[i].fd >= 0 && !m->flows[i].watched && m->sends)
+                push(m, &m->flows[i], now_ns);
+        int n = epoll_pwait2(m->epoll, events, EVENTS, &t, NULL);
+        now_ns = kn_now_ns();
+        for (int i = 0; i < n; i++) {
+            struct flow *f = &m->flows[events[i].data.u32];
+            if (f->fd >= 0 && m->receives && (events[i].events & ~(uint32_t)EPOLLOUT))
+                pull(m, f);
+            if (f->fd >= 0 && !m->receives && (events[i].events & EPOLLRDHUP))
+                forget(m, f);
+            if (f->fd >= 0 && m->sends && (events[i].events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+                push(m, f, now_ns);
+        }
+    }
+    kn_side_close(&m->side);
+    kn_worker_cpu_close(m->w);
+}
+
+/* ---- opening and closing ---- */
+
+static int open_flows(struct many *m, struct kn_error *err)
+{
+    for (unsigned i = 0; i < m->w->n_flows; i++) {
+        struct flow *f = &m->flows[i];
+        f->fd = kn_flow_open(m->w, m->w->first_flow + i, err);
+        if (f->fd < 0)
+            return -1;
+        m->alive++;
+        if (fcntl(f->fd, F_SETFL, O_NONBLOCK)) /* sendfile has no flag for it */
+            return kn_fail_errno(err, "cannot have a socket that does not block");
+        f->watched = m->sends;
+        struct epoll_event e = {.events = events_of(m, m->sends), .data.u32 = i};
+        if (epoll_ctl(m->epoll, EPOLL_CTL_ADD, f->fd, &e))
+            return kn_fail_errno(err, "cannot wait for a flow");
+    }
+    return 0;
+}
+
+static int make_source(struct many *m, struct kn_error *err)
+{
+    m->chunk = m->spec->size < KN_STREAM_CHUNK_MAX ? (size_t)m->spec->size : KN_STREAM_CHUNK_MAX;
+    if (m->spec->rate_bps) {
+        double piece = (double)m->spec->rate_bps / 8 / (double)m->spec->flows * ((double)PACE_NS / (double)KN_NS_PER_S);
+        if (piece < (double)m->chunk)
+            m->chunk = piece < 1 ? 1 : (size_t)piece;
+    }
+    m->buf = calloc(1, KN_STREAM_CHUNK_MAX);
+    m->flows = calloc(m->w->n_flows, sizeof *m->flows);
+    m->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!m->buf || !m->flows)
+        return kn_fail(err, KN_E_MEMORY, "no memory for %u flows", m->w->n_flows);
+    for (unsigned i = 0; i < m->w->n_flows; i++)
+        m->flows[i].fd = -1;
+    if (m->epoll < 0)
+        return kn_fail_errno(err, "cannot wait for many flows");
+    if (m->spec->test != KN_TCP_SENDFILE)
+        return 0;
+    m->file = memfd_create("knbl", MFD_CLOEXEC);
+    if (m->file < 0 || write(m->file, m->buf, m->chunk) != (ssize_t)m->chunk)
+        return kn_fail_errno(err, "no memory to send from as a file");
+    return 0;
+}
+
+static int run(struct many *m, struct kn_error *err)
+{
+    struct kn_worker *w = m->w;
+    int failed = 0;
+    if (make_source(m, err) || open_flows(m, err) || kn_worker_ready(w, err))
+        return -1;
+    m->side = (struct kn_side){.fd = -1, .spec = w->spec, .w = w, .f = &w->figures, .stop = w->stop, .start_ns = w->start_ns,
+                               .open_ns = w->open_ns, .end_ns = w->end_ns};
+    for (unsigned i = 0; i < w->n_flows; i++) {
+        if (m->spec->rate_bps)
+            kn_pace_init_bits(&m->flows[i].pace, m->spec->rate_bps, m->chunk, w->start_ns, w->first_flow + i, (unsigned)m->spec->flows);
+        if (kn_flow_go(m->flows[i].fd, err))
+            return -1;
+    }
+    loop(m);
+    if (!m->alive)
+        return kn_fail(err, KN_E_LOST, "the server closed every flow in the middle of the run");
+    if (m->receives && (m->spec->test == KN_TCP_BW || m->spec->count))
+        w->figures.ops += w->figures.rx_bytes / m->spec->size;
+    for (unsigned i = 0; i < w->n_flows; i++) {
+        int fd = m->flows[i].fd;
+        m->flows[i].fd = -1;
+        if (fd >= 0 && !failed)
+            failed = kn_flow_close(w, fd, w->first_flow + i, NULL, 0, err);
+        else if (fd >= 0)
+            kn_flow_abandon(w, fd, w->first_flow + i);
+    }
+    return failed;
+}
+
+int kn_stream_many(struct kn_worker *w, struct kn_error *err)
+{
+    struct many m = {.w = w, .spec = w->spec, .file = -1, .epoll = -1, .sends = !w->spec->reverse, .receives = w->spec->reverse || w->spec->bidir};
+    sigset_t before;
+    kn_sigpipe_block(&before);
+    int failed = run(&m, err);
+    kn_sigpipe_restore(&before);
+    for (unsigned i = 0; m.flows && i < w->n_flows; i++)
+        if (m.flows[i].fd >= 0)
+            kn_flow_abandon(w, m.flows[i].fd, w->first_flow + i);
+    if (m.file >= 0)
+        close(m.file);
+    if (m.epoll >= 0)
+        close(m.epoll);
+    free(m.flows);
+    free(m.buf);
+    return failed;
+}

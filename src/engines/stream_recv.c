@@ -1,0 +1,122 @@
+/* The receiving end of a stream: where the bytes are counted. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "engines/stream.h"
+
+#define ROOM_MIN (128u << 10)
+#define ROOM_MAX KN_STREAM_CHUNK_MAX
+#define LOWAT_MAX (2u << 20)
+#define ARMS 3
+
+struct receiver {
+    struct kn_side *a;
+    uint8_t *buf;
+    size_t room;
+    uint64_t total, live;           /* since the start; inside the window */
+    struct kn_tuner tuner;
+    int arms[ARMS];                 /* SO_RCVLOWAT */
+};
+
+static int set_lowat(int fd, int bytes)
+{
+    if (bytes < 1)
+        bytes = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
+}
+
+/* How long the receiver sleeps at most while data comes: a share of the rate so far, so that a slow path stays exact. */
+static void choose_arms(struct receiver *r, uint64_t now_ns)
+{
+    double per_ns = (double)r->total / (double)(now_ns - r->a->start_ns + 1);
+    static const double sleeps_ns[ARMS] = {0, 50e3, 250e3};
+    for (int i = 0; i < ARMS; i++) {
+        double bytes = per_ns * sleeps_ns[i];
+        r->arms[i] = bytes > LOWAT_MAX ? (int)LOWAT_MAX : (int)bytes;
+    }
+}
+
+static void tune(struct receiver *r, uint64_t now_ns)
+{
+    bool first = r->tuner.turn < 0;
+    int arm = kn_tuner_step(&r->tuner, now_ns, r->total);
+    if (arm == KN_TUNE_KEEP)
+        return;
+    if (first)
+        choose_arms(r, now_ns);
+    set_lowat(r->a->fd, r->arms[arm]);
+    if (r->tuner.over)
+        kn_side_chosen(r->a, "rcvlowat", "%d", r->arms[arm]);
+}
+
+static void count(struct receiver *r, uint64_t n, uint64_t from_ns, uint64_t now_ns)
+{
+    struct kn_side *a = r->a;
+    r->total += n;
+    if (now_ns < a->open_ns) {
+        tune(r, now_ns);
+        return;
+    }
+    if (!a->opened)
+        kn_side_open(a);
+    if (a->closed)
+        return;
+    uint64_t in = kn_stream_share(a, n, from_ns, now_ns);
+    if (in) {
+        r->live += in;
+        a->f->rx_bytes = r->live;
+        uint64_t at_ns = now_ns < a->end_ns ? now_ns : a->end_ns - 1;
+        kn_figures_add(a->f, at_ns - a->open_ns, in, 0);
+    }
+    if (a->w)
+        atomic_store_explicit(&a->w->live_bytes, r->live, memory_order_relaxed);
+    if (now_ns >= a->end_ns)
+        kn_side_close(a);
+}
+
+static int loop(struct receiver *r, bool until_eof, struct kn_error *err)
+{
+    struct kn_side *a = r->a;
+    uint64_t before_ns = kn_now_ns();
+    while (!kn_side_stopped(a)) {
+        ssize_t n = recv(a->fd, r->buf, r->room, 0);
+        uint64_t now_ns = kn_now_ns();
+        if (n == 0)
+            return until_eof ? 0 : kn_fail(err, KN_E_LOST, "the server closed the flow in the middle of the run");
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return kn_fail(err, KN_E_LOST, "the other side of the flow is gone: %s", strerror(errno));
+        count(r, n > 0 ? (uint64_t)n : 0, before_ns, now_ns);
+        before_ns = now_ns;
+        if (!until_eof && now_ns >= a->end_ns)
+            return 0;
+        if (a->s && a->s->server->limits.max_bytes && r->total > a->s->server->limits.max_bytes)
+            return kn_fail(err, KN_E_LIMIT, "more bytes than this agent allows");
+    }
+    return until_eof ? kn_fail(err, KN_E_INTERRUPTED, "stopped") : 0;
+}
+
+int kn_stream_receive(struct kn_side *a, bool until_eof, struct kn_error *err)
+{
+    struct receiver r = {.a = a, .room = ROOM_MIN};
+    const struct timeval patience = {.tv_usec = 50000}; /* so that ends and stops are heard */
+    uint64_t from_ns, to_ns;
+    while (r.room < a->spec->size && r.room < ROOM_MAX)
+        r.room *= 2;
+    kn_side_tune_times(a, false, &from_ns, &to_ns);
+    kn_tuner_init(&r.tuner, ARMS, 2, from_ns, to_ns);
+    if (!r.tuner.over)
+        r.room = LOWAT_MAX;
+    r.buf = malloc(r.room);
+    if (!r.buf)
+        return kn_fail(err, KN_E_MEMORY, "no memory to receive into");
+    setsockopt(a->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int failed = loop(&r, until_eof, err);
+    kn_side_close(a);
+    set_lowat(a->fd, 1);
+    if (a->spec->test == KN_TCP_BW || a->spec->count)
+        a->f->ops += a->f->rx_bytes / a->spec->size;
+    free(r.buf);
+    return failed;
+}

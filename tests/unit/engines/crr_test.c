@@ -1,0 +1,123 @@
+/* tcp_crr over loopback: every connection is short, and the server's counts make up the client's. */
+#include "loopback.h"
+
+static struct loopback server;
+
+static void test_combinations(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":2", "\"flows\":7", "\"fin\":true", "\"size\":\"4K\",\"response\":\"8K\"", "\"size\":\"100K\",\"response\":\"200K\"",
+        "\"delay\":\"1ms\"", "\"rate\":\"500/s\"", "\"mss\":500", "\"fin\":true,\"flows\":3"};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"60ms\",\"warmup\":\"20ms\",%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.ops") > 0);
+        assert_true(number_at(r, "metrics.errors") == 0);
+        assert_true(number_at(r, "metrics.connect_errors") == 0);
+        assert_true(number_at(r, "metrics.connect_ns.p50") <= number_at(r, "metrics.latency_ns.p50"));
+        assert_int_equal(json_array_size(at(r, "servers")), 1);
+        assert_false(has_flag(r, "backend_missing"));
+        json_decref(r);
+    }
+}
+
+static void test_server_cpu_is_reported(void **state)
+{
+    (void)state;
+    json_t *r = run_json(&server, "{\"test\":\"tcp_crr\",\"duration\":\"200ms\",\"warmup\":\"20ms\"}");
+    assert_ok(r);
+    assert_true(number_at(r, "metrics.cpu.client_process") > 0);
+    assert_true(number_at(r, "metrics.cpu.server_process") > 0);
+    json_decref(r);
+}
+
+static void test_count_is_exact(void **state)
+{
+    static const char *const specs[] = {"{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":0}", "{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":\"20ms\",\"flows\":5}"};
+    (void)state;
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        json_t *r = run_json(&server, specs[i]);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.ops") == 503);
+        assert_true(number_at(r, "metrics.latency_ns.count") == 503);
+        json_decref(r);
+    }
+}
+
+static void test_stop_in_the_middle(void **state)
+{
+    struct kn_target target;
+    struct kn_progress p;
+    (void)state;
+    target_of(&server, &target);
+    struct kn_run *run = start_json(&target, "{\"test\":\"tcp_crr\",\"duration\":\"50s\",\"warmup\":0,\"flows\":3}");
+    uint64_t until_ns = kn_now_ns() + 10 * KN_NS_PER_S;
+    do {
+        kn_run_wait(run, KN_NS_PER_MS);
+        kn_run_progress(run, &p);
+    } while (p.ops < 100 && kn_now_ns() < until_ns);
+    kn_run_stop(run);
+    json_t *r = finish_run(run);
+    assert_ok(r);
+    assert_true(number_at(r, "metrics.ops") >= 100);
+    json_decref(r);
+}
+
+static void test_refused(void **state)
+{
+    struct kn_target target;
+    (void)state;
+    target_of(&server, &target);
+    target.port = 1;
+    json_t *r = finish_run(start_json(&target, "{\"test\":\"tcp_crr\",\"duration\":\"1s\"}"));
+    assert_string_equal(text_at(r, "error.code"), "refused");
+    json_decref(r);
+}
+
+/* A server that goes away in the middle: every transaction fails from then on, and the run says so within a few seconds. */
+static void test_server_vanishes(void **state)
+{
+    static struct loopback mortal;
+    struct kn_target target;
+    struct kn_progress p;
+    (void)state;
+    loopback_start(&mortal);
+    target_of(&mortal, &target);
+    struct kn_run *run = start_json(&target, "{\"test\":\"tcp_crr\",\"duration\":\"50s\",\"warmup\":0}");
+    uint64_t until_ns = kn_now_ns() + 10 * KN_NS_PER_S;
+    do {
+        kn_run_wait(run, KN_NS_PER_MS);
+        kn_run_progress(run, &p);
+    } while (p.ops < 50 && kn_now_ns() < until_ns);
+    loopback_stop(&mortal);
+    json_t *r = finish_run(run);
+    assert_false(json_is_true(at(r, "ok")));
+    assert_true(number_at(r, "metrics.connect_errors") > 0);
+    assert_true(number_at(r, "metrics.ops") >= 50);
+    json_decref(r);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    loopback_start(&server);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    loopback_stop(&server);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_combinations), cmocka_unit_test(test_server_cpu_is_reported), cmocka_unit_test(test_count_is_exact),
+        cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_refused), cmocka_unit_test(test_server_vanishes),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,180 @@
+/* tcp_stream, tcp_sendfile and tcp_bw over loopback. */
+#include "loopback.h"
+
+static struct loopback server;
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    json_t *r = run_json(&server, "{\"test\":\"tcp_stream\",\"duration\":\"200ms\",\"warmup\":\"150ms\",\"interval\":\"50ms\"}");
+    assert_ok(r);
+    assert_true(number_at(r, "metrics.throughput_bps") > 1e8);
+    assert_true(number_at(r, "metrics.duration_s") > 0.19 && number_at(r, "metrics.duration_s") < 0.21);
+    assert_int_equal(json_array_size(at(r, "metrics.intervals")), 4);
+    assert_true(number_at(r, "metrics.cpu_s_per_gb.send") > 0);
+    assert_true(number_at(r, "metrics.cpu_s_per_gb.recv") > 0);
+    assert_true(number_at(r, "metrics.mss_effective") > 500);
+    assert_non_null(text_at(r, "chosen.write"));
+    assert_non_null(text_at(r, "chosen.rcvlowat"));
+    json_decref(r);
+}
+
+static void test_combinations(void **state)
+{
+    static const char *const options[] = {
+        "\"test\":\"tcp_stream\",\"tune\":\"plain\"", "\"test\":\"tcp_stream\",\"reverse\":true", "\"test\":\"tcp_stream\",\"bidir\":true",
+        "\"test\":\"tcp_stream\",\"flows\":2", "\"test\":\"tcp_stream\",\"flows\":9", "\"test\":\"tcp_stream\",\"flows\":9,\"reverse\":true",
+        "\"test\":\"tcp_stream\",\"flows\":5,\"bidir\":true", "\"test\":\"tcp_stream\",\"flows\":5,\"rate\":\"200M\"",
+        "\"test\":\"tcp_stream\",\"flows\":5,\"rate\":\"200M\",\"reverse\":true", "\"test\":\"tcp_stream\",\"zerocopy\":true",
+        "\"test\":\"tcp_stream\",\"size\":\"1\"", "\"test\":\"tcp_stream\",\"size\":\"16M\"", "\"test\":\"tcp_stream\",\"nodelay\":true",
+        "\"test\":\"tcp_stream\",\"sndbuf\":\"32K\",\"rcvbuf\":\"32K\"", "\"test\":\"tcp_stream\",\"cc\":\"reno\"",
+        "\"test\":\"tcp_sendfile\"", "\"test\":\"tcp_sendfile\",\"flows\":5", "\"test\":\"tcp_sendfile\",\"reverse\":true",
+        "\"test\":\"tcp_sendfile\",\"size\":\"1000\"", "\"test\":\"tcp_bw\",\"size\":\"1\"", "\"test\":\"tcp_bw\",\"size\":\"4K\"", "\"test\":\"tcp_bw\",\"size\":\"256K\"",
+        "\"test\":\"tcp_bw\",\"size\":\"64\",\"flows\":5",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"duration\":\"60ms\",\"warmup\":\"30ms\",%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.throughput_bps") > 1e5);
+        assert_true(number_at(r, "metrics.errors") == 0);
+        json_decref(r);
+    }
+}
+
+/* Bytes are those that the receiver has got, and a count is exact to the byte. */
+static void test_count_is_exact(void **state)
+{
+    static const struct { const char *spec; double ops, bytes; } cases[] = {
+        {"{\"test\":\"tcp_stream\",\"count\":77,\"size\":\"100000\"}", 77, 7700000},
+        {"{\"test\":\"tcp_bw\",\"count\":5003,\"size\":\"7\"}", 5003, 35021},
+        {"{\"test\":\"tcp_bw\",\"count\":3,\"size\":\"10M\"}", 3, 31457280},
+        {"{\"test\":\"tcp_sendfile\",\"count\":50,\"size\":\"64K\"}", 50, 3276800},
+        {"{\"test\":\"tcp_stream\",\"count\":1001,\"size\":\"3000\",\"flows\":6}", 1001, 3003000},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *r = run_json(&server, cases[i].spec);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.bytes") == cases[i].bytes);
+        assert_true(number_at(r, "metrics.ops") == cases[i].ops);
+        json_decref(r);
+    }
+}
+
+static void test_rate_is_held(void **state)
+{
+    static const char *const specs[] = {
+        "{\"test\":\"tcp_stream\",\"duration\":\"300ms\",\"warmup\":\"50ms\",\"rate\":\"100M\"}",
+        "{\"test\":\"tcp_stream\",\"duration\":\"300ms\",\"warmup\":\"50ms\",\"rate\":\"100M\",\"reverse\":true}",
+        "{\"test\":\"tcp_stream\",\"duration\":\"300ms\",\"warmup\":\"50ms\",\"rate\":\"100M\",\"flows\":4}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        json_t *r = run_json(&server, specs[i]);
+        assert_ok(r);
+        double bps = number_at(r, "metrics.throughput_bps");
+        if (bps < 0.93e8 || bps > 1.05e8)
+            fail_msg("%s: %.0f", specs[i], bps);
+        json_decref(r);
+    }
+}
+
+static void test_mss(void **state)
+{
+    (void)state;
+    json_t *r = run_json(&server, "{\"test\":\"tcp_stream\",\"duration\":\"60ms\",\"warmup\":0,\"mss\":1000}");
+    assert_ok(r);
+    assert_true(number_at(r, "metrics.mss_effective") >= 980 && number_at(r, "metrics.mss_effective") <= 1000);
+    assert_false(has_flag(r, "mss_differs"));
+    json_decref(r);
+}
+
+static void test_both_directions_are_told_apart(void **state)
+{
+    (void)state;
+    json_t *r = run_json(&server, "{\"test\":\"tcp_stream\",\"duration\":\"100ms\",\"warmup\":\"20ms\",\"bidir\":true}");
+    assert_ok(r);
+    double sum = number_at(r, "metrics.send_bps") + number_at(r, "metrics.receive_bps"), all = number_at(r, "metrics.throughput_bps");
+    assert_true(sum > 0.98 * all && sum < 1.02 * all);
+    json_decref(r);
+}
+
+static void await_bytes(struct kn_run *run)
+{
+    struct kn_progress p;
+    uint64_t until_ns = kn_now_ns() + 10 * KN_NS_PER_S;
+    do {
+        kn_run_wait(run, KN_NS_PER_MS);
+        kn_run_progress(run, &p);
+    } while (p.bytes < 1000000 && kn_now_ns() < until_ns);
+    assert_true(p.bytes >= 1000000);
+}
+
+static void test_stop_in_the_middle(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":5", "\"reverse\":true", "\"bidir\":true", "\"flows\":5,\"reverse\":true", "\"rate\":\"100M\""};
+    struct kn_target target;
+    (void)state;
+    target_of(&server, &target);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_stream\",\"duration\":\"50s\",\"warmup\":0,%s}", options[i]);
+        struct kn_run *run = start_json(&target, spec);
+        await_bytes(run);
+        uint64_t before_ns = kn_now_ns();
+        kn_run_stop(run);
+        json_t *r = finish_run(run);
+        assert_true(kn_now_ns() - before_ns < 3 * KN_NS_PER_S);
+        assert_ok(r);
+        assert_true(has_flag(r, "stopped"));
+        assert_true(number_at(r, "metrics.bytes") > 0);
+        assert_true(number_at(r, "metrics.duration_s") < 20);
+        json_decref(r);
+    }
+}
+
+static void test_server_vanishes(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":5", "\"reverse\":true", "\"bidir\":true"};
+    struct kn_target target;
+    (void)state;
+    target_of(&server, &target);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_stream\",\"duration\":\"50s\",\"warmup\":0,%s}", options[i]);
+        struct kn_run *run = start_json(&target, spec);
+        await_bytes(run);
+        loopback_cut(&server);
+        json_t *r = finish_run(run);
+        assert_false(json_is_true(at(r, "ok")));
+        assert_string_equal(text_at(r, "error.code"), "lost");
+        json_decref(r);
+    }
+}
+
+static int start(void **state)
+{
+    (void)state;
+    loopback_start(&server);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    loopback_stop(&server);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_count_is_exact),
+        cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_mss), cmocka_unit_test(test_both_directions_are_told_apart),
+        cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
