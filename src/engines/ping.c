@@ -21,7 +21,6 @@
 #define ROOM 65536u
 #define RAW_ICMP_FILTER 1          /* ICMP_FILTER of linux/icmp.h, which netinet's header does not get on with */
 #define OUTSTANDING_MAX 65536u
-#define FAILED_MAX 1000u
 
 struct ping {
     struct kn_worker *w;
@@ -30,7 +29,7 @@ struct ping {
     bool v6, raw, dry, paced;
     uint16_t id;
     uint64_t most, taken;          /* echoes outstanding at once; of `count` */
-    unsigned failed_in_row;
+    int refused;                   /* errno of the path's last error, 0 after an answer */
     uint8_t mark[MARK], *out, *in;
     uint64_t next_ns;              /* when the next echo is due, where they are paced */
     struct kn_pending pending;
@@ -178,7 +177,7 @@ static void take_answer(struct ping *p, size_t n, uint64_t came_ns)
         return;
     switch (kn_pending_answer(&p->pending, seq, &q)) {
     case KN_ANSWER_RIGHT:
-        p->failed_in_row = 0;
+        p->refused = 0;
         if (in_window(p, &q)) {
             f->tx_packets++;
             f->rx_packets++;
@@ -214,7 +213,6 @@ static void expire(struct ping *p, uint64_t now_ns)
 
 static int take_failure(struct ping *p, int why, struct kn_error *err)
 {
-    char text[KN_ADDR_TEXT_MAX];
     if (why == EAGAIN || why == EINTR)
         return 0;
     kn_udp_forget_errors(p->fd);
@@ -225,12 +223,9 @@ static int take_failure(struct ping *p, int why, struct kn_error *err)
         return 0;
     }
     p->w->figures.errors++;
-    if (++p->failed_in_row < FAILED_MAX) {
-        kn_udp_nap(p->failed_in_row > 10 ? KN_NS_PER_MS : 0);
-        return 0;
-    }
-    errno = why;
-    return kn_fail_errno(err, "cannot reach %s", kn_addr_host(&p->w->peer, text, sizeof text));
+    p->refused = why;
+    kn_udp_nap(KN_NS_PER_MS);
+    return 0;
 }
 
 /* ---- the loop ---- */
@@ -345,6 +340,16 @@ static int measure(struct ping *p, struct kn_error *err)
     return 0;
 }
 
+/* Where no echo came back, what routers said about it is the reason. */
+static int judge(const struct ping *p, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    if (p->w->figures.rx_packets || !p->refused || kn_worker_stopped(p->w))
+        return 0;
+    errno = p->refused;
+    return kn_fail_errno(err, "no echo from %s", kn_addr_host(&p->w->peer, text, sizeof text));
+}
+
 static int ping_init(struct ping *p, struct kn_worker *w, struct kn_error *err)
 {
     const struct kn_spec *spec = w->spec;
@@ -367,7 +372,7 @@ static int run_client(struct kn_worker *w, struct kn_error *err)
     struct ping p;
     prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul);
     w->figures.has |= KN_HAS_LATENCY | KN_HAS_LOSS;
-    int failed = ping_init(&p, w, err) || measure(&p, err);
+    int failed = ping_init(&p, w, err) || measure(&p, err) || judge(&p, err);
     kn_pending_fini(&p.pending);
     free(p.out);
     free(p.in);

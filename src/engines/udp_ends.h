@@ -19,7 +19,8 @@ struct kn_udp_tx {
     struct kn_pace pace;
     /* since it was told to measure */
     uint64_t sent, drops, errors;
-    unsigned failed_in_row;
+    unsigned refused;          /* two for an error of the path, one less for a datagram that went */
+    uint64_t refused_ns;       /* since when */
 };
 int kn_udp_tx_init(struct kn_udp_tx *tx, int fd, const struct kn_spec *spec, struct kn_error *err);
 void kn_udp_tx_fini(struct kn_udp_tx *tx);

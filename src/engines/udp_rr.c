@@ -18,7 +18,7 @@
 #define ROOM 65536u
 #define SPIN_NS (50 * KN_NS_PER_US)
 #define SWEEP_MAX_NS (5 * KN_NS_PER_MS)     /* between two looks at what timed out, over many flows */
-#define FAILED_MAX 1000u                    /* refused by the path so many times in a row: there is nobody */
+#define REFUSED_NS (2 * KN_NS_PER_S)        /* errors and no answer for so long: there is nobody any more */
 #define EVENTS 64
 
 struct flow { int fd; struct kn_pending pending; };
@@ -29,7 +29,8 @@ struct rr {
     struct flow *flows;
     uint8_t *request, *answer;
     size_t head;                   /* bytes of the number that go there and come back */
-    unsigned n, next, failed_in_row;
+    unsigned n, next, failed;      /* errors since the last answer; failed_ns: since when */
+    uint64_t failed_ns;
     uint64_t waiting;              /* requests, over all flows */
     bool dry;                      /* nothing more is to be sent */
     bool measured;
@@ -99,7 +100,7 @@ static void take_answer(struct rr *r, struct flow *f, size_t size, uint64_t now_
         return; /* a welcome that was said twice */
     switch (kn_pending_answer(&f->pending, kn_udp_head_get(r->answer, r->head, &measured), &q)) {
     case KN_ANSWER_RIGHT:
-        r->failed_in_row = 0;
+        r->failed = 0;
         count_answer(r, &q, now_ns);
         break;
     case KN_ANSWER_DUPLICATE:
@@ -120,7 +121,7 @@ static void expire(struct rr *r, struct flow *f, uint64_t now_ns)
         count_timeout(r, &q);
 }
 
-/* What routers and the other host say about datagrams before: counted; too many in a row, and the server is lost. */
+/* What routers and the other host say about datagrams before is counted; where nothing else is heard for long, the server is lost. */
 static int take_failure(struct rr *r, int fd, int why, struct kn_error *err)
 {
     if (why == EAGAIN || why == EINTR)
@@ -130,9 +131,13 @@ static int take_failure(struct rr *r, int fd, int why, struct kn_error *err)
         return 0;
     }
     kn_udp_forget_errors(fd);
+    uint64_t now_ns = kn_now_ns();
     r->w->figures.errors += r->measured;
-    if (++r->failed_in_row < FAILED_MAX) {
-        kn_udp_nap(r->failed_in_row > 10 ? KN_NS_PER_MS : 0);
+    if (!r->failed++)
+        r->failed_ns = now_ns;
+    if (r->failed < 3 || now_ns - r->failed_ns < REFUSED_NS) {
+        if (r->failed > 10)
+            kn_udp_nap(KN_NS_PER_MS);
         return 0;
     }
     errno = why;

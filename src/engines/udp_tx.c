@@ -10,7 +10,8 @@
 #define UDP_SEGMENT 103
 #endif
 #define SEGMENTS_MAX 64u        /* UDP_MAX_SEGMENTS, of the kernels before 6.9 */
-#define FAILED_MAX 1000u        /* refused by the path so many times in a row: there is nobody */
+#define REFUSED_MAX 100u        /* an error comes back for every other datagram at most: more errors than not, by so many … */
+#define REFUSED_NS (2 * KN_NS_PER_S) /* … and for so long: there is nobody any more */
 #define SAMPLE_OF 16u           /* of so many datagrams two are stamped where that would cost: jitter needs pairs */
 
 static int set_segments(struct kn_udp_tx *tx, struct kn_error *err)
@@ -71,6 +72,18 @@ static void fill(struct kn_udp_tx *tx, unsigned n)
     }
 }
 
+/* What routers and the other host say about datagrams that went before. True: they have said it for too long. */
+static bool is_refused(struct kn_udp_tx *tx)
+{
+    uint64_t now_ns = kn_now_ns();
+    kn_udp_forget_errors(tx->fd);
+    tx->errors++;
+    if (!tx->refused)
+        tx->refused_ns = now_ns;
+    tx->refused += 2;
+    return tx->refused > REFUSED_MAX && now_ns - tx->refused_ns > REFUSED_NS;
+}
+
 /* A call failed: 1 where the datagrams are gone (this host dropped them), 0 where they may be tried later, -1 in the end. */
 static int take_failure(struct kn_udp_tx *tx, unsigned n, int why, struct kn_error *err)
 {
@@ -83,20 +96,18 @@ static int take_failure(struct kn_udp_tx *tx, unsigned n, int why, struct kn_err
     case EPERM:   /* this host's own firewall */
         tx->drops += n;
         return 1;
-    case ECONNREFUSED: /* what routers and the other host said about datagrams before; this one was not sent */
+    case ECONNREFUSED:
     case EHOSTUNREACH:
     case ENETUNREACH:
     case EHOSTDOWN:
     case ENETDOWN:
     case EPROTO:
     case EMSGSIZE:
-        kn_udp_forget_errors(tx->fd);
-        tx->errors++;
-        if (++tx->failed_in_row < FAILED_MAX)
+        if (!is_refused(tx))
             return 0;
     }
     errno = why;
-    return kn_fail_errno(err, "cannot send datagrams");
+    return kn_fail_errno(err, "cannot send datagrams any more");
 }
 
 int kn_udp_tx_burst(struct kn_udp_tx *tx, unsigned n, struct kn_error *err)
@@ -108,7 +119,7 @@ int kn_udp_tx_burst(struct kn_udp_tx *tx, unsigned n, struct kn_error *err)
         if (send(tx->fd, tx->buf, now * tx->size, MSG_NOSIGNAL) >= 0) {
             tx->seq += now;
             tx->sent += now;
-            tx->failed_in_row = 0;
+            tx->refused -= tx->refused > 0;
             done += now;
             continue;
         }

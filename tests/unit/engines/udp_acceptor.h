@@ -13,7 +13,7 @@
 #include "core/json.h"
 #include "engines/engine.h"
 
-#define ACCEPTOR_FLOWS 64
+#define ACCEPTOR_FLOWS 256
 #define ACCEPTOR_TOKEN "a token for tests"
 
 struct acceptor {
@@ -23,8 +23,7 @@ struct acceptor {
     struct kn_server server;
     atomic_bool stop;
     pthread_t thread;
-    unsigned ignore;            /* so many datagrams at the door are lost */
-    unsigned retries;
+    pthread_mutex_t lock;       /* of the flows */
     struct accepted { struct acceptor *a; int fd; struct kn_hello hello; struct kn_addr peer; pthread_t thread; int rc; struct kn_error err; } *flows[ACCEPTOR_FLOWS];
     unsigned n;
 };
@@ -70,19 +69,16 @@ static void acceptor_take(struct acceptor *a, const uint8_t *in, size_t n, const
     struct kn_hello hello;
     struct kn_error err;
     uint8_t cookie[KN_COOKIE_SIZE], out[256];
-    if (a->ignore) {
-        a->ignore--;
-        return;
-    }
     if (kn_hello_unpack(in, n, &a->key, &hello, &err))
         return;
     if (kn_cookie_check(&a->key, &peer->u, peer->len, kn_now_ns(), hello.cookie)) {
         kn_cookie_make(&a->key, &peer->u, peer->len, kn_now_ns(), cookie);
-        a->retries++;
         sendto(a->fd, out, kn_udp_retry_pack(cookie, out), 0, &peer->u.sa, peer->len);
         return;
     }
+    pthread_mutex_lock(&a->lock);
     acceptor_start(a, &hello, peer);
+    pthread_mutex_unlock(&a->lock);
 }
 
 static void *acceptor_run(void *arg)
@@ -102,7 +98,7 @@ static void *acceptor_run(void *arg)
 }
 
 /* At "127.0.0.1", "::1" or an address of a namespace; port 0 picks one. */
-static int acceptor_open(struct acceptor *a, const char *host, uint16_t port)
+static inline int acceptor_open(struct acceptor *a, const char *host, uint16_t port)
 {
     struct kn_error err;
     int on = 1;
@@ -115,10 +111,11 @@ static int acceptor_open(struct acceptor *a, const char *host, uint16_t port)
     setsockopt(a->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(a->fd, &a->at.u.sa, a->at.len) || getsockname(a->fd, &a->at.u.sa, &a->at.len))
         return -1;
+    pthread_mutex_init(&a->lock, NULL);
     return pthread_create(&a->thread, NULL, acceptor_run, a);
 }
 
-static void acceptor_close(struct acceptor *a)
+static inline void acceptor_close(struct acceptor *a)
 {
     atomic_store(&a->stop, true);
     pthread_join(a->thread, NULL);
@@ -133,16 +130,18 @@ static void acceptor_close(struct acceptor *a)
 static inline bool acceptor_idle(struct acceptor *a, uint64_t within_ns)
 {
     uint64_t until_ns = kn_now_ns() + within_ns;
-    for (unsigned i = 0; i < a->n; i++)
-        while (pthread_tryjoin_np(a->flows[i]->thread, NULL)) {
-            if (kn_now_ns() > until_ns)
-                return false;
+    bool idle = true;
+    pthread_mutex_lock(&a->lock);
+    for (unsigned i = 0; i < a->n; i++) {
+        while (pthread_tryjoin_np(a->flows[i]->thread, NULL) && (idle = kn_now_ns() < until_ns))
             kn_sleep_until_ns(kn_now_ns() + KN_NS_PER_MS);
-        }
-    for (unsigned i = 0; i < a->n; i++)
+        if (!idle)
+            break;
         free(a->flows[i]);
-    a->n = 0;
-    return true;
+        a->flows[i--] = a->flows[--a->n];
+    }
+    pthread_mutex_unlock(&a->lock);
+    return idle;
 }
 
 /* Runs what `text` asks for against `host`:`port`, and gives the result. */
