@@ -66,15 +66,12 @@ static int add_report(struct kn_run *run, const struct kn_figures *figures, cons
 
 int kn_run_add_report(struct kn_run *run, const json_t *report, struct kn_error *err)
 {
-    struct kn_figures figures = {0};
-    if (kn_figures_init(&figures, run->spec.interval_ns, err))
+    struct kn_figures figures;
+    if (kn_figures_from_json(json_object_get(report, "figures"), &figures, err))
         return -1;
-    int failed = kn_figures_from_json(json_object_get(report, "figures"), &figures, err);
-    if (!failed) {
-        pthread_mutex_lock(&run->lock);
-        failed = add_report(run, &figures, report, err);
-        pthread_mutex_unlock(&run->lock);
-    }
+    pthread_mutex_lock(&run->lock);
+    int failed = add_report(run, &figures, report, err);
+    pthread_mutex_unlock(&run->lock);
     kn_figures_fini(&figures);
     return failed;
 }
