@@ -3,11 +3,6 @@
 #include "core/hist.h"
 #include "core/spec.h"
 
-static const char *const kind_names[] = {
-    [KN_FIELD_DURATION] = "duration", [KN_FIELD_SIZE] = "size", [KN_FIELD_COUNT] = "count", [KN_FIELD_RATE] = "rate",
-    [KN_FIELD_FLAG] = "flag", [KN_FIELD_CHOICE] = "choice", [KN_FIELD_TEXT] = "text",
-};
-
 static json_t *choices_of(const struct kn_spec_field *f)
 {
     json_t *list = f->choices ? json_array() : NULL;
@@ -31,7 +26,7 @@ json_t *kn_fields_to_json(void)
     const struct kn_spec_field *f = kn_spec_fields(&n);
     json_t *list = json_array();
     for (size_t i = 0; list && i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind", kind_names[f[i].kind],
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind", kn_field_kind_name(f[i].kind),
                                               "choices", choices_of(&f[i]), "tests", tests_of(&f[i]), "help", f[i].help));
     return list;
 }
