@@ -1,5 +1,6 @@
-/* core/clock - the one clock. Monotonic nanoseconds by the vDSO, some 20 ns a reading: no system call. The bare TSC would take 9 ns, but
- * it neither follows the slewing of CLOCK_MONOTONIC, by which two hosts agree on a second, nor a guest that moves to another machine. */
+/* core/clock - the one clock. Monotonic nanoseconds by the vDSO, some 20 ns a reading: no system call. The bare TSC
+ * would take 9 ns, but it neither follows the slewing of CLOCK_MONOTONIC, by which two hosts agree on a second, nor a
+ * guest that moves to another machine. */
 #ifndef KN_CORE_CLOCK_H
 #define KN_CORE_CLOCK_H
 

@@ -26,8 +26,9 @@ json_t *kn_fields_to_json(void)
     const struct kn_spec_field *f = kn_spec_fields(&n);
     json_t *list = json_array();
     for (size_t i = 0; list && i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind", kn_field_kind_name(f[i].kind),
-                                              "choices", choices_of(&f[i]), "tests", tests_of(&f[i]), "help", f[i].help));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind",
+                                              kn_field_kind_name(f[i].kind), "choices", choices_of(&f[i]), "tests",
+                                              tests_of(&f[i]), "help", f[i].help));
     return list;
 }
 
@@ -36,7 +37,8 @@ json_t *kn_hist_merge_json(const json_t *list, struct kn_error *err)
     struct kn_hist *sum = json_is_array(list) ? kn_hist_new() : NULL;
     size_t n = json_array_size(list);
     if (!sum) {
-        kn_fail(err, json_is_array(list) ? KN_E_MEMORY : KN_E_ARGUMENT, json_is_array(list) ? "out of memory" : "a list of histograms is wanted");
+        kn_fail(err, json_is_array(list) ? KN_E_MEMORY : KN_E_ARGUMENT,
+                json_is_array(list) ? "out of memory" : "a list of histograms is wanted");
         return NULL;
     }
     size_t i = 0;

@@ -12,7 +12,8 @@ static const char *const code_names[KN_E_COUNT] = {
     [KN_E_INTERRUPTED] = "interrupted", [KN_E_UNSUPPORTED] = "unsupported", [KN_E_IN_USE] = "in_use",
 };
 
-/* The length of the UTF-8 sequence at `s`, or 0 where it is none: overlong forms, surrogates and what is above U+10FFFF are none. */
+/* The length of the UTF-8 sequence at `s`, or 0 where it is none: overlong forms, surrogates and what is above U+10FFFF
+ * are none. */
 static size_t utf8_length(const unsigned char *s)
 {
     if (s[0] < 0x80) return 1;
@@ -26,7 +27,8 @@ static size_t utf8_length(const unsigned char *s)
     return n;
 }
 
-/* Messages become JSON strings, which must be UTF-8, and lines of a terminal: formatting may have cut a sequence in two. */
+/* Messages become JSON strings, which must be UTF-8, and lines of a terminal: formatting may have cut a sequence in
+ * two. */
 static void make_clean(char *message)
 {
     for (unsigned char *s = (unsigned char *)message; *s;) {

@@ -1,7 +1,7 @@
 /* core/error - the one way in which a function says what went wrong.
  *
  * A function that can fail takes a `struct kn_error *` (never NULL) last and returns 0 or -1, a pointer or NULL.
- * Whoever knows the context writes the message, once. A message is always valid UTF-8 of one line. Nothing here prints. */
+ * Whoever knows the context writes the message, once. It is always one line of valid UTF-8. Nothing here prints. */
 #ifndef KN_CORE_ERROR_H
 #define KN_CORE_ERROR_H
 
@@ -56,7 +56,7 @@ const char *kn_code_name(enum kn_code code);
 enum kn_code kn_code_from_name(const char *name); /* KN_E_SYSTEM for a name nobody knows */
 enum kn_code kn_code_from_errno(int sys_errno);
 
-/* Somebody else's text, fit for a message: in double quotes, cut to length, control characters and broken UTF-8 as "?". */
+/* Somebody else's text, fit for a message: in double quotes, cut, control characters and broken UTF-8 as "?". */
 #define KN_QUOTE_MAX 80
 const char *kn_quote(char buf[KN_QUOTE_MAX], const char *text);
 

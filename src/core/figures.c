@@ -11,10 +11,10 @@
 /* The counters that are summed by a merge and that JSON carries under their own names. */
 static const struct counter { const char *name; size_t offset; } counters[] = {
 #define COUNTER(name) { #name, offsetof(struct kn_figures, name) }
-    COUNTER(ops), COUNTER(tx_bytes), COUNTER(rx_bytes), COUNTER(tx_packets), COUNTER(rx_packets), COUNTER(lost), COUNTER(reordered),
-    COUNTER(duplicated), COUNTER(send_drops), COUNTER(recv_drops), COUNTER(late), COUNTER(errors),
-    COUNTER(timeouts), COUNTER(connects), COUNTER(connect_errors), COUNTER(retransmits), COUNTER(rtt_ns), COUNTER(cwnd), COUNTER(cpu_ns),
-    COUNTER(length_mismatch), COUNTER(header_bytes), COUNTER(bad_responses),
+    COUNTER(ops), COUNTER(tx_bytes), COUNTER(rx_bytes), COUNTER(tx_packets), COUNTER(rx_packets), COUNTER(lost),
+    COUNTER(reordered), COUNTER(duplicated), COUNTER(send_drops), COUNTER(recv_drops), COUNTER(late), COUNTER(errors),
+    COUNTER(timeouts), COUNTER(connects), COUNTER(connect_errors), COUNTER(retransmits), COUNTER(rtt_ns),
+    COUNTER(cwnd), COUNTER(cpu_ns), COUNTER(length_mismatch), COUNTER(header_bytes), COUNTER(bad_responses),
 #undef COUNTER
 };
 #define COUNTERS (sizeof counters / sizeof *counters)
@@ -156,8 +156,9 @@ static void put_hist(json_t *json, const char *name, const struct kn_hist *h)
 static void put_series(json_t *json, const struct kn_series *s)
 {
     if (s->step_ns == 0) return;
-    json_object_set_new(json, "series", json_pack("{s:o,s:o,s:o}", "step_ns", kn_json_u64(s->step_ns), "bytes",
-                                                  numbers_to_json(s->bytes, s->n), "ops", numbers_to_json(s->ops, s->n)));
+    json_object_set_new(json, "series",
+                        json_pack("{s:o,s:o,s:o}", "step_ns", kn_json_u64(s->step_ns), "bytes",
+                                  numbers_to_json(s->bytes, s->n), "ops", numbers_to_json(s->ops, s->n)));
 }
 
 json_t *kn_figures_to_json(const struct kn_figures *f)
@@ -191,9 +192,11 @@ static int get_u32(const json_t *json, const char *name, uint32_t *out, struct k
 static int get_array(const json_t *json, const char *name, uint64_t *values, size_t n, struct kn_error *err)
 {
     const json_t *array = json_object_get(json, name);
-    if (!json_is_array(array) || json_array_size(array) != n) return kn_fail(err, KN_E_PROTOCOL, "%s is not a list of %zu numbers", name, n);
+    if (!json_is_array(array) || json_array_size(array) != n)
+        return kn_fail(err, KN_E_PROTOCOL, "%s is not a list of %zu numbers", name, n);
     for (size_t i = 0; i < n; i++)
-        if (kn_json_u64_get(json_array_get(array, i), &values[i])) return kn_fail(err, KN_E_PROTOCOL, "%s holds what is no number", name);
+        if (kn_json_u64_get(json_array_get(array, i), &values[i]))
+            return kn_fail(err, KN_E_PROTOCOL, "%s holds what is no number", name);
     return 0;
 }
 
@@ -216,9 +219,12 @@ static int get_series(const json_t *json, struct kn_series *s, struct kn_error *
     size_t n = json_array_size(json_object_get(value, "ops"));
     if (kn_json_u64_member(value, "step_ns", &step_ns, err)) return -1;
     /* so that n steps are no overflow, whoever sent them */
-    if (step_ns == 0 || step_ns > UINT64_MAX / (4 * KN_SERIES_MAX)) return kn_fail(err, KN_E_PROTOCOL, "series.step_ns is out of range");
+    if (step_ns == 0 || step_ns > UINT64_MAX / (4 * KN_SERIES_MAX))
+        return kn_fail(err, KN_E_PROTOCOL, "series.step_ns is out of range");
     if (n > KN_SERIES_MAX) return kn_fail(err, KN_E_PROTOCOL, "the series is longer than %d points", KN_SERIES_MAX);
-    if (series_init(s, step_ns, err) || get_array(value, "bytes", s->bytes, n, err) || get_array(value, "ops", s->ops, n, err)) return -1;
+    if (series_init(s, step_ns, err) || get_array(value, "bytes", s->bytes, n, err) ||
+        get_array(value, "ops", s->ops, n, err))
+        return -1;
     s->n = (uint32_t)n;
     return 0;
 }

@@ -11,7 +11,8 @@
 #include "core/error.h"
 #include "core/hist.h"
 
-/* A sum per interval since the window opened; its step doubles when it would exceed KN_SERIES_MAX points. Step 0: none is kept. */
+/* A sum per interval since the window opened; its step doubles when it would exceed KN_SERIES_MAX points. Step 0: none
+ * is kept. */
 #define KN_SERIES_MAX 4096
 struct kn_series {
     uint64_t step_ns;
@@ -21,8 +22,8 @@ struct kn_series {
 };
 
 enum kn_has {
-    KN_HAS_LATENCY = 1 << 0, KN_HAS_LOSS = 1 << 1, KN_HAS_JITTER = 1 << 2, KN_HAS_CONNECT = 1 << 3, KN_HAS_HTTP = 1 << 4,
-    KN_HAS_TCP = 1 << 5, KN_HAS_CPU = 1 << 6, KN_HAS_ORDER = 1 << 7 /* reordered, duplicated */
+    KN_HAS_LATENCY = 1 << 0, KN_HAS_LOSS = 1 << 1, KN_HAS_JITTER = 1 << 2, KN_HAS_CONNECT = 1 << 3,
+    KN_HAS_HTTP = 1 << 4, KN_HAS_TCP = 1 << 5, KN_HAS_CPU = 1 << 6, KN_HAS_ORDER = 1 << 7 /* reordered, duplicated */
 };
 
 struct kn_figures {
@@ -32,7 +33,7 @@ struct kn_figures {
     uint64_t tx_bytes, rx_bytes;  /* payload, inside the window */
     uint64_t tx_packets, rx_packets, lost, reordered, duplicated; /* datagrams, seen by their receiver */
     uint64_t send_drops;          /* refused by the sender's own socket: never sent, not part of `lost` */
-    uint64_t recv_drops;          /* dropped by the receiver's own socket: the part of `lost` that is not the network's */
+    uint64_t recv_drops;          /* dropped by the receiver's own socket: a part of `lost` that is not the network's */
     uint64_t late;                /* answers that came after they had timed out */
     uint64_t errors, timeouts, connects, connect_errors;
     double jitter_ns;             /* RFC 3550; merged: the mean of the flows */
@@ -50,11 +51,13 @@ struct kn_figures {
 
 int kn_figures_init(struct kn_figures *f, uint64_t interval_ns, struct kn_error *err); /* with a latency histogram */
 void kn_figures_fini(struct kn_figures *f); /* what is all zeros is taken too */
-/* Operations (or a call's worth of bytes) that ended `since_ns` after the window opened, into the series; the counters are the caller's. */
+/* Operations (or a call's worth of bytes) that ended `since_ns` after the window opened, into the series; the counters
+ * are the caller's. */
 void kn_figures_add(struct kn_figures *f, uint64_t since_ns, uint64_t bytes, uint64_t ops);
 int kn_figures_merge(struct kn_figures *into, const struct kn_figures *from, struct kn_error *err);
 
-/* The whole of it, lossless: what a server sends back in band. NULL: out of memory. Reading initialises `f`; a failure leaves nothing to free. */
+/* The whole of it, lossless: what a server sends back in band. NULL: out of memory. Reading initialises `f`; a failure
+ * leaves nothing to free. */
 json_t *kn_figures_to_json(const struct kn_figures *f);
 int kn_figures_from_json(const json_t *json, struct kn_figures *f, struct kn_error *err);
 

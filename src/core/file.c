@@ -35,7 +35,8 @@ static int write_special(const char *path, const void *bytes, size_t size, struc
 }
 
 /* Into `fd`, which is `temporary`; takes the rights of the file that is replaced. */
-static int fill_and_rename(int fd, const char *temporary, const char *path, const struct stat *old, const void *bytes, size_t size)
+static int fill_and_rename(int fd, const char *temporary, const char *path, const struct stat *old, const void *bytes,
+                           size_t size)
 {
     int rc = (old && fchmod(fd, old->st_mode & 07777) < 0) || write_all(fd, bytes, size) < 0 || fsync(fd) < 0 ? -1 : 0;
     int saved = errno;
@@ -77,7 +78,9 @@ int kn_write_file(const char *path, const void *bytes, size_t size, struct kn_er
     if (exists && !S_ISREG(old.st_mode))
         return write_special(path, bytes, size, err);
     char *real = exists ? realpath(path, NULL) : NULL; /* through a symbolic link, which stays one */
-    int rc = replace(real ? real : path, exists ? &old : NULL, bytes, size) < 0 ? kn_fail_errno(err, "cannot write %s", path) : 0;
+    int rc = replace(real ? real : path, exists ? &old : NULL, bytes, size) < 0
+                 ? kn_fail_errno(err, "cannot write %s", path)
+                 : 0;
     free(real);
     return rc;
 }

@@ -1,4 +1,5 @@
-/* Numbers to text, and words to the nearest word. printf's %f would write the locale's decimal point, so all goes by integers. */
+/* Numbers to text, and words to the nearest word. printf's %f would write the locale's decimal point, so all goes by
+ * integers. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ static void significant(char *buf, size_t size, double value)
     }
 }
 
-/* `value` in the first of `units` in which it stays below `base` once rounded, each unit `base` times the one before. */
+/* `value` in the first unit in which it stays below `base` once rounded; each is `base` times the one before. */
 static char *scaled(char *buf, size_t size, double value, double base, const char *const *units)
 {
     char number[16];
@@ -43,7 +44,8 @@ static char *scaled(char *buf, size_t size, double value, double base, const cha
 
 char *kn_format_duration(char *buf, size_t size, double ns, bool ascii)
 {
-    static const char *const utf8[] = { " ns", " µs", " ms", " s", NULL }, *const plain[] = { " ns", " us", " ms", " s", NULL };
+    static const char *const utf8[] = { " ns", " µs", " ms", " s", NULL };
+    static const char *const plain[] = { " ns", " us", " ms", " s", NULL };
     if (!(ns >= 119.5e9 && ns < 1e18)) return scaled(buf, size, ns, 1000, ascii ? plain : utf8);
     uint64_t s = (uint64_t)llround(ns / 1e9);
     if (s < 7200)
@@ -93,7 +95,8 @@ static unsigned least_of(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* Damerau-Levenshtein, neighbours swapped counting as one edit; case aside. UINT_MAX-like for words too long to be a name. */
+/* Damerau-Levenshtein, neighbours swapped counting as one edit; case aside. A large number for
+ * words too long to be a name. */
 static unsigned distance(const char *a, const char *b)
 {
     size_t la = strlen(a), lb = strlen(b);

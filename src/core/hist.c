@@ -206,8 +206,9 @@ json_t *kn_hist_to_json(const struct kn_hist *h)
     json_t *buckets = json_array();
     for (unsigned i = 0; i < BUCKETS; i++)
         if (h->buckets[i]) json_array_append_new(buckets, json_pack("[i,o]", (int)i, kn_json_u64(h->buckets[i])));
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o}", "count", kn_json_u64(h->count), "min", kn_json_u64(kn_hist_min(h)), "max",
-                     kn_json_u64(h->max), "sum", u128_to_json(h->sum), "sum_sq", u128_to_json(h->sum_sq), "buckets", buckets);
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o}", "count", kn_json_u64(h->count), "min", kn_json_u64(kn_hist_min(h)),
+                     "max", kn_json_u64(h->max), "sum", u128_to_json(h->sum), "sum_sq", u128_to_json(h->sum_sq),
+                     "buckets", buckets);
 }
 
 /* Buckets come in rising order, each with a count; together they are `count`. */
@@ -220,7 +221,8 @@ static int read_buckets(struct kn_hist *h, const json_t *buckets)
     json_array_foreach(buckets, i, pair) {
         const json_t *at = json_array_get(pair, 0);
         uint64_t index, n;
-        if (json_array_size(pair) != 2 || kn_json_u64_get(at, &index) || kn_json_u64_get(json_array_get(pair, 1), &n)) return -1;
+        if (json_array_size(pair) != 2 || kn_json_u64_get(at, &index) || kn_json_u64_get(json_array_get(pair, 1), &n))
+            return -1;
         if (index >= BUCKETS || (json_int_t)index <= last || n == 0) return -1;
         if (__builtin_add_overflow(total, n, &total)) return -1;
         h->buckets[index] = n;
@@ -250,9 +252,11 @@ struct kn_hist *kn_hist_from_json(const json_t *json, struct kn_error *err)
     }
     h->count = h->min = h->max = 0;
     bool good = json_is_array(buckets) && kn_json_u64_member(json, "count", &h->count, err) == 0 &&
-                kn_json_u64_member(json, "min", &h->min, err) == 0 && kn_json_u64_member(json, "max", &h->max, err) == 0 &&
+                kn_json_u64_member(json, "min", &h->min, err) == 0 &&
+                kn_json_u64_member(json, "max", &h->max, err) == 0 &&
                 u128_from_json(json_object_get(json, "sum"), &h->sum) == 0 &&
-                u128_from_json(json_object_get(json, "sum_sq"), &h->sum_sq) == 0 && read_buckets(h, buckets) == 0 && is_plausible(h);
+                u128_from_json(json_object_get(json, "sum_sq"), &h->sum_sq) == 0 && read_buckets(h, buckets) == 0 &&
+                is_plausible(h);
     if (!good) {
         kn_fail(err, KN_E_PROTOCOL, "not a histogram");
         kn_hist_free(h);

@@ -1,5 +1,5 @@
-/* core/json - whole numbers in JSON. Readers with doubles (lua-cjson keeps 14 digits) lose the end of a large one, so numbers
- * above 10^14 travel as text; both forms are read. */
+/* core/json - whole numbers in JSON. Readers with doubles (lua-cjson keeps 14 digits) lose the end of a large one, so
+ * numbers above 10^14 travel as text; both forms are read. */
 #ifndef KN_CORE_JSON_H
 #define KN_CORE_JSON_H
 

@@ -70,7 +70,8 @@ static int refuse_key(const struct parse *p, const char *key, struct kn_error *e
     if (kn_spec_alias("connections", p->test)) names[n++] = "connections";
     const char *near = kn_nearest(key, names, n);
     kn_quote(quoted, key);
-    if (near) return kn_fail(err, KN_E_ARGUMENT, "%s has no %s; did you mean \"%s\"?", kn_test_name(p->test), quoted, near);
+    if (near)
+        return kn_fail(err, KN_E_ARGUMENT, "%s has no %s; did you mean \"%s\"?", kn_test_name(p->test), quoted, near);
     return kn_fail(err, KN_E_ARGUMENT, "%s has no %s", kn_test_name(p->test), quoted);
 }
 
@@ -139,13 +140,16 @@ static int read_rate(const json_t *value, struct kn_spec *spec, struct kn_error 
         const char *text = json_string_value(value);
         if (kn_rate_parse(text, &rate, err)) return -1;
         if (rate.bps && !takes_bits(test))
-            return kn_fail(err, KN_E_ARGUMENT, "%s is in bits; %s takes requests a second, for example \"20k/s\"", kn_quote(quoted, text), kn_test_name(test));
+            return kn_fail(err, KN_E_ARGUMENT, "%s is in bits; %s takes requests a second, for example \"20k/s\"",
+                           kn_quote(quoted, text), kn_test_name(test));
         if (rate.per_1000s && !takes_events(test))
-            return kn_fail(err, KN_E_ARGUMENT, "%s is in events; %s takes bits a second, for example \"1Gbit/s\"", kn_quote(quoted, text), kn_test_name(test));
+            return kn_fail(err, KN_E_ARGUMENT, "%s is in events; %s takes bits a second, for example \"1Gbit/s\"",
+                           kn_quote(quoted, text), kn_test_name(test));
     } else if (!json_is_number(value)) {
         return refuse_kind(value, "a rate such as \"20k/s\" or \"1Gbit/s\"", err);
-    } else if (whole_of(value, takes_bits(test) ? 1 : 1000, true, takes_bits(test) ? &rate.bps : &rate.per_1000s, err)) {
-        return -1;
+    } else {
+        bool bits = takes_bits(test);
+        if (whole_of(value, bits ? 1 : 1000, true, bits ? &rate.bps : &rate.per_1000s, err)) return -1;
     }
     spec->rate_per_1000s = rate.per_1000s;
     spec->rate_bps = rate.bps;
@@ -165,7 +169,8 @@ static int read_flag(const json_t *value, uint64_t *flag, struct kn_error *err)
         return 0;
     }
     char quoted[KN_QUOTE_MAX];
-    if (json_is_string(value)) return kn_fail(err, KN_E_ARGUMENT, "%s is neither true nor false", kn_quote(quoted, json_string_value(value)));
+    if (json_is_string(value))
+        return kn_fail(err, KN_E_ARGUMENT, "%s is neither true nor false", kn_quote(quoted, json_string_value(value)));
     return refuse_kind(value, "true or false", err);
 }
 
@@ -190,7 +195,8 @@ static int read_text(const json_t *value, const struct kn_spec_field *field, str
     const char *text = json_string_value(value);
     if (!text) return refuse_kind(value, "a text", err);
     /* strlen stops at a NUL that JSON can carry */
-    if (strlen(text) != json_string_length(value)) return kn_fail(err, KN_E_ARGUMENT, "%s holds a NUL", kn_quote(quoted, text));
+    if (strlen(text) != json_string_length(value))
+        return kn_fail(err, KN_E_ARGUMENT, "%s holds a NUL", kn_quote(quoted, text));
     if (strlen(text) >= field->size)
         return kn_fail(err, KN_E_ARGUMENT, "%s is longer than %zu characters", kn_quote(quoted, text), field->size - 1);
     memset((char *)spec + field->offset, 0, field->size);
@@ -221,7 +227,9 @@ static int read_key(struct parse *p, const char *key, const json_t *value, struc
     const char *alias = kn_spec_alias(key, p->test), *name = alias ? alias : key;
     int row = row_of(p, name);
     if (row < 0 || !has(&p->fields[row], p->test)) return refuse_key(p, key, err);
-    if (p->given >> row & 1) return kn_fail(err, KN_E_ARGUMENT, "%s: the same as %s, which is given too", key, alias ? name : "one of its aliases");
+    if (p->given >> row & 1)
+        return kn_fail(err, KN_E_ARGUMENT, "%s: the same as %s, which is given too", key,
+                       alias ? name : "one of its aliases");
     p->given |= 1ull << row;
     if (read_value(p, &p->fields[row], value, err) == 0) return 0;
     kn_error_context(err, "%s", key);
@@ -254,14 +262,16 @@ int kn_spec_parse(const json_t *object, struct kn_spec *spec, struct kn_error *e
     const char *key, *name = json_string_value(json_object_get(object, "test"));
     json_t *value;
     p.fields = kn_spec_fields(&p.n);
-    if (!json_is_object(object)) return kn_fail(err, KN_E_ARGUMENT, "a specification is a table, for example {\"test\": \"tcp_rr\"}");
+    if (!json_is_object(object))
+        return kn_fail(err, KN_E_ARGUMENT, "a specification is a table, for example {\"test\": \"tcp_rr\"}");
     if (!name) return kn_fail(err, KN_E_ARGUMENT, "test: which one is not said, for example \"tcp_rr\"");
     if (kn_test_parse(name, &p.test, err)) return -1;
     kn_spec_defaults(spec, p.test);
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
         if (strcmp(key, "test") != 0 && read_key(&p, key, value, err)) return -1;
     if (spec->external && (is_given(&p, "body") || is_given(&p, "delay")))
-        return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so %s cannot be asked of it", is_given(&p, "body") ? "body" : "delay");
+        return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so %s cannot be asked of it",
+                       is_given(&p, "body") ? "body" : "delay");
     complete(&p);
     return kn_spec_check(spec, err);
 }

@@ -14,22 +14,27 @@
 #include "core/error.h"
 
 enum kn_test {
-    KN_TCP_STREAM, KN_TCP_SENDFILE, KN_UDP_STREAM, KN_TCP_RR, KN_UDP_RR, KN_TCP_CRR, KN_TCP_BW, KN_TCP_LAT, KN_HTTP, KN_PING,
+    KN_TCP_STREAM, KN_TCP_SENDFILE, KN_UDP_STREAM, KN_TCP_RR, KN_UDP_RR, KN_TCP_CRR, KN_TCP_BW, KN_TCP_LAT,
+    KN_HTTP, KN_PING,
     KN_TEST_COUNT
 };
 enum kn_wait { KN_WAIT_BLOCK, KN_WAIT_AUTO, KN_WAIT_SPIN };
-enum kn_tune { KN_TUNE_PLAIN, KN_TUNE_AUTO }; /* plain: calls as the peers make them; auto: calibrated in the warm-up, reported */
+/* plain: calls as the peers make them; auto: calibrated in the warm-up, reported */
+enum kn_tune { KN_TUNE_PLAIN, KN_TUNE_AUTO };
 
 #define KN_CC_MAX 16    /* as TCP_CA_NAME_MAX */
 #define KN_TEXT_MAX 128
 #define KN_SIZE_MAX (1ull << 30)
 #define KN_SIZES_MAX 64
 
-/* Every number is a u64, so that a row of the table can say where it lies and the wire form is plain. 0 means "not set" unless said. */
+/* Every number is a u64, so that a row of the table can say where it lies and the wire form is plain. 0 means "not set"
+ * unless said. */
 struct kn_spec {
     uint64_t test;          /* enum kn_test */
-    uint64_t duration_ns;   /* of the measurement, warm-up not counted; 0 where `count` alone limits it; with both, what ends first */
-    uint64_t warmup_ns;     /* default: a tenth of the duration within [50 ms, 1 s]; 100 ms with count alone; none for ping, nor http with count */
+    uint64_t duration_ns;   /* of the measurement, warm-up not counted; 0 where `count` alone limits it. With both: what
+                             * ends first */
+    uint64_t warmup_ns;     /* default: a tenth of the duration within [50 ms, 1 s]; 100 ms with count alone; none for
+                             * ping, nor for http with count */
     uint64_t interval_ns;   /* step of the time series; default 1 s */
     uint64_t count;         /* operations or requests, over all flows */
     uint64_t flows;         /* connections; default 1, http 100 */
@@ -49,7 +54,7 @@ struct kn_spec {
     uint64_t wait;          /* enum kn_wait */
     uint64_t tune;          /* enum kn_tune */
     uint64_t fin;           /* flag, tcp_crr: the FIN rides on the data (MSG_MORE before close) */
-    uint64_t timeout_ns;    /* of one operation: udp_rr, http, ping; of a connect: all; default 1 s (udp_rr, ping) or 5 s */
+    uint64_t timeout_ns;    /* of an operation (udp_rr, http, ping) and of a connect; default 1 s (udp_rr, ping) or 5 s */
     uint64_t delay_ns;      /* the server waits so long before each response (rr, crr, http of the agent) */
     uint64_t keepalive;     /* http; default 1 */
     uint64_t body;          /* http against the agent: bytes of the response body; default 45; 0 where external */
@@ -59,7 +64,9 @@ struct kn_spec {
     char host[KN_TEXT_MAX]; /* http Host header; "" is the target's */
 };
 
-enum kn_field_kind { KN_FIELD_DURATION, KN_FIELD_SIZE, KN_FIELD_COUNT, KN_FIELD_RATE, KN_FIELD_FLAG, KN_FIELD_CHOICE, KN_FIELD_TEXT };
+enum kn_field_kind {
+    KN_FIELD_DURATION, KN_FIELD_SIZE, KN_FIELD_COUNT, KN_FIELD_RATE, KN_FIELD_FLAG, KN_FIELD_CHOICE, KN_FIELD_TEXT
+};
 const char *kn_field_kind_name(enum kn_field_kind kind); /* "duration", "size", … */
 
 struct kn_spec_field {
@@ -75,28 +82,32 @@ struct kn_spec_field {
 
 const struct kn_spec_field *kn_spec_fields(size_t *n);
 void kn_spec_limits(const struct kn_spec_field *field, enum kn_test test, uint64_t *least, uint64_t *most);
-/* Other names of a key, for who comes from ab: http has `requests` for count, `connections` for flows. NULL: there is none. */
+/* Other names of a key, for who comes from ab: http has `requests` for count, `connections` for flows. NULL: there is
+ * none. */
 const char *kn_spec_alias(const char *key, enum kn_test test);
 
 const char *kn_test_name(enum kn_test test);
 int kn_test_parse(const char *name, enum kn_test *test, struct kn_error *err); /* suggests the nearest */
 
-/* What a test does when nothing is said. `duration` is set; kn_spec_parse drops it again where only `count` is given. */
+/* What a test does when nothing is said. `duration` is set; kn_spec_parse drops it where only `count` is given. */
 void kn_spec_defaults(struct kn_spec *spec, enum kn_test test);
-/* From a JSON object {"test":"tcp_rr","duration":"10s","flows":4,"wait":"auto",…}: numbers or text with units. A bare number is
- * seconds, bytes, or for `rate` what the test takes. An unknown key, one that this test has not, a bad unit or value, and keys
- * that exclude one another are refused by name. */
+/* From a JSON object {"test":"tcp_rr","duration":"10s","flows":4,"wait":"auto",…}: numbers or text with units. A bare
+ * number is seconds, bytes, or for `rate` what the test takes. An unknown key, one that this test has not, a bad unit
+ * or value, and keys that exclude one another are refused by name. */
 int kn_spec_parse(const json_t *object, struct kn_spec *spec, struct kn_error *err);
 /* Complete, in base units: durations in seconds (a real), sizes in bytes, flags as booleans, rates as text ("20000/s",
  * "1000000000bit/s"); only keys that this test has. Reading it back gives the same specification. */
 json_t *kn_spec_to_json(const struct kn_spec *spec);
-/* Every limit, and the rules that hold between fields; kn_spec_parse ends with it, and so does whoever received one by wire. */
+/* Every limit, and the rules that hold between fields; kn_spec_parse ends with it, and so does whoever received one by
+ * wire. */
 int kn_spec_check(const struct kn_spec *spec, struct kn_error *err);
 
-/* The wire form: the test, then every field in the table's order, numbers as 8 bytes little-endian, texts in full. Its length is fixed. */
+/* The wire form: the test, then every field in the table's order, numbers as 8 bytes little-endian, texts in full. Its
+ * length is fixed. */
 size_t kn_spec_wire_size(void);
 void kn_spec_pack(const struct kn_spec *spec, uint8_t *wire);
-int kn_spec_unpack(const uint8_t *wire, size_t size, struct kn_spec *spec, struct kn_error *err); /* checks limits too */
+/* Ends with kn_spec_check. */
+int kn_spec_unpack(const uint8_t *wire, size_t size, struct kn_spec *spec, struct kn_error *err);
 
 static inline bool kn_spec_open_loop(const struct kn_spec *s) { return s->rate_per_1000s || s->rate_bps; }
 

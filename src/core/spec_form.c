@@ -44,8 +44,8 @@ static int check_number(const struct kn_spec *spec, const struct kn_spec_field *
     show(is, sizeof is, field, value);
     show(low, sizeof low, field, least);
     show(high, sizeof high, field, most);
-    return kn_fail(err, KN_E_ARGUMENT, "%s: %s is too %s; %s takes %s to %s", field->name, is, value < least ? "small" : "large",
-                   kn_test_name((enum kn_test)spec->test), low, high);
+    return kn_fail(err, KN_E_ARGUMENT, "%s: %s is too %s; %s takes %s to %s", field->name, is,
+                   value < least ? "small" : "large", kn_test_name((enum kn_test)spec->test), low, high);
 }
 
 /* These end up in a request line or in a socket option: printable ASCII without spaces, and nothing behind the end. */
@@ -57,7 +57,9 @@ static int check_text(const struct kn_spec *spec, const struct kn_spec_field *fi
     if (length == field->size) return kn_fail(err, KN_E_ARGUMENT, "%s: has no end", field->name);
     for (size_t i = 0; i < field->size; i++) {
         bool good = i < length ? text[i] > ' ' && text[i] <= '~' : text[i] == 0;
-        if (!good) return kn_fail(err, KN_E_ARGUMENT, "%s: %s holds a character that cannot be sent", field->name, kn_quote(quoted, text));
+        if (!good)
+            return kn_fail(err, KN_E_ARGUMENT, "%s: %s holds a character that cannot be sent", field->name,
+                           kn_quote(quoted, text));
     }
     return 0;
 }
@@ -71,7 +73,8 @@ static int check_rate(const struct kn_spec *s, struct kn_error *err)
     if (s->rate_bps && s->rate_per_1000s) return kn_fail(err, KN_E_ARGUMENT, "rate: in bits and in events at once");
     if (s->rate_bps && !stream && s->test != KN_UDP_STREAM)
         return kn_fail(err, KN_E_ARGUMENT, "rate: %s takes requests a second, for example \"20k/s\"", test);
-    if (s->rate_per_1000s && stream) return kn_fail(err, KN_E_ARGUMENT, "rate: %s takes bits a second, for example \"1Gbit/s\"", test);
+    if (s->rate_per_1000s && stream)
+        return kn_fail(err, KN_E_ARGUMENT, "rate: %s takes bits a second, for example \"1Gbit/s\"", test);
     if (s->rate_bps > 10000000000000ull || s->rate_per_1000s > 1000000000000ull)
         return kn_fail(err, KN_E_ARGUMENT, "rate: absurdly fast; 1 G/s and 10 Tbit/s are the most");
     return 0;
@@ -79,13 +82,18 @@ static int check_rate(const struct kn_spec *s, struct kn_error *err)
 
 static int check_rules(const struct kn_spec *s, struct kn_error *err)
 {
-    if (s->duration_ns == 0 && s->count == 0) return kn_fail(err, KN_E_ARGUMENT, "duration: neither it nor count is given");
+    if (s->duration_ns == 0 && s->count == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "duration: neither it nor count is given");
     if (s->ip == 5) return kn_fail(err, KN_E_ARGUMENT, "ip: 5 is no version; 4 and 6 are");
-    if (s->reverse && s->bidir) return kn_fail(err, KN_E_ARGUMENT, "reverse and bidir exclude each other: bidir sends both ways");
+    if (s->reverse && s->bidir)
+        return kn_fail(err, KN_E_ARGUMENT, "reverse and bidir exclude each other: bidir sends both ways");
     if (s->count && s->flows > s->count)
-        return kn_fail(err, KN_E_ARGUMENT, "flows: %" PRIu64 " are more than the count of %" PRIu64 ", so that some would have nothing to do",
+        return kn_fail(err, KN_E_ARGUMENT,
+                       "flows: %" PRIu64 " are more than the count of %" PRIu64
+                       ", so that some would have nothing to do",
                        s->flows, s->count);
-    if (s->external && (s->body || s->delay_ns)) return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so body and delay cannot be asked of it");
+    if (s->external && (s->body || s->delay_ns))
+        return kn_fail(err, KN_E_ARGUMENT, "external: the target is no agent, so body and delay cannot be asked of it");
     if (s->test == KN_HTTP && s->path[0] != '/') return kn_fail(err, KN_E_ARGUMENT, "path: does not begin with \"/\"");
     return check_rate(s, err);
 }
@@ -102,16 +110,20 @@ static int check_unused(const struct kn_spec *spec, const struct kn_spec_field *
     return kn_fail(err, KN_E_ARGUMENT, "%s: %s has none", field->name, kn_test_name((enum kn_test)spec->test));
 }
 
+static int check_field(const struct kn_spec *spec, const struct kn_spec_field *field, struct kn_error *err)
+{
+    if (!has(field, spec)) return check_unused(spec, field, err);
+    if (field->kind == KN_FIELD_TEXT) return check_text(spec, field, err);
+    return field->kind == KN_FIELD_RATE ? 0 : check_number(spec, field, err);
+}
+
 int kn_spec_check(const struct kn_spec *spec, struct kn_error *err)
 {
     size_t n;
     const struct kn_spec_field *field = kn_spec_fields(&n);
     if (spec->test >= KN_TEST_COUNT) return kn_fail(err, KN_E_ARGUMENT, "test: number %" PRIu64 " is none", spec->test);
-    for (; n--; field++) {
-        int bad = !has(field, spec) ? check_unused(spec, field, err) : field->kind == KN_FIELD_TEXT ? check_text(spec, field, err)
-                : field->kind == KN_FIELD_RATE ? 0 : check_number(spec, field, err);
-        if (bad) return -1;
-    }
+    for (; n--; field++)
+        if (check_field(spec, field, err)) return -1;
     return check_rules(spec, err);
 }
 
@@ -123,7 +135,8 @@ static json_t *rate_to_json(const struct kn_spec *spec)
     if (spec->rate_bps)
         snprintf(text, sizeof text, "%" PRIu64 "bit/s", spec->rate_bps);
     else if (spec->rate_per_1000s % 1000)
-        snprintf(text, sizeof text, "%" PRIu64 ".%03u/s", spec->rate_per_1000s / 1000, (unsigned)(spec->rate_per_1000s % 1000));
+        snprintf(text, sizeof text, "%" PRIu64 ".%03u/s", spec->rate_per_1000s / 1000,
+                 (unsigned)(spec->rate_per_1000s % 1000));
     else
         snprintf(text, sizeof text, "%" PRIu64 "/s", spec->rate_per_1000s / 1000);
     return json_string(text);
@@ -134,7 +147,8 @@ static json_t *value_to_json(const struct kn_spec *spec, const struct kn_spec_fi
     uint64_t number = number_at(spec, field->offset);
     switch (field->kind) {
     case KN_FIELD_RATE: return kn_spec_open_loop(spec) ? rate_to_json(spec) : NULL;
-    case KN_FIELD_TEXT: return *((const char *)spec + field->offset) ? json_string((const char *)spec + field->offset) : NULL;
+    case KN_FIELD_TEXT:
+        return *((const char *)spec + field->offset) ? json_string((const char *)spec + field->offset) : NULL;
     default: break;
     }
     if (number == 0 && field->optional) return NULL;
@@ -201,7 +215,8 @@ int kn_spec_unpack(const uint8_t *wire, size_t size, struct kn_spec *spec, struc
 {
     size_t n;
     const struct kn_spec_field *field = kn_spec_fields(&n);
-    if (size != kn_spec_wire_size()) return kn_fail(err, KN_E_PROTOCOL, "a specification of %zu bytes instead of %zu", size, kn_spec_wire_size());
+    if (size != kn_spec_wire_size())
+        return kn_fail(err, KN_E_PROTOCOL, "a specification of %zu bytes instead of %zu", size, kn_spec_wire_size());
     memset(spec, 0, sizeof *spec);
     spec->test = get_le64(wire);
     wire += 8;

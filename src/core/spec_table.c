@@ -1,5 +1,6 @@
-/* The table of what can be asked: keys, the tests that have them, limits and defaults. A new option is a row here and a member of
- * struct kn_spec; JSON, wire, checks and help follow. The wire's form follows the order of the rows: adding one raises KN_PROTOCOL. */
+/* The table of what can be asked: keys, the tests that have them, limits and defaults. A new option is a row here and a
+ * member of struct kn_spec; JSON, wire, checks and help follow. The wire's form follows the order of the rows: adding
+ * one raises KN_PROTOCOL. */
 #include <string.h>
 
 #include "core/clock.h"
@@ -25,39 +26,48 @@
 #define DATAGRAM_MOST 65507
 
 static const char *const test_names[] = {
-    [KN_TCP_STREAM] = "tcp_stream", [KN_TCP_SENDFILE] = "tcp_sendfile", [KN_UDP_STREAM] = "udp_stream", [KN_TCP_RR] = "tcp_rr",
-    [KN_UDP_RR] = "udp_rr", [KN_TCP_CRR] = "tcp_crr", [KN_TCP_BW] = "tcp_bw", [KN_TCP_LAT] = "tcp_lat", [KN_HTTP] = "http",
-    [KN_PING] = "ping",
+    [KN_TCP_STREAM] = "tcp_stream", [KN_TCP_SENDFILE] = "tcp_sendfile", [KN_UDP_STREAM] = "udp_stream",
+    [KN_TCP_RR] = "tcp_rr", [KN_UDP_RR] = "udp_rr", [KN_TCP_CRR] = "tcp_crr", [KN_TCP_BW] = "tcp_bw",
+    [KN_TCP_LAT] = "tcp_lat", [KN_HTTP] = "http", [KN_PING] = "ping",
 };
 static const char *const kind_names[] = {
     [KN_FIELD_DURATION] = "duration", [KN_FIELD_SIZE] = "size", [KN_FIELD_COUNT] = "count", [KN_FIELD_RATE] = "rate",
     [KN_FIELD_FLAG] = "flag", [KN_FIELD_CHOICE] = "choice", [KN_FIELD_TEXT] = "text",
 };
-static const char *const waits[] = { [KN_WAIT_BLOCK] = "block", [KN_WAIT_AUTO] = "auto", [KN_WAIT_SPIN] = "spin", NULL };
+static const char *const waits[] = {
+    [KN_WAIT_BLOCK] = "block", [KN_WAIT_AUTO] = "auto", [KN_WAIT_SPIN] = "spin", NULL
+};
 static const char *const tunes[] = { [KN_TUNE_PLAIN] = "plain", [KN_TUNE_AUTO] = "auto", NULL };
 
+#define OF(member) offsetof(struct kn_spec, member)
 #define AT(member) offsetof(struct kn_spec, member), sizeof(((struct kn_spec *)0)->member)
-#define NUMBER(name, kind, member, tests, least, most, help) { name, kind, AT(member), tests, least, most, false, NULL, help }
-#define OPTIONAL(name, kind, member, tests, least, most, help) { name, kind, AT(member), tests, least, most, true, NULL, help }
+#define NUMBER(name, kind, member, tests, least, most, help) \
+    { name, kind, AT(member), tests, least, most, false, NULL, help }
+#define OPTIONAL(name, kind, member, tests, least, most, help) \
+    { name, kind, AT(member), tests, least, most, true, NULL, help }
 #define DURATION(name, ...) NUMBER(name, KN_FIELD_DURATION, __VA_ARGS__)
 #define FLAG(name, member, tests, help) NUMBER(name, KN_FIELD_FLAG, member, tests, 0, 1, help)
 #define CHOICE(name, member, tests, names, help) \
     { name, KN_FIELD_CHOICE, AT(member), tests, 0, sizeof names / sizeof *names - 2, false, names, help }
-#define TEXT(name, member, tests, help) { name, KN_FIELD_TEXT, AT(member), tests, 0, sizeof(((struct kn_spec *)0)->member) - 1, true, NULL, help }
+#define TEXT(name, member, tests, help) \
+    { name, KN_FIELD_TEXT, AT(member), tests, 0, sizeof(((struct kn_spec *)0)->member) - 1, true, NULL, help }
 
-_Static_assert(offsetof(struct kn_spec, rate_bps) == offsetof(struct kn_spec, rate_per_1000s) + 8, "a rate's two numbers lie together");
+_Static_assert(offsetof(struct kn_spec, rate_bps) == offsetof(struct kn_spec, rate_per_1000s) + 8,
+               "a rate's two numbers lie together");
 
 static const struct kn_spec_field fields[] = {
     OPTIONAL("duration", KN_FIELD_DURATION, duration_ns, ALL, MS, DAY, "how long to measure, warm-up not counted"),
     DURATION("warmup", warmup_ns, ALL, 0, 3600 * SEC, "how long to run before the measurement begins"),
     DURATION("interval", interval_ns, ALL, MS, 3600 * SEC, "step of the time series"),
-    OPTIONAL("count", KN_FIELD_COUNT, count, ALL, 1, 1000000000000000, "operations to do, over all flows; with a duration, what ends first"),
+    OPTIONAL("count", KN_FIELD_COUNT, count, ALL, 1, 1000000000000000,
+             "operations to do, over all flows; with a duration, what ends first"),
     NUMBER("flows", KN_FIELD_COUNT, flows, ALL & ~P, 1, 65536, "connections at the same time"),
-    OPTIONAL("threads", KN_FIELD_COUNT, threads, ALL & ~P, 1, 1024, "threads that drive them; as many as flows and CPUs allow unless given"),
+    OPTIONAL("threads", KN_FIELD_COUNT, threads, ALL & ~P, 1, 1024,
+             "threads that drive them; as many as flows and CPUs allow unless given"),
     NUMBER("size", KN_FIELD_SIZE, size, ALL & ~H, 1, KN_SIZE_MAX, "bytes of a message, request or datagram"),
     NUMBER("response", KN_FIELD_SIZE, response_size, R | V | C, 1, KN_SIZE_MAX, "bytes of a response"),
     NUMBER("burst", KN_FIELD_COUNT, burst, R | V, 1, 4096, "requests outstanding at once on a flow"),
-    { "rate", KN_FIELD_RATE, offsetof(struct kn_spec, rate_per_1000s), 16, S | F | U | R | V | C | H, 0, UINT64_MAX, true, NULL,
+    { "rate", KN_FIELD_RATE, OF(rate_per_1000s), 16, S | F | U | R | V | C | H, 0, UINT64_MAX, true, NULL,
       "open loop: requests (20k/s) or bits (1Gbit/s) a second over all flows; 0 is as fast as possible" },
     DURATION("every", every_ns, P, 0, 3600 * SEC, "time from one echo to the next; 0 is as soon as one is answered"),
     OPTIONAL("ip", KN_FIELD_COUNT, ip, ALL, 4, 6, "IP version, 4 or 6; the first address that answers unless given"),
@@ -69,8 +79,10 @@ static const struct kn_spec_field fields[] = {
     FLAG("bidir", bidir, S, "both sides send at the same time"),
     FLAG("zerocopy", zerocopy, S, "send with MSG_ZEROCOPY"),
     FLAG("gso", gso, U, "segmentation offload when sending, coalescing when receiving (labelled in the result)"),
-    CHOICE("wait", wait, U | R | V | C | L | H, waits, "how to wait for data: block, auto (spin a little, then block) or spin"),
-    CHOICE("tune", tune, ALL & ~P, tunes, "plain: system calls as other tools make them; auto: what was fastest in the warm-up, reported"),
+    CHOICE("wait", wait, U | R | V | C | L | H, waits,
+           "how to wait for data: block, auto (spin a little, then block) or spin"),
+    CHOICE("tune", tune, ALL & ~P, tunes,
+           "plain: system calls as other tools make them; auto: what was fastest in the warm-up, reported"),
     FLAG("fin", fin, C, "the FIN rides on the data (labelled in the result)"),
     DURATION("timeout", timeout_ns, ALL, MS, 3600 * SEC, "after which an operation or a connect has failed"),
     DURATION("delay", delay_ns, R | V | C | H, 0, 60 * SEC, "the server waits so long before each response"),
@@ -82,8 +94,8 @@ static const struct kn_spec_field fields[] = {
     TEXT("host", host, H, "Host header; the target's name unless given"),
 };
 
-/* Defaults by test; what no row gives is 0. Found by the member's offset: the limits are looked up for every hello of tcp_crr. */
-#define OF(member) offsetof(struct kn_spec, member)
+/* Defaults by test; what no row gives is 0. Found by the member's offset: the limits are looked up for every hello of
+ * tcp_crr. */
 static const struct preset { size_t offset; uint32_t tests; uint64_t value; } presets[] = {
     { OF(duration_ns), ALL, 10 * SEC },
     { OF(interval_ns), ALL, SEC },
@@ -142,9 +154,12 @@ int kn_test_parse(const char *name, enum kn_test *test, struct kn_error *err)
         return 0;
     }
     const char *near = kn_nearest(name, test_names, KN_TEST_COUNT);
-    if (near) return kn_fail(err, KN_E_ARGUMENT, "there is no test %s; did you mean \"%s\"?", kn_quote(quoted, name), near);
-    return kn_fail(err, KN_E_ARGUMENT, "there is no test %s; there are tcp_stream, tcp_sendfile, udp_stream, tcp_rr, udp_rr, tcp_crr, "
-                   "tcp_bw, tcp_lat, http and ping", kn_quote(quoted, name));
+    if (near)
+        return kn_fail(err, KN_E_ARGUMENT, "there is no test %s; did you mean \"%s\"?", kn_quote(quoted, name), near);
+    return kn_fail(err, KN_E_ARGUMENT,
+                   "there is no test %s; there are tcp_stream, tcp_sendfile, udp_stream, tcp_rr, udp_rr, tcp_crr, "
+                   "tcp_bw, tcp_lat, http and ping",
+                   kn_quote(quoted, name));
 }
 
 const char *kn_spec_alias(const char *key, enum kn_test test)
@@ -170,7 +185,8 @@ void kn_spec_defaults(struct kn_spec *spec, enum kn_test test)
     memset(spec, 0, sizeof *spec);
     spec->test = test;
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
-        if (presets[i].tests >> test & 1) memcpy((char *)spec + presets[i].offset, &presets[i].value, sizeof presets[i].value);
+        if (presets[i].tests >> test & 1)
+            memcpy((char *)spec + presets[i].offset, &presets[i].value, sizeof presets[i].value);
     if (test == KN_HTTP) strcpy(spec->path, "/");
     spec->warmup_ns = test == KN_PING ? 0 : SEC;
 }

@@ -24,8 +24,8 @@ static int check_finite(const double *values, size_t n, struct kn_error *err)
 static double binomial_half(size_t n, size_t k)
 {
     int sign;
-    double all = lgamma_r((double)n + 1, &sign), these = lgamma_r((double)k + 1, &sign), others = lgamma_r((double)(n - k) + 1, &sign);
-    return exp(all - these - others - (double)n * 0.69314718055994530942);
+    double all = lgamma_r((double)n + 1, &sign), these = lgamma_r((double)k + 1, &sign);
+    return exp(all - these - lgamma_r((double)(n - k) + 1, &sign) - (double)n * 0.69314718055994530942);
 }
 
 /* How far from each end the interval begins, as an index from 0, and what it covers. */
@@ -47,7 +47,8 @@ static size_t inner_rank(size_t n, double confidence, double *covered)
 int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err)
 {
     if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a median");
-    if (!(confidence > 0 && confidence < 1)) return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
+    if (!(confidence > 0 && confidence < 1))
+        return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
     if (check_finite(values, n, err)) return -1;
     double *sorted = malloc(n * sizeof *sorted);
     if (!sorted) return kn_fail_memory(err);
@@ -67,7 +68,8 @@ int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_erro
     if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a mean");
     if (check_finite(values, n, err)) return -1;
     for (size_t i = 0; i < n; i++) {
-        if (values[i] <= 0) return kn_fail(err, KN_E_ARGUMENT, "value %zu is not positive, and a geometric mean takes no other", i + 1);
+        if (values[i] <= 0)
+            return kn_fail(err, KN_E_ARGUMENT, "value %zu is not positive, and a geometric mean takes no other", i + 1);
         sum += log(values[i]);
     }
     *out = exp(sum / (double)n);
@@ -83,7 +85,8 @@ static int compare_ranked(const void *a, const void *b)
     return compare(&((const struct ranked *)a)->value, &((const struct ranked *)b)->value);
 }
 
-/* Twice the middle rank of every value in order (whole numbers even for ties), twice a's rank sum, and the sum of t^3 - t. */
+/* Twice the middle rank of every value in order (whole numbers even for ties), twice a's rank sum, and the sum of t^3 -
+ * t. */
 static void rank_all(const struct ranked *sorted, size_t n, uint64_t *doubled, uint64_t *sum_a, double *ties)
 {
     *sum_a = 0;
@@ -99,8 +102,9 @@ static void rank_all(const struct ranked *sorted, size_t n, uint64_t *doubled, u
     }
 }
 
-/* Counts the ways to give `m` of the n ranks to one side, by their doubled sum, and adds up those as far from the middle as `sum`.
- * ways[k][s] is the number of choices of k ranks with the sum s; at most 64 choose 32, which a double holds well enough. */
+/* Counts the ways to give `m` of the n ranks to one side, by their doubled sum, and adds up those as far from the
+ * middle as `sum`. ways[k][s] is the number of choices of k ranks with the sum s; at most 64 choose 32, which a double
+ * holds well enough. */
 static int exact_p(const uint64_t *doubled, size_t n, size_t m, uint64_t sum, double *p, struct kn_error *err)
 {
     size_t room = m * 2 * n + 1;
@@ -137,7 +141,8 @@ static int test_ranked(struct ranked *all, uint64_t *doubled, size_t n_a, size_t
     double ties;
     qsort(all, n, sizeof *all, compare_ranked);
     rank_all(all, n, doubled, &sum_a, &ties);
-    if (n <= KN_STATS_EXACT) return exact_p(doubled, n, n_a < n_b ? n_a : n_b, n_a < n_b ? sum_a : total - sum_a, p, err);
+    if (n <= KN_STATS_EXACT)
+        return exact_p(doubled, n, n_a < n_b ? n_a : n_b, n_a < n_b ? sum_a : total - sum_a, p, err);
     *p = normal_p((double)n_a, (double)n_b, sum_a, ties);
     return 0;
 }

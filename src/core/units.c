@@ -23,7 +23,8 @@ struct decimal { uint64_t whole, fraction, denominator; };
 static int refuse(struct kn_error *err, const char *where, const char *text, const char *why, const char *example)
 {
     char quoted[KN_QUOTE_MAX];
-    return kn_fail_at(err, where, KN_E_ARGUMENT, 0, "%s %s; write for example %s", kn_quote(quoted, text), why, example);
+    return kn_fail_at(err, where, KN_E_ARGUMENT, 0, "%s %s; write for example %s", kn_quote(quoted, text), why,
+                      example);
 }
 #define REFUSE(why, example) refuse(err, __func__, text, (why), (example))
 
@@ -97,8 +98,9 @@ static int trim(const char *text, size_t length, char *out, size_t size)
 /* ---- durations ---- */
 
 static const struct unit durations[] = {
-    { "h", 3600000000000ull }, { "m", 60000000000ull }, { "min", 60000000000ull }, { "s", 1000000000ull }, { "sec", 1000000000ull },
-    { "ms", 1000000ull }, { "us", 1000ull }, { "\302\265s", 1000ull }, { "\316\274s", 1000ull }, { "ns", 1ull }, { NULL, 0 },
+    { "h", 3600000000000ull }, { "m", 60000000000ull }, { "min", 60000000000ull }, { "s", 1000000000ull },
+    { "sec", 1000000000ull }, { "ms", 1000000ull }, { "us", 1000ull }, { "\302\265s", 1000ull },
+    { "\316\274s", 1000ull }, { "ns", 1ull }, { NULL, 0 },
 };
 
 static size_t unit_length(const char *s)
@@ -138,14 +140,16 @@ int kn_duration_parse(const char *text, uint64_t *ns, struct kn_error *err)
 
 static const struct unit sizes_of[] = {
     { "", 1 }, { "B", 1 },
-    { "k", 1ull << 10 }, { "K", 1ull << 10 }, { "Ki", 1ull << 10 }, { "KiB", 1ull << 10 }, { "kB", 1000 }, { "KB", 1000 },
+    { "k", 1ull << 10 }, { "K", 1ull << 10 }, { "Ki", 1ull << 10 }, { "KiB", 1ull << 10 }, { "kB", 1000 },
+    { "KB", 1000 },
     { "m", 1ull << 20 }, { "M", 1ull << 20 }, { "Mi", 1ull << 20 }, { "MiB", 1ull << 20 }, { "MB", 1000000 },
     { "g", 1ull << 30 }, { "G", 1ull << 30 }, { "Gi", 1ull << 30 }, { "GiB", 1ull << 30 }, { "GB", 1000000000 },
     { "T", 1ull << 40 }, { "Ti", 1ull << 40 }, { "TiB", 1ull << 40 }, { "TB", 1000000000000ull }, { NULL, 0 },
 };
 
 static const struct unit thousands[] = {
-    { "", 1 }, { "k", 1000 }, { "K", 1000 }, { "M", 1000000 }, { "G", 1000000000 }, { "T", 1000000000000ull }, { NULL, 0 },
+    { "", 1 }, { "k", 1000 }, { "K", 1000 }, { "M", 1000000 }, { "G", 1000000000 }, { "T", 1000000000000ull },
+    { NULL, 0 },
 };
 
 /* "NUMBER [UNIT]" to its decimal and what follows; NULL, or what is wrong. */
@@ -214,7 +218,8 @@ int kn_rate_parse(const char *text, struct kn_rate *rate, struct kn_error *err)
     const struct unit *unit = find_unit(thousands, rest, prefix);
     if (!unit) return REFUSE("has no unit of a rate that is known", rate_example);
     uint64_t most = ending->bits ? BITS_MOST : EVENTS_MOST * 1000;
-    if (!scale(&d, unit->value * (ending->bits ? ending->bits : 1000), most, &value, &exact)) return REFUSE("is absurdly fast", rate_example);
+    if (!scale(&d, unit->value * (ending->bits ? ending->bits : 1000), most, &value, &exact))
+        return REFUSE("is absurdly fast", rate_example);
     if (value == 0 && d.fraction) return REFUSE("is absurdly slow", rate_example);
     *rate = ending->bits ? (struct kn_rate){ .bps = value } : (struct kn_rate){ .per_1000s = value };
     return 0;
@@ -224,7 +229,8 @@ int kn_rate_parse(const char *text, struct kn_rate *rate, struct kn_error *err)
 
 struct list { uint64_t *sizes; size_t n, most; };
 
-/* FIRST:LAST:STEP, from the first colon on, the step with * or + before it. Returns what is wrong, or NULL; what a part says of itself is in `err`. */
+/* FIRST:LAST:STEP, from the first colon on, the step with * or + before it. Returns what is wrong, or NULL; what a part
+ * says of itself is in `err`. */
 static const char *add_range(struct list *list, uint64_t from, char *colon, struct kn_error *err)
 {
     char *step = strchr(colon + 1, ':');

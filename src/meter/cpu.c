@@ -17,8 +17,8 @@ static void read_node(const char *root, struct kn_cpu_reading *r)
     unsigned long long t[8] = { 0 };
     enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL };
     if (kn_file_read(root, "/proc/stat", text, sizeof text) < 0) return;
-    int n = sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[USER], &t[NICE], &t[SYSTEM], &t[IDLE], &t[IOWAIT], &t[IRQ],
-                   &t[SOFTIRQ], &t[STEAL]);
+    int n = sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[USER], &t[NICE], &t[SYSTEM], &t[IDLE],
+                   &t[IOWAIT], &t[IRQ], &t[SOFTIRQ], &t[STEAL]);
     unsigned long long total = 0;
     for (int i = 0; i < n; i++) total += t[i];
     if (n < 4 || total == 0) return; /* gVisor's is all zeros */
@@ -69,7 +69,8 @@ static void read_memory(const char *root, struct kn_cpu_reading *r)
     char text[128];
     unsigned long long pages;
     kn_cgroup_find(root, "memory", &g);
-    if (g.version) r->cgroup_memory = kn_file_number(root, g.folder, g.version == 1 ? "memory.usage_in_bytes" : "memory.current");
+    if (g.version)
+        r->cgroup_memory = kn_file_number(root, g.folder, g.version == 1 ? "memory.usage_in_bytes" : "memory.current");
     if (kn_file_read(root, "/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%*u %llu", &pages) == 1)
         r->process_memory = pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
@@ -132,11 +133,14 @@ static double quota_of(const char *root, const struct kn_cgroup *g)
     char path[PATH_MAX + 16], text[64];
     unsigned long long quota, period;
     if (g->version == 1) {
-        uint64_t q = kn_file_number(root, g->folder, "cpu.cfs_quota_us"), p = kn_file_number(root, g->folder, "cpu.cfs_period_us");
+        uint64_t q = kn_file_number(root, g->folder, "cpu.cfs_quota_us"),
+                 p = kn_file_number(root, g->folder, "cpu.cfs_period_us");
         return q == KN_ABSENT || p == KN_ABSENT || p == 0 ? 0 : (double)q / (double)p;
     }
     snprintf(path, sizeof path, "%s/cpu.max", g->folder);
-    if (kn_file_read(root, path, text, sizeof text) < 0 || sscanf(text, "%llu %llu", &quota, &period) != 2 || period == 0) return 0;
+    if (kn_file_read(root, path, text, sizeof text) < 0 || sscanf(text, "%llu %llu", &quota, &period) != 2 ||
+        period == 0)
+        return 0;
     return (double)quota / (double)period;
 }
 

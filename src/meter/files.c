@@ -76,7 +76,8 @@ static FILE *open_lines(const char *root, const char *path)
     return join(full, root, path, "") ? NULL : fopen(full, "re");
 }
 
-/* The path in /proc/self/cgroup: "ID:CONTROLLERS:PATH", "0::PATH" for v2. Returns the version, 0 where there is no such line. */
+/* The path in /proc/self/cgroup: "ID:CONTROLLERS:PATH", "0::PATH" for v2. Returns the version, 0 where there is no such
+ * line. */
 static int find_path(const char *root, const char *controller, char path[PATH_MAX])
 {
     char *line = NULL, *list, *at;
@@ -135,7 +136,8 @@ static bool is_mount(char *line, int version, const char *controller, char **top
     return strcmp(type, "cgroup") == 0 && rest && is_in_list(rest, controller);
 }
 
-/* What of `path` lies below `top`; NULL where it lies elsewhere. A ".." means another cgroup namespace: no telling where it is. */
+/* What of `path` lies below `top`; NULL where it lies elsewhere. A ".." means another cgroup namespace: no telling
+ * where it is. */
 static const char *below(const char *path, const char *top)
 {
     size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
@@ -153,7 +155,8 @@ void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *
     cgroup->version = 0;
     while (file && !cgroup->version && getline(&line, &room, file) > 0) {
         if (!is_mount(line, version, controller, &top, &point)) continue;
-        /* a container that shares the host's namespace sees its own cgroup mounted as the root, under the host's long path */
+        /* a container that shares the host's namespace sees its own cgroup mounted as the root, under the host's long
+         * path */
         const char *rest = below(path, top);
         if (!rest || strlen(point) >= PATH_MAX || join(cgroup->folder, point, rest, "")) continue;
         strcpy(cgroup->mount, point);

@@ -21,7 +21,8 @@ struct kn_cgroup {
     char mount[PATH_MAX];     /* where its hierarchy is mounted */
     char folder[PATH_MAX];    /* the cgroup itself: mount, or a folder below it */
 };
-/* The cgroup of this process that has `controller` ("cpu", "cpuacct", "memory"): that of v1 where it is there, else v2's. */
+/* The cgroup of this process that has `controller` ("cpu", "cpuacct", "memory"): that of v1 where it is there, else
+ * v2's. */
 void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *cgroup);
 /* One level up within the mount; 0 where there is none. */
 int kn_cgroup_up(struct kn_cgroup *cgroup);

@@ -1,7 +1,8 @@
 /* meter - what a run costs the machine: CPU of threads, process, cgroup and node; TCP_INFO of a flow.
  *
- * Readings are cheap enough to take at the edges of a window (some 100 µs), never inside it. What a machine does not offer
- * (no cgroup, /proc hidden, a sandbox whose /proc/stat is all zeros) comes out as absent (UINT64_MAX), never as 0. */
+ * Readings are cheap enough to take at the edges of a window (some 100 µs), never inside it. What a machine does not
+ * offer (no cgroup, /proc hidden, a sandbox whose /proc/stat is all zeros) comes out as absent (UINT64_MAX), never as
+ * 0. */
 #ifndef KN_METER_METER_H
 #define KN_METER_METER_H
 
@@ -16,7 +17,7 @@ struct kn_cpu_reading {
     uint64_t at_ns;
     uint64_t process_ns;         /* user + system of this process */
     uint64_t cgroup_ns;          /* of this process's cgroup (v1 cpuacct, v2 cpu.stat) */
-    /* Of all CPUs, from /proc/stat, in its steps of 10 ms. Busy is all but idle, iowait and steal (time that the hypervisor kept). */
+    /* Of all CPUs, from /proc/stat, in steps of 10 ms. Busy is all but idle, iowait and steal (the hypervisor's). */
     uint64_t node_busy_ns, node_softirq_ns, node_steal_ns;
     uint64_t throttled_ns, throttled_n; /* by the quota of the cgroup or of one above it, as far as they can be seen */
     uint64_t cgroup_memory, process_memory; /* bytes, now */
@@ -26,7 +27,7 @@ void kn_cpu_read(struct kn_cpu_reading *r);
  * Memory is that at `to`. Absent ones are left out, and so is all but memory where no time lies between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);
 
-unsigned kn_cpus_allowed(void);   /* affinity, and the cgroup's quota rounded up: how many threads make sense. At least 1 */
+unsigned kn_cpus_allowed(void);   /* affinity, and the cgroup's quota rounded up; at least 1 */
 unsigned kn_cpus_online(void);    /* of the node */
 double kn_cpu_quota(void);        /* cores, the least of the cgroup's and those above it; 0 where there is no limit */
 

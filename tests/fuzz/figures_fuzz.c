@@ -1,4 +1,5 @@
-/* What another side reports of itself: figures and histograms from any JSON. What is taken survives a round trip and a merge. */
+/* What another side reports of itself: figures and histograms from any JSON. What is taken survives a round trip and a
+ * merge. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@ static void demand(int truth)
 static void use_hist(struct kn_hist *h)
 {
     if (!h) return;
-    for (double p = 0; p <= 100; p += 12.5) demand(kn_hist_percentile(h, p) >= kn_hist_min(h) && kn_hist_percentile(h, p) <= kn_hist_max(h));
+    for (double p = 0; p <= 100; p += 12.5)
+        demand(kn_hist_percentile(h, p) >= kn_hist_min(h) && kn_hist_percentile(h, p) <= kn_hist_max(h));
     demand(isfinite(kn_hist_mean(h)) && isfinite(kn_hist_stddev(h)));
 }
 
@@ -40,7 +42,8 @@ static void use(struct kn_figures *f)
     demand_round_trip(f);
     demand(kn_figures_init(&sum, 1000, &err) == 0);
     kn_figures_add(&sum, 5000, 1, 1);
-    demand(kn_figures_merge(&sum, f, &err) == 0 && kn_figures_merge(&sum, f, &err) == 0 && kn_figures_merge(f, &sum, &err) == 0);
+    demand(kn_figures_merge(&sum, f, &err) == 0 && kn_figures_merge(&sum, f, &err) == 0 &&
+           kn_figures_merge(f, &sum, &err) == 0);
     use_hist(sum.latency);
     use_hist(f->connect);
     kn_figures_add(f, 1ull << 40, 1, 1);

@@ -1,5 +1,6 @@
-/* The specification from either side: text is JSON as scripts and agents get it; what begins with a zero byte is the wire's form. What is
- * taken is the same after a trip through JSON and through the wire; what is refused says so in one line of UTF-8. */
+/* The specification from either side: text is JSON as scripts and agents get it; what begins with a zero byte is the
+ * wire's form. What is taken is the same after a trip through JSON and through the wire; what is refused says so in one
+ * line of UTF-8. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@ static void demand(bool truth)
 static void demand_message(const struct kn_error *err)
 {
     json_t *text = json_string(err->message);
-    demand((err->code == KN_E_ARGUMENT || err->code == KN_E_PROTOCOL) && *err->message && text && !strchr(err->message, '\n'));
+    demand((err->code == KN_E_ARGUMENT || err->code == KN_E_PROTOCOL) && *err->message && text &&
+           !strchr(err->message, '\n'));
     json_decref(text);
 }
 

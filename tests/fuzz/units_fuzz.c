@@ -1,5 +1,5 @@
-/* Every unit's parser over any text: what is taken lies within the limits and is printed as something that is taken again; what is
- * refused says so in one line of UTF-8, and leaves the number alone. */
+/* Every unit's parser over any text: what is taken lies within the limits and is printed as something that is taken
+ * again; what is refused says so in one line of UTF-8, and leaves the number alone. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -62,7 +62,8 @@ static void try_rate(const char *text)
     }
     demand(rate.per_1000s == 0 || rate.bps == 0);
     demand(rate.per_1000s <= 1000000000000 && rate.bps <= 10000000000000);
-    if (rate.bps) demand(kn_rate_parse(kn_format_bits(buf, sizeof buf, (double)rate.bps), &again, &err) == 0 && again.bps);
+    if (rate.bps)
+        demand(kn_rate_parse(kn_format_bits(buf, sizeof buf, (double)rate.bps), &again, &err) == 0 && again.bps);
 }
 
 static void try_list(const char *text)

@@ -1,4 +1,5 @@
-/* What the tests of the lower floors share: cmocka with its headers, random numbers that are the same at every run, errors. */
+/* What the tests of the lower floors share: cmocka with its headers, random numbers that are the same at every run,
+ * errors. */
 #ifndef KN_TESTS_CHECK_H
 #define KN_TESTS_CHECK_H
 
@@ -34,8 +35,10 @@ static inline double random_unit(struct random *r)
 static inline void check_refusal(const struct kn_error *err, enum kn_code code, const char *says)
 {
     json_t *text = json_string(err->message);
-    if (err->code != code || !text || !*err->message || strchr(err->message, '\n') || (says && !strstr(err->message, says)))
-        fail_msg("\"%s\" (%s) should be %s and say \"%s\"", err->message, kn_code_name(err->code), kn_code_name(code), says ? says : "");
+    if (err->code != code || !text || !*err->message || strchr(err->message, '\n') ||
+        (says && !strstr(err->message, says)))
+        fail_msg("\"%s\" (%s) should be %s and say \"%s\"", err->message, kn_code_name(err->code), kn_code_name(code),
+                 says ? says : "");
     json_decref(text);
 }
 

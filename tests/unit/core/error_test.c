@@ -68,7 +68,8 @@ static void messages_are_always_utf8(void **state)
     (void)state;
     for (int round = 0; round < 5000; round++) {
         size_t n = random_next(&r) % sizeof bytes;
-        for (size_t i = 0; i < n; i++) bytes[i] = random_next(&r) % 3 ? (char)random_next(&r) : pieces[random_next(&r) % (sizeof pieces - 1)];
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = random_next(&r) % 3 ? (char)random_next(&r) : pieces[random_next(&r) % (sizeof pieces - 1)];
         bytes[n ? n - 1 : 0] = 0;
         kn_fail(&err, KN_E_ARGUMENT, "%s", bytes);
         kn_error_context(&err, "%s", kn_quote(quoted, bytes));
@@ -93,14 +94,16 @@ static void quotes(void **state)
     assert_string_equal(kn_quote(quoted, ""), "\"\"");
     assert_string_equal(kn_quote(quoted, "a\nb\xff"), "\"a?b?\"");
     assert_string_equal(kn_quote(quoted, "\xc0\x80 \xed\xa0\x80"), "\"?? ???\"");
-    kn_quote(quoted, "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789");
+    kn_quote(quoted,
+             "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789");
     assert_non_null(strstr(quoted, "…\""));
 }
 
 static void whole_numbers_in_json(void **state)
 {
     static const uint64_t list[] = { 0, 1, KN_JSON_PLAIN_MAX, KN_JSON_PLAIN_MAX + 1, 1ull << 63, UINT64_MAX };
-    static const char *const bad[] = { "-1", "1.5", "\"\"", "\"1x\"", "\"-1\"", "\"18446744073709551616\"", "\" 1\"", "null", "1e30", "[1]", "true" };
+    static const char *const bad[] = { "-1",     "1.5",  "\"\"", "\"1x\"", "\"-1\"", "\"18446744073709551616\"",
+                                       "\" 1\"", "null", "1e30", "[1]",    "true" };
     struct kn_error err = { .message = "" };
     uint64_t v;
     (void)state;
@@ -153,7 +156,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_have_names), cmocka_unit_test(the_kernels_reason), cmocka_unit_test(context_comes_first),
-        cmocka_unit_test(messages_are_always_utf8), cmocka_unit_test(quotes), cmocka_unit_test(whole_numbers_in_json), cmocka_unit_test(clocks),
+        cmocka_unit_test(messages_are_always_utf8), cmocka_unit_test(quotes), cmocka_unit_test(whole_numbers_in_json),
+        cmocka_unit_test(clocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

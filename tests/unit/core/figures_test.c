@@ -128,7 +128,8 @@ static void merging_adds(void **state)
     assert_null(sum.first_byte);
     assert_int_equal(sum.series.step_ns, 2000);
     assert_int_equal(sum_of(sum.series.ops, sum.series.n), 1000);
-    assert_true(sum_of(sum.series.bytes, sum.series.n) == sum_of(a.series.bytes, a.series.n) + sum_of(b.series.bytes, b.series.n));
+    assert_true(sum_of(sum.series.bytes, sum.series.n) ==
+                sum_of(a.series.bytes, a.series.n) + sum_of(b.series.bytes, b.series.n));
     /* the other way round: a finer series into a coarser one, and an empty one into both */
     struct kn_figures none = fresh(7);
     assert_int_equal(kn_figures_merge(&b, &a, &err), 0);
@@ -184,10 +185,14 @@ static void what_was_not_measured_is_absent(void **state)
 static void json_that_lies_is_refused(void **state)
 {
     static const struct { const char *text, *says; } lies[] = {
-        { "[]", "object" }, { "{\"ops\":-1}", "ops" }, { "{\"ops\":1.5}", "ops" }, { "{\"has\":4294967296}", "has" }, { "{\"jitter_ns\":\"x\"}", "jitter_ns" },
-        { "{\"jitter_ns\":-1}", "jitter_ns" }, { "{\"status\":[1]}", "status" }, { "{\"status\":[1,2,3,4,5,\"x\"]}", "status" }, { "{\"latency\":{}}", "latency" },
-        { "{\"connect\":7}", "connect" }, { "{\"series\":{}}", "step_ns" }, { "{\"series\":{\"step_ns\":\"18446744073709551615\",\"bytes\":[1],\"ops\":[1]}}", "step_ns" },
-        { "{\"series\":{\"step_ns\":5,\"bytes\":[1],\"ops\":[1,2]}}", "bytes" }, { "{\"series\":{\"step_ns\":5,\"bytes\":[1,2],\"ops\":[1,null]}}", "ops" },
+        { "[]", "object" }, { "{\"ops\":-1}", "ops" }, { "{\"ops\":1.5}", "ops" }, { "{\"has\":4294967296}", "has" },
+        { "{\"jitter_ns\":\"x\"}", "jitter_ns" },
+        { "{\"jitter_ns\":-1}", "jitter_ns" }, { "{\"status\":[1]}", "status" },
+        { "{\"status\":[1,2,3,4,5,\"x\"]}", "status" }, { "{\"latency\":{}}", "latency" },
+        { "{\"connect\":7}", "connect" }, { "{\"series\":{}}", "step_ns" },
+        { "{\"series\":{\"step_ns\":\"18446744073709551615\",\"bytes\":[1],\"ops\":[1]}}", "step_ns" },
+        { "{\"series\":{\"step_ns\":5,\"bytes\":[1],\"ops\":[1,2]}}", "bytes" },
+        { "{\"series\":{\"step_ns\":5,\"bytes\":[1,2],\"ops\":[1,null]}}", "ops" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
@@ -212,8 +217,10 @@ static void json_that_lies_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_series_by_its_definition), cmocka_unit_test(gaps_are_zeros), cmocka_unit_test(a_long_series_doubles_its_step),
-        cmocka_unit_test(without_a_step_there_is_no_series), cmocka_unit_test(merging_adds), cmocka_unit_test(json_keeps_everything),
+        cmocka_unit_test(the_series_by_its_definition), cmocka_unit_test(gaps_are_zeros),
+        cmocka_unit_test(a_long_series_doubles_its_step),
+        cmocka_unit_test(without_a_step_there_is_no_series), cmocka_unit_test(merging_adds),
+        cmocka_unit_test(json_keeps_everything),
         cmocka_unit_test(what_was_not_measured_is_absent), cmocka_unit_test(json_that_lies_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

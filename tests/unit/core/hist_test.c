@@ -45,7 +45,8 @@ static void check_against_exact(const uint64_t *values, size_t n)
         uint64_t want = exact_percentile(sorted, n, percents[i]), got = kn_hist_percentile(h, percents[i]);
         double error = fabs((double)got - (double)want);
         if (want < 1ull << 44 && error > (double)want / 128)
-            fail_msg("p%g of %zu values: %llu instead of %llu", percents[i], n, (unsigned long long)got, (unsigned long long)want);
+            fail_msg("p%g of %zu values: %llu instead of %llu", percents[i], n, (unsigned long long)got,
+                     (unsigned long long)want);
         assert_in_range(got, sorted[0], sorted[n - 1]);
     }
     free(sorted);
@@ -179,7 +180,8 @@ static void json_keeps_everything(void **state)
     (void)state;
     for (int round = 0; round < 20; round++) {
         struct kn_hist *h = kn_hist_new();
-        for (int i = 0; i < round * 50; i++) kn_hist_record_n(h, random_next(&r) >> random_next(&r) % 64, 1 + random_next(&r) % 1000);
+        for (int i = 0; i < round * 50; i++)
+            kn_hist_record_n(h, random_next(&r) >> random_next(&r) % 64, 1 + random_next(&r) % 1000);
         json_t *json = kn_hist_to_json(h);
         char *text = json_dumps(json, 0);
         json_t *again = json_loads(text, 0, NULL);
@@ -250,7 +252,8 @@ static void halving_halves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percentiles_of_every_shape), cmocka_unit_test(rank_is_not_off_by_a_rounding_error), cmocka_unit_test(empty_is_zero),
+        cmocka_unit_test(percentiles_of_every_shape), cmocka_unit_test(rank_is_not_off_by_a_rounding_error),
+        cmocka_unit_test(empty_is_zero),
         cmocka_unit_test(values_too_large_keep_their_maximum), cmocka_unit_test(buckets_tile_the_line),
         cmocka_unit_test(merging_is_recording_together), cmocka_unit_test(json_keeps_everything),
         cmocka_unit_test(json_that_lies_is_refused), cmocka_unit_test(halving_halves),

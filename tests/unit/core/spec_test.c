@@ -35,9 +35,10 @@ static void refused(const char *text, const char *says)
 static void defaults(void **state)
 {
     static const struct { const char *test; uint64_t size, response, flows, nodelay, timeout_s; } list[] = {
-        { "tcp_stream", 131072, 0, 1, 0, 5 }, { "tcp_sendfile", 131072, 0, 1, 0, 5 }, { "udp_stream", 1400, 0, 1, 0, 5 }, { "tcp_rr", 1, 1, 1, 1, 5 },
-        { "udp_rr", 1, 1, 1, 0, 1 }, { "tcp_crr", 1, 1, 1, 1, 5 }, { "tcp_bw", 65536, 0, 1, 0, 5 }, { "tcp_lat", 1, 1, 1, 1, 5 },
-        { "http", 0, 0, 100, 1, 5 }, { "ping", 56, 0, 1, 0, 1 },
+        { "tcp_stream", 131072, 0, 1, 0, 5 }, { "tcp_sendfile", 131072, 0, 1, 0, 5 },
+        { "udp_stream", 1400, 0, 1, 0, 5 }, { "tcp_rr", 1, 1, 1, 1, 5 },
+        { "udp_rr", 1, 1, 1, 0, 1 }, { "tcp_crr", 1, 1, 1, 1, 5 }, { "tcp_bw", 65536, 0, 1, 0, 5 },
+        { "tcp_lat", 1, 1, 1, 1, 5 }, { "http", 0, 0, 100, 1, 5 }, { "ping", 56, 0, 1, 0, 1 },
     };
     (void)state;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -98,8 +99,10 @@ static void values_of_every_kind(void **state)
 {
     struct kn_spec s;
     (void)state;
-    s = parsed("{\"test\":\"tcp_rr\",\"duration\":0.25,\"size\":\"4K\",\"response\":1024.0,\"burst\":\"16\",\"rate\":\"20k/s\",\"wait\":\"auto\",\"nodelay\":false,"
-               "\"ip\":6,\"mss\":1000,\"cc\":\"cubic\",\"delay\":\"2ms\",\"threads\":2,\"sndbuf\":\"1M\",\"tune\":\"auto\"}");
+    s = parsed(
+        "{\"test\":\"tcp_rr\",\"duration\":0.25,\"size\":\"4K\",\"response\":1024.0,\"burst\":\"16\",\"rate\":\"20k/"
+        "s\",\"wait\":\"auto\",\"nodelay\":false,"
+        "\"ip\":6,\"mss\":1000,\"cc\":\"cubic\",\"delay\":\"2ms\",\"threads\":2,\"sndbuf\":\"1M\",\"tune\":\"auto\"}");
     assert_int_equal(s.duration_ns, 250 * KN_NS_PER_MS);
     assert_int_equal(s.size, 4096);
     assert_int_equal(s.response_size, 1024);
@@ -115,7 +118,8 @@ static void values_of_every_kind(void **state)
     assert_int_equal(parsed("{\"test\":\"tcp_stream\",\"rate\":1000000}").rate_bps, 1000000);
     assert_int_equal(parsed("{\"test\":\"udp_stream\",\"rate\":\"1Gbit/s\"}").rate_bps, 1000000000);
     assert_int_equal(parsed("{\"test\":\"udp_stream\",\"rate\":\"5k/s\"}").rate_per_1000s, 5000000);
-    assert_false(kn_spec_open_loop(&(struct kn_spec){ .rate_bps = parsed("{\"test\":\"udp_stream\",\"rate\":0}").rate_bps }));
+    assert_false(
+        kn_spec_open_loop(&(struct kn_spec){ .rate_bps = parsed("{\"test\":\"udp_stream\",\"rate\":0}").rate_bps }));
     assert_int_equal(parsed("{\"test\":\"tcp_lat\",\"size\":\"64K\"}").response_size, 65536);
 }
 
@@ -145,7 +149,8 @@ static void values_that_make_no_sense(void **state)
     refused("{\"test\":\"tcp_rr\",\"duration\":\"10 parsecs\"}", "duration: \"10 parsecs\" has no unit of time");
     refused("{\"test\":\"tcp_rr\",\"duration\":-1}", "duration: -1 is negative");
     refused("{\"test\":\"tcp_rr\",\"duration\":0}", "leave it out");
-    refused("{\"test\":\"tcp_rr\",\"duration\":\"25h\"}", "duration: 25h00m is too large; tcp_rr takes 1.00 ms to 24h00m");
+    refused("{\"test\":\"tcp_rr\",\"duration\":\"25h\"}",
+            "duration: 25h00m is too large; tcp_rr takes 1.00 ms to 24h00m");
     refused("{\"test\":\"tcp_rr\",\"duration\":1e300}", "absurdly large");
     refused("{\"test\":\"tcp_rr\",\"duration\":[1]}", "duration: is a list");
     refused("{\"test\":\"tcp_rr\",\"duration\":null}", "duration: is null");
@@ -174,7 +179,8 @@ static void keys_that_exclude_each_other(void **state)
 {
     (void)state;
     refused("{\"test\":\"tcp_stream\",\"reverse\":true,\"bidir\":true}", "reverse and bidir");
-    refused("{\"test\":\"tcp_rr\",\"rate\":\"1Gbit/s\"}", "rate: \"1Gbit/s\" is in bits; tcp_rr takes requests a second, for example \"20k/s\"");
+    refused("{\"test\":\"tcp_rr\",\"rate\":\"1Gbit/s\"}",
+            "rate: \"1Gbit/s\" is in bits; tcp_rr takes requests a second, for example \"20k/s\"");
     refused("{\"test\":\"tcp_stream\",\"rate\":\"20k/s\"}", "for example \"1Gbit/s\"");
     refused("{\"test\":\"tcp_bw\",\"rate\":\"20k/s\"}", "tcp_bw has no \"rate\"");
     refused("{\"test\":\"tcp_rr\",\"rate\":true}", "rate: is true");
@@ -227,14 +233,17 @@ static void every_key_of_every_test_survives(void **state)
     for (unsigned t = 0; t < KN_TEST_COUNT; t++)
         for (size_t i = 0; i < n; i++) {
             if (!(fields[i].tests >> t & 1)) continue;
-            json_t *json = json_pack("{s:s,s:o}", "test", kn_test_name((enum kn_test)t), fields[i].name, some_value(&fields[i], (enum kn_test)t));
+            json_t *json = json_pack("{s:s,s:o}", "test", kn_test_name((enum kn_test)t), fields[i].name,
+                                     some_value(&fields[i], (enum kn_test)t));
             struct kn_spec spec;
             struct kn_error err = { .message = "" };
-            if (kn_spec_parse(json, &spec, &err)) fail_msg("%s.%s: %s", kn_test_name((enum kn_test)t), fields[i].name, err.message);
+            if (kn_spec_parse(json, &spec, &err))
+                fail_msg("%s.%s: %s", kn_test_name((enum kn_test)t), fields[i].name, err.message);
             check_forms(&spec);
             json_decref(json);
         }
-    struct kn_spec external = parsed("{\"test\":\"http\",\"external\":true,\"host\":\"a.example:80\",\"path\":\"/f?x=1\"}");
+    struct kn_spec external =
+        parsed("{\"test\":\"http\",\"external\":true,\"host\":\"a.example:80\",\"path\":\"/f?x=1\"}");
     check_forms(&external);
 }
 
@@ -250,7 +259,8 @@ static void the_table_covers_the_struct(void **state)
         assert_true(fields[i].tests != 0 && fields[i].help && *fields[i].help && fields[i].least <= fields[i].most);
         for (size_t k = 0; k < i; k++) {
             assert_string_not_equal(fields[i].name, fields[k].name);
-            assert_true(fields[i].offset >= fields[k].offset + fields[k].size || fields[k].offset >= fields[i].offset + fields[i].size);
+            assert_true(fields[i].offset >= fields[k].offset + fields[k].size ||
+                        fields[k].offset >= fields[i].offset + fields[i].size);
         }
     }
     assert_int_equal(covered, sizeof(struct kn_spec));
@@ -260,10 +270,13 @@ static void the_table_covers_the_struct(void **state)
 static void hostile_wire(void **state)
 {
     static const struct { size_t at; uint64_t value; const char *says; } list[] = {
-        { 0, 10, "test" }, { 0, UINT64_MAX, "test" }, { offsetof(struct kn_spec, flows), 0, "flows" }, { offsetof(struct kn_spec, size), UINT64_MAX, "size" },
-        { offsetof(struct kn_spec, gso), 1, "gso" }, { offsetof(struct kn_spec, nodelay), 2, "nodelay" }, { offsetof(struct kn_spec, wait), 3, "wait" },
+        { 0, 10, "test" }, { 0, UINT64_MAX, "test" }, { offsetof(struct kn_spec, flows), 0, "flows" },
+        { offsetof(struct kn_spec, size), UINT64_MAX, "size" },
+        { offsetof(struct kn_spec, gso), 1, "gso" }, { offsetof(struct kn_spec, nodelay), 2, "nodelay" },
+        { offsetof(struct kn_spec, wait), 3, "wait" },
         { offsetof(struct kn_spec, duration_ns), 0, "duration" }, { offsetof(struct kn_spec, rate_bps), 1, "rate" },
-        { offsetof(struct kn_spec, rate_per_1000s), UINT64_MAX, "rate" }, { offsetof(struct kn_spec, cc), 0x2020202020202020, "cc" },
+        { offsetof(struct kn_spec, rate_per_1000s), UINT64_MAX, "rate" },
+        { offsetof(struct kn_spec, cc), 0x2020202020202020, "cc" },
         { offsetof(struct kn_spec, path), 'x', "path" }, { offsetof(struct kn_spec, count), UINT64_MAX, "count" },
     };
     (void)state;
@@ -295,7 +308,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults), cmocka_unit_test(warmup_follows_the_duration), cmocka_unit_test(count_and_duration),
-        cmocka_unit_test(values_of_every_kind), cmocka_unit_test(keys_that_are_not_there), cmocka_unit_test(values_that_make_no_sense),
+        cmocka_unit_test(values_of_every_kind), cmocka_unit_test(keys_that_are_not_there),
+        cmocka_unit_test(values_that_make_no_sense),
         cmocka_unit_test(keys_that_exclude_each_other), cmocka_unit_test(every_key_of_every_test_survives),
         cmocka_unit_test(the_table_covers_the_struct), cmocka_unit_test(hostile_wire),
     };

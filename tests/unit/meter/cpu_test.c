@@ -1,4 +1,4 @@
-/* The meter under made-up machines (both cgroup versions, containers, sandboxes) and against getrusage on the real one. */
+/* The meter under made-up machines (both cgroup versions, containers, sandboxes), and against getrusage on this one. */
 #include "../core/check.h"
 
 #include <fcntl.h>
@@ -57,13 +57,18 @@ static void version_1_on_a_host(void **state)
 {
     struct kn_cpu_reading r;
     (void)state;
-    write_file("/proc/self/cgroup", "9:name=systemd:/x\n4:memory:/kubepods/pod1/c1\n2:cpu,cpuacct:/kubepods/pod1/c1\n0::/other\n");
-    write_file("/proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
+    write_file("/proc/self/cgroup",
+               "9:name=systemd:/x\n4:memory:/kubepods/pod1/c1\n2:cpu,cpuacct:/kubepods/pod1/c1\n0::/other\n");
+    write_file("/proc/self/mountinfo",
+               "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
                "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
-               "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+               "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n41 31 0:38 / "
+               "/sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
     write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/c1/cpuacct.usage", "1234567890123\n");
-    write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/c1/cpu.stat", "nr_periods 10\nnr_throttled 3\nthrottled_time 5000\n");
-    write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/cpu.stat", "nr_periods 10\nnr_throttled 4\nthrottled_time 6000\n");
+    write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/c1/cpu.stat",
+               "nr_periods 10\nnr_throttled 3\nthrottled_time 5000\n");
+    write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/cpu.stat",
+               "nr_periods 10\nnr_throttled 4\nthrottled_time 6000\n");
     write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/c1/cpu.cfs_quota_us", "-1\n");
     write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/c1/cpu.cfs_period_us", "100000\n");
     write_file("/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/cpu.cfs_quota_us", "150000\n");
@@ -88,8 +93,11 @@ static void version_2_in_a_container(void **state)
     struct kn_cpu_reading r;
     (void)state;
     write_file("/proc/self/cgroup", "0::/\n");
-    write_file("/proc/self/mountinfo", "1 2 0:5 / / rw - overlay overlay rw\n30 24 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n");
-    write_file("/sys/fs/cgroup/cpu.stat", "usage_usec 5000000\nuser_usec 4\nsystem_usec 1\nnr_periods 5\nnr_throttled 2\nthrottled_usec 900\n");
+    write_file(
+        "/proc/self/mountinfo",
+        "1 2 0:5 / / rw - overlay overlay rw\n30 24 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n");
+    write_file("/sys/fs/cgroup/cpu.stat",
+               "usage_usec 5000000\nuser_usec 4\nsystem_usec 1\nnr_periods 5\nnr_throttled 2\nthrottled_usec 900\n");
     write_file("/sys/fs/cgroup/cpu.max", "50000 100000\n");
     write_file("/sys/fs/cgroup/memory.current", "8192\n");
     write_file("/proc/self/statm", "1000 25 10 1 0 100 0\n");
@@ -122,8 +130,9 @@ static void the_hosts_path_in_a_container(void **state)
     struct kn_cpu_reading r;
     (void)state;
     write_file("/proc/self/cgroup", "3:cpuacct:/docker/abc\n2:cpu:/docker/abc/deeper\n");
-    write_file("/proc/self/mountinfo", "32 31 0:29 /docker/abc /cg/cpu ro - cgroup cgroup rw,cpu\n33 31 0:30 /docker/ab /cg/wrong ro - cgroup cgroup rw,cpuacct\n"
-               "34 31 0:30 /docker/abc /cg/cpuacct ro - cgroup cgroup rw,cpuacct\n");
+    write_file("/proc/self/mountinfo", "32 31 0:29 /docker/abc /cg/cpu ro - cgroup cgroup rw,cpu\n33 31 0:30 "
+                                       "/docker/ab /cg/wrong ro - cgroup cgroup rw,cpuacct\n"
+                                       "34 31 0:30 /docker/abc /cg/cpuacct ro - cgroup cgroup rw,cpuacct\n");
     write_file("/cg/cpuacct/cpuacct.usage", "77\n");
     write_file("/cg/cpu/deeper/cpu.stat", "nr_throttled 1\nthrottled_time 2\n");
     kn_cpu_read_under(root, &r);
@@ -137,7 +146,8 @@ static void what_cannot_be_seen_is_absent(void **state)
     struct kn_cpu_reading r, later;
     (void)state;
     kn_cpu_read_under(root, &r); /* no /proc at all */
-    assert_true(r.cgroup_ns == KN_ABSENT && r.node_busy_ns == KN_ABSENT && r.throttled_n == KN_ABSENT && r.cgroup_memory == KN_ABSENT);
+    assert_true(r.cgroup_ns == KN_ABSENT && r.node_busy_ns == KN_ABSENT && r.throttled_n == KN_ABSENT &&
+                r.cgroup_memory == KN_ABSENT);
     assert_true(r.process_ns != KN_ABSENT && r.at_ns != KN_ABSENT);
     assert_true(kn_cpu_quota_under(root) == 0);
     /* the mount comes from outside this cgroup namespace */
@@ -157,7 +167,10 @@ static void what_cannot_be_seen_is_absent(void **state)
 
 static void garbage_is_absent(void **state)
 {
-    static const char *const garbage[] = { "", "\n", "cpu", ":::", "0::", "x 24 - \n", "max", "-5\n", "99999999999999999999999\n", "usage_usec \nnr_throttled x\n", "a - b" };
+    static const char *const garbage[] = {
+        "", "\n", "cpu", ":::", "0::", "x 24 - \n", "max", "-5\n", "99999999999999999999999\n",
+        "usage_usec \nnr_throttled x\n", "a - b"
+    };
     struct kn_cpu_reading r;
     (void)state;
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++)
@@ -170,7 +183,8 @@ static void garbage_is_absent(void **state)
             write_file("/cg/cpu.max", garbage[i]);
             write_file("/cg/memory.current", garbage[i]);
             kn_cpu_read_under(root, &r);
-            assert_true(r.cgroup_ns == KN_ABSENT && r.node_busy_ns == KN_ABSENT && r.throttled_ns == KN_ABSENT && r.cgroup_memory == KN_ABSENT);
+            assert_true(r.cgroup_ns == KN_ABSENT && r.node_busy_ns == KN_ABSENT && r.throttled_ns == KN_ABSENT &&
+                        r.cgroup_memory == KN_ABSENT);
             assert_true(kn_cpu_quota_under(root) == 0);
         }
 }
@@ -187,11 +201,15 @@ static void between_two_readings(void **state)
     struct kn_cpu_reading a, b;
     (void)state;
     memset(&a, 0, sizeof a);
-    b = (struct kn_cpu_reading){ .at_ns = 2000, .process_ns = 1000, .cgroup_ns = 3000, .node_busy_ns = 4000, .node_softirq_ns = 500, .node_steal_ns = 0,
-                                 .throttled_ns = 1500000000, .throttled_n = 4, .cgroup_memory = 10, .process_memory = 5 };
+    b = (struct kn_cpu_reading){
+        .at_ns = 2000, .process_ns = 1000, .cgroup_ns = 3000, .node_busy_ns = 4000, .node_softirq_ns = 500,
+        .node_steal_ns = 0, .throttled_ns = 1500000000, .throttled_n = 4, .cgroup_memory = 10, .process_memory = 5
+    };
     json_t *json = kn_cpu_between(&a, &b);
-    assert_true(share(json, "process") == 0.5 && share(json, "cgroup") == 1.5 && share(json, "node") == 2 && share(json, "softirq") == 0.25);
-    assert_true(share(json, "steal") == 0 && share(json, "throttled_s") == 1.5 && share(json, "throttled") == 4 && share(json, "process_memory") == 5);
+    assert_true(share(json, "process") == 0.5 && share(json, "cgroup") == 1.5 && share(json, "node") == 2 &&
+                share(json, "softirq") == 0.25);
+    assert_true(share(json, "steal") == 0 && share(json, "throttled_s") == 1.5 && share(json, "throttled") == 4 &&
+                share(json, "process_memory") == 5);
     json_decref(json);
     a.cgroup_ns = 9999; /* moved to another cgroup in between */
     b.node_busy_ns = KN_ABSENT;
@@ -230,7 +248,7 @@ static void as_getrusage_has_it(void **state)
     kn_cpu_read(&b);
     double used = rusage_s() - before, elapsed = (double)(b.at_ns - a.at_ns) / 1e9;
     json_t *json = kn_cpu_between(&a, &b);
-    assert_true(fabs(share(json, "process") * elapsed - used) <= 0.004); /* the readings themselves are in getrusage's */
+    assert_true(fabs(share(json, "process") * elapsed - used) <= 0.004); /* the readings' own cost */
     assert_true(share(json, "process") <= 1.02);
     if (json_object_get(json, "cgroup")) assert_true(share(json, "cgroup") * elapsed >= 0.2 * 0.95);
     if (json_object_get(json, "node")) assert_true(share(json, "node") <= kn_cpus_online() + 0.2);
@@ -262,7 +280,8 @@ static int put(const char *folder, const char *name, const char *text)
     return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
-/* A cgroup of 20 % of one CPU, made here where that is allowed: the quota is seen from within, and so is the throttling. */
+/* A cgroup of 20 % of one CPU, made here where that is allowed: the quota is seen from within, and so is the
+ * throttling. */
 static int in_a_quota(const char *folder)
 {
     struct kn_cpu_reading a, b;
@@ -274,7 +293,8 @@ static int in_a_quota(const char *folder)
     kn_cpu_read(&b);
     if (b.throttled_n == KN_ABSENT || b.throttled_n <= a.throttled_n) return 5;
     if (b.throttled_ns <= a.throttled_ns) return 6;
-    if (b.cgroup_ns != KN_ABSENT && b.cgroup_ns - a.cgroup_ns < 90 * KN_NS_PER_MS && strstr(folder, "cpuacct")) return 7;
+    if (b.cgroup_ns != KN_ABSENT && b.cgroup_ns - a.cgroup_ns < 90 * KN_NS_PER_MS && strstr(folder, "cpuacct"))
+        return 7;
     return 0;
 }
 
@@ -287,7 +307,8 @@ static void a_real_quota(void **state)
     kn_cgroup_find("", "cpu", &g);
     snprintf(folder, sizeof folder, "%s/knbl-meter-%d", g.folder, (int)getpid());
     if (!g.version || mkdir(folder, 0755)) skip();
-    bool made = g.version == 1 ? put(folder, "cpu.cfs_quota_us", "20000") == 0 : put(folder, "cpu.max", "20000 100000") == 0;
+    bool made =
+        g.version == 1 ? put(folder, "cpu.cfs_quota_us", "20000") == 0 : put(folder, "cpu.max", "20000 100000") == 0;
     pid_t child = made ? fork() : -1;
     if (child == 0) _exit(in_a_quota(folder));
     if (child > 0) waitpid(child, &status, 0);
@@ -304,8 +325,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MADE_UP(version_1_on_a_host), MADE_UP(version_2_in_a_container), MADE_UP(version_2_takes_the_least_quota_above),
         MADE_UP(the_hosts_path_in_a_container), MADE_UP(what_cannot_be_seen_is_absent), MADE_UP(garbage_is_absent),
-        cmocka_unit_test(between_two_readings), cmocka_unit_test(as_getrusage_has_it), cmocka_unit_test(memory_grows_by_what_is_touched),
-        cmocka_unit_test(a_real_quota),
+        cmocka_unit_test(between_two_readings), cmocka_unit_test(as_getrusage_has_it),
+        cmocka_unit_test(memory_grows_by_what_is_touched), cmocka_unit_test(a_real_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* TCP_INFO over loopback: the segment size as it was asked for, sums over flows, and nothing from what is no TCP socket. */
+/* TCP_INFO over loopback: the segment size as it was asked for, sums over flows, and nothing from what is no TCP
+ * socket. */
 #include "../core/check.h"
 
 #include <arpa/inet.h>
@@ -82,7 +83,8 @@ static void what_is_no_tcp_socket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_segment_as_asked), cmocka_unit_test(sums_over_flows), cmocka_unit_test(what_is_no_tcp_socket),
+        cmocka_unit_test(the_segment_as_asked), cmocka_unit_test(sums_over_flows),
+        cmocka_unit_test(what_is_no_tcp_socket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
