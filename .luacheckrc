@@ -1,5 +1,9 @@
--- luacheck: the library runs under Lua 5.4 and LuaJIT
-std = "lua54+luajit"
-max_line_length = 150
-files["tests/lua"] = { globals = { "TestAll" } }
+std = "lua54"
+max_line_length = 180
+self = false                              -- methods need not use it
+read_globals = { "unpack", "jit", "loadstring", "setfenv" } -- what LuaJIT has where 5.4 has other names
+ignore = { "311/err", "431" }             -- err of a pair that is checked by its other half; a local of an outer local's name
 exclude_files = { "build" }
+files["lua/knbl/ffi.lua"] = { std = "luajit" }
+files["lua/knbl/cdef.lua"] = { std = "luajit" }
+files["tests"] = { allow_defined_top = true } -- luaunit finds its tests among the globals

@@ -44,7 +44,7 @@ static_of = $(foreach l,$(call libs_of,$1),$(if $(filter $(STATIC:%=-l%),$l),$(l
 KN_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed -Wl,-z,relro,-z,now
 
 KNBL     := $(if $(SAN),$B/knbl,knbl)
-.PHONY: all run test check bench install clean deps lint
+.PHONY: all run test check bench install uninstall clean deps lint
 all: deps-check $(KNBL) $B/libknbl.so $B/knbl.so
 
 include tests/tests.mk
@@ -95,6 +95,41 @@ run:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
 	./knbl scenarios/pod_to_svc.lua --duration 200ms --requests 2000
+
+# ---- installation ----------------------------------------------------------------------------------------------------
+LIBDIR   ?= $(PREFIX)/lib
+LUADIR   := $(PREFIX)/share/lua/5.4
+LUALIBDIR := $(PREFIX)/lib/lua/5.4
+PUT      := install -D -m
+$B/knbl.1: $(KNBL) docs/man.lua $(EMBED)
+	./$(KNBL) docs/man.lua >$@.new && mv $@.new $@
+$B/knbl.pc: Makefile
+	@printf 'Name: knbl\nDescription: %s\nVersion: %s\nRequires.private: %s\nLibs: -L%s -lknbl\nCflags: -I%s\n' \
+	    "The engines of knbl: network measurements over one port" "$(VERSION)" "$(sort $(call packages,agent))" "$(LIBDIR)" "$(PREFIX)/include" >$@
+
+install: all $B/knbl.1
+	@rm -f $B/knbl.pc && $(MAKE) --no-print-directory $B/knbl.pc
+	$(PUT) 755 $(KNBL) $(DESTDIR)$(PREFIX)/bin/knbl
+	$(PUT) 644 src/knbl.h $(DESTDIR)$(PREFIX)/include/knbl.h
+	$(PUT) 755 $B/libknbl.so $(DESTDIR)$(LIBDIR)/libknbl.so.$(VERSION)
+	ln -sf libknbl.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libknbl.so.0
+	ln -sf libknbl.so.0 $(DESTDIR)$(LIBDIR)/libknbl.so
+	$(PUT) 644 $B/knbl.pc $(DESTDIR)$(LIBDIR)/pkgconfig/knbl.pc
+	$(PUT) 755 $B/knbl.so $(DESTDIR)$(LUALIBDIR)/knbl.so
+	@for f in $(filter lua/%,$(EMBED)); do $(PUT) 644 $$f $(DESTDIR)$(LUADIR)/$${f#lua/}; done
+	@install -d $(DESTDIR)$(PREFIX)/share/lua/5.1 && ln -sfn ../5.4/knbl $(DESTDIR)$(PREFIX)/share/lua/5.1/knbl
+	$(PUT) 644 $B/knbl.1 $(DESTDIR)$(PREFIX)/share/man/man1/knbl.1
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/knbl include/knbl.h share/man/man1/knbl.1) $(DESTDIR)$(LUALIBDIR)/knbl.so
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libknbl.so.$(VERSION) libknbl.so.0 libknbl.so pkgconfig/knbl.pc)
+	rm -rf $(DESTDIR)$(LUADIR)/knbl $(DESTDIR)$(PREFIX)/share/lua/5.1/knbl
+
+# ---- checks without running ----------------------------------------------------------------------------------------------
+lua/knbl/cdef.lua: src/knbl.h src/abi/cdef.sh
+	sh src/abi/cdef.sh src/knbl.h >$@
+lint:
+	luacheck -q lua scenarios tests docs
 
 clean:
 	rm -rf build knbl

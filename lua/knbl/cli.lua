@@ -43,7 +43,8 @@ M.flags = {
 }
 
 local groups = {
-  { "where", "Where to measure" }, { "kubernetes", "On Kubernetes (--on k8s, --on k8s:CONTEXT)" }, { "what", "What to measure" }, { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
+  { "where", "Where to measure" }, { "kubernetes", "On Kubernetes (--on k8s, --on k8s:CONTEXT)" }, { "what", "What to measure" },
+  { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
 }
 
 M.commands = {

@@ -92,10 +92,6 @@ local function spawn(command, pid_of_server, pin)
   return got
 end
 
--- The figure that a row compares, and the work it did: bits for what has a bandwidth, operations else.
-local function figure(metrics)
-  return metrics.throughput_bps and not metrics.latency_ns and metrics.throughput_bps or metrics.rate_per_s
-end
 local streams = { tcp_stream = true, tcp_sendfile = true, udp_stream = true, tcp_bw = true }
 
 local function run_knbl(row, seconds)
