@@ -65,7 +65,10 @@ local function start(name, path, pin, command, port)
   if old and old.cpu == cpu then return old.pid end
   if old then
     os.execute("kill " .. old.pid)
-    while os.execute(("kill -0 %s 2>/dev/null"):format(old.pid)) do core.sleep(0.02) end
+    for _ = 1, 100 do
+      if not os.execute(("kill -0 %s 2>/dev/null"):format(old.pid)) then break end
+      core.sleep(0.02)
+    end
   end
   local out = io.popen(("%s >%s/%s.log 2>&1 </dev/null & echo $!"):format(in_namespace(path, pinned(cpu, expand(command))), dir, key))
   servers[key] = { pid = out:read "l", cpu = cpu }

@@ -3,6 +3,7 @@
  * Runs a command, keeps what it prints, and writes one JSON object: its exit code, output, wall time and CPU time, and the CPU
  * time that the processes named by -s (servers, with the children that they reaped) used meanwhile. -c pins the command. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -93,15 +94,23 @@ int main(int argc, char **argv)
     pid_t pid = fork();
     if (pid == 0) {
         close(pipes[0]);
-        alarm(limit_s); /* survives exec: the command's own bound */
+        setpgid(0, 0);
         return child(argv + optind, cpu, pipes[1]);
     }
     close(pipes[1]);
     static char text[4 << 20];
     size_t size = 0;
-    ssize_t n;
-    while (size < sizeof text && (n = read(pipes[0], text + size, sizeof text - size)) > 0)
-        size += (size_t)n;
+    ssize_t n = 1;
+    while (n > 0 && size < sizeof text) {
+        double left = from + (double)limit_s - now_s();
+        struct pollfd p = {.fd = pipes[0], .events = POLLIN};
+        if (left <= 0 || poll(&p, 1, (int)(left * 1000) + 1) <= 0) {
+            kill(-pid, SIGKILL); /* an alarm in the child would be the tool's own */
+            break;
+        }
+        n = read(pipes[0], text + size, sizeof text - size);
+        size += n > 0 ? (size_t)n : 0;
+    }
     int status = 0;
     struct rusage used;
     memset(&used, 0, sizeof used);
