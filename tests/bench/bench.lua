@@ -35,17 +35,6 @@ local function in_namespace(path, command) return path == "veth" and "ip netns e
 local function pinned(cpu, command) return cpu and ("taskset -c %d %s"):format(cpu, command) or command end
 
 local servers = {}
--- The process and its children (nginx's worker): all whose CPU is the server's.
-local function family(pid)
-  local all = { pid }
-  local f = io.open(("/proc/%s/task/%s/children"):format(pid, pid))
-  if f then
-    for child in f:read("a"):gmatch "%d+" do all[#all + 1] = child end
-    f:close()
-  end
-  return all
-end
-
 local function wait_for(path, port)
   if not port then core.sleep(0.3) return end
   for _ = 1, 100 do
@@ -59,36 +48,44 @@ local function wait_for(path, port)
 end
 
 -- One server of a kind runs at a time in a namespace: one that is pinned elsewhere ends first, since they share their port.
-local function start(name, path, pin, command, port)
+local function start(name, path, pin, command, port, spins)
   local key, cpu = name .. path, pin and pin[2]
   local old = servers[key]
   if old and old.cpu == cpu then return old.pid end
   if old then
-    os.execute("kill " .. old.pid)
+    os.execute(("kill %s; kill -CONT %s"):format(old.pid, old.pid))
     for _ = 1, 100 do
       if not os.execute(("kill -0 %s 2>/dev/null"):format(old.pid)) then break end
       core.sleep(0.02)
     end
   end
   local out = io.popen(("%s >%s/%s.log 2>&1 </dev/null & echo $!"):format(in_namespace(path, pinned(cpu, expand(command))), dir, key))
-  servers[key] = { pid = out:read "l", cpu = cpu }
+  servers[key] = { pid = out:read "l", cpu = cpu, spins = spins }
   out:close()
   wait_for(path, port)
   return servers[key].pid
 end
 local function server(name, path, pin)
   local s = peers.servers[name]
-  return start(name, path, pin, s.command, s.port)
+  return start(name, path, pin, s.command, s.port, s.spins)
 end
 local function agent(path, pin)
   return start("agent", path, pin, "./knbl agent --listen [::]:7099 --token-file %d/token", 7099), 7099
 end
 
+-- Lets servers that spin run only when they are the ones asked.
+local function only(pid)
+  for _, s in pairs(servers) do
+    if s.spins then os.execute(("kill -%s %s"):format(s.pid == pid and "CONT" or "STOP", s.pid)) end
+  end
+end
+
 -- ---- one run of one tool ---------------------------------------------------------------------------------------------
 local function spawn(command, pid_of_server, pin)
   local args = {}
-  if pid_of_server then for _, pid in ipairs(family(pid_of_server)) do args[#args + 1] = "-s " .. pid end end
+  if pid_of_server then args[#args + 1] = "-s " .. pid_of_server end
   if pin then args[#args + 1] = "-c " .. pin[1] end
+  only(pid_of_server)
   local out = io.popen(("%s/bench/spawn %s %s"):format(build, table.concat(args, " "), expand(command)))
   local got = cjson.decode(out:read "a")
   out:close()
@@ -250,5 +247,5 @@ local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of
 print(text)
 if opt.json then core.write_file(opt.json, cjson.encode(report)) end
 if opt.markdown then core.write_file(opt.markdown, text) end
-for _, s in pairs(servers) do os.execute("kill " .. s.pid) end
+for _, s in pairs(servers) do os.execute(("kill %s; kill -CONT %s"):format(s.pid, s.pid)) end
 os.execute("rm -rf " .. dir)

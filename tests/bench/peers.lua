@@ -2,14 +2,14 @@
 -- second) and how many units of work it did, so that CPU per unit can be told.
 local M = {}
 
--- servers: name -> command; %d is the folder for files. `at` is the address to wait for (nil: UDP, nothing to wait for).
+-- servers: name -> command; %d is the folder for files. `at` is the address to wait for (nil: UDP, nothing to wait for). One that spins
+-- takes a whole CPU when nobody asks it anything, so it is stopped while others are measured.
 M.servers = {
   netserver = { command = "netserver -D -4 -p 22865", port = 22865, needs = "netserver" },
   qperf = { command = "qperf -lp 19765", port = 19765, needs = "qperf" },
   iperf3 = { command = "iperf3 -s -p 5301", port = 5301, needs = "iperf3" },
-  sockperf_tcp = { command = "sockperf sr --tcp -i 0.0.0.0 -p 24111", port = 24111, needs = "sockperf" },
-  sockperf_tcp_nb = { command = "sockperf sr --tcp --nonblocked -i 0.0.0.0 -p 24112", port = 24112, needs = "sockperf" },
-  sockperf_udp_nb = { command = "sockperf sr --nonblocked -i 0.0.0.0 -p 24113", needs = "sockperf" },
+  sockperf_tcp_nb = { command = "sockperf sr --tcp --nonblocked -i 0.0.0.0 -p 24112", port = 24112, needs = "sockperf", spins = true },
+  sockperf_udp_nb = { command = "sockperf sr --nonblocked -i 0.0.0.0 -p 24113", needs = "sockperf", spins = true },
   nginx = { command = "nginx -c %d/nginx.conf -p %d", port = 28080, needs = "nginx" },
 }
 
