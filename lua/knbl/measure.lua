@@ -21,25 +21,28 @@ local aliases = {
   http = { requests = "count", connections = "flows" }, tcp_rr = { request = "size" }, udp_rr = { request = "size" }, tcp_crr = { request = "size" },
 }
 
-local function fields_of(core)
+-- The engine's parameters by name, and the names of all keys; made once a session.
+local function fields_of(s)
+  if s.fields then return s.fields, s.field_names end
   local by_name, names = {}, {}
-  for _, field in ipairs(core.fields()) do
+  for _, field in ipairs(s.core.fields()) do
     local tests = {}
     for _, test in ipairs(field.tests) do tests[test] = true end
     by_name[field.name] = { tests = tests, list = field.tests }
     names[#names + 1] = field.name
   end
   for key in pairs(own_keys) do names[#names + 1] = key end
+  s.fields, s.field_names = by_name, names
   return by_name, names
 end
 
-local function check_keys(core, test, t)
-  local fields, names = fields_of(core)
+local function check_keys(s, test, t)
+  local fields, names = fields_of(s)
   for key in pairs(t) do
     if type(key) ~= "string" then errors.misuse("%s: unexpected value %s: every value has a key", test, tostring(t[key])) end
     local field = fields[aliases[test] and aliases[test][key] or key]
     if not own_keys[key] and not field then
-      errors.misuse("%s: unknown key '%s'%s", test, key, errors.hint(core, key, names))
+      errors.misuse("%s: unknown key '%s'%s", test, key, errors.hint(s.core, key, names))
     elseif field and not field.tests[test] then
       errors.misuse("%s has no '%s'; it belongs to %s", test, key, table.concat(field.list, ", "))
     end
@@ -83,10 +86,7 @@ local function apply_settings(s, fields, test, spec)
   local function set(key, value)
     if fields[key] and fields[key].tests[test] then spec[key] = value end
   end
-  if settings.duration then
-    set("duration", settings.duration)
-    if spec.warmup == nil and test ~= "ping" then set("warmup", math.min(1, (s.core.duration(settings.duration) or 1) / 4)) end
-  end
+  if settings.duration then set("duration", settings.duration) end
   if settings.warmup then set("warmup", settings.warmup) end
   for _, pair in ipairs(settings.set or {}) do
     local only, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
@@ -126,7 +126,7 @@ end
 -- Checks a call wholly. Returns what is to be done: { test, case, route, specs, is_list, labels, expectations }.
 local function check(s, test, t)
   if type(t) ~= "table" then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
-  local fields = check_keys(s.core, test, t)
+  local fields = check_keys(s, test, t)
   if t.case ~= nil and type(t.case) ~= "string" then errors.misuse("%s: case is a text", test) end
   local route = path.check(test, t.from, t.to, t.ip)
   local labels = check_labels(t.labels)
@@ -259,6 +259,7 @@ local function fill(entry, request, result, err)
   if result then
     entry.ok = result.ok == true and not err
     entry.metrics, entry.flags, entry.chosen, entry.servers = result.metrics or {}, result.flags or {}, result.chosen, result.servers
+    for _, list in ipairs { entry.metrics.intervals or {}, entry.servers or {} } do json.array(list) end
     entry.latency_histogram = result.latency_histogram
     for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter", "profile" } do entry[key] = result[key] end
     if result.error then entry.error = { code = result.error.code, message = result.error.message } end

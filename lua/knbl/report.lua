@@ -158,10 +158,12 @@ end
 
 -- ---- grids ----
 
-local function row_key(m, rows)
+-- What has no value under one of the rows' keys is not of this table; `lenient` takes it all the same.
+local function row_key(m, rows, lenient)
   local parts, values = {}, {}
   for i, key in ipairs(rows) do
     local value = key_of(m, key)
+    if value == nil and lenient then value = "" end
     if value == nil then return nil end
     if type(value) == "boolean" then value = tostring(value) end
     parts[i], values[i] = tostring(value), value
@@ -236,7 +238,7 @@ function M.grid(core, data, declaration)
   local rows, by_key = {}, {}
   for _, m in ipairs(data.measurements) do
     if matches(m, declaration.where) then
-      local key, values = row_key(m, declaration.rows)
+      local key, values = row_key(m, declaration.rows, declaration.lenient)
       if key then
         if not by_key[key] then
           by_key[key] = { values = values, list = {} }
@@ -307,7 +309,7 @@ function M.plain(core, data)
     local rows = { "test", "case", "via" }
     local first = next(sizes)
     if first and next(sizes, first) then rows[#rows + 1] = "size" end
-    if any then list[#list + 1] = M.grid(core, data, { rows = rows, columns = columns }) end
+    if any then list[#list + 1] = M.grid(core, data, { rows = rows, columns = columns, lenient = true }) end
   end
   return list
 end

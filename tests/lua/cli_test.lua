@@ -1,0 +1,159 @@
+-- The command line: commands, flags, exit codes, plans, what goes where.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local fake = require "fake"
+local json = require "knbl.json"
+
+TestCli = {}
+
+local body = "knbl.tcp_rr { case = 'one', from = a, to = b, duration = '3s', expect = 'p99 < 1s' } knbl.tcp_crr { case = 'two', from = a, to = b }\n"
+local script = "-- What is it?\n" .. fake.pair .. body
+
+function TestCli:test_help_version_and_nothing()
+  local code, out = fake.knbl(nil, { "--help" })
+  lu.assertEquals(code, 0)
+  for _, text in ipairs { "--on PROVIDER", "--json FILE", "--dry-run", "doctor", "Exit codes" } do lu.assertStrContains(out, text) end
+  code, out = fake.knbl(nil, { "--version" })
+  lu.assertEquals(code, 0)
+  lu.assertStrMatches(out, "knbl %d.*\n")
+  local err
+  code, out, err = fake.knbl(nil, {})
+  lu.assertEquals({ code, out }, { 2, "" })
+  lu.assertStrContains(err, "which scenario?")
+end
+
+function TestCli:test_wrong_command_lines()
+  for _, case in ipairs {
+    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" }, { { "show" }, "which one" }, { { "show", "pod_to_sv" }, "did you mean 'pod_to_svc'" },
+    { { "--on" }, "--on needs a value" }, { { "list", "--fast" }, "unknown option --fast of knbl list" },
+  } do
+    local code, _, err = fake.knbl(nil, case[1])
+    lu.assertEquals(code, 2, table.concat(case[1], " ") .. err)
+    lu.assertStrContains(err, case[2])
+  end
+  for _, case in ipairs {
+    { { "--on", "loopbak" }, "did you mean 'loopback'" }, { { "--set", "flows" }, "KEY=VALUE" }, { { "--set", "flws=1" }, "did you mean 'flows'" },
+    { { "--set", "tcp_rx.flows=1" }, "did you mean 'tcp_rr'" }, { { "--expect", "p99 << 1" }, "column 6" }, { { "--baseline", "/nonexistent" }, "--baseline: cannot read" },
+    { { "--repeats", "0" }, "at least 1" }, { { "--duration", "-1s" }, "--duration" }, { { "--nodes", "0" }, "--nodes" }, { { "--on", "hosts" }, "which hosts?" },
+    { { "--on", "hosts:a=1.2.3.4:99999", "--token-file", "/dev/null" }, "token-file" },
+  } do
+    local code, _, err, core = fake.knbl("local knbl = require 'knbl' local cluster <close> = knbl.cluster() local a, b = cluster:nodes(2)\n" .. body, case[1])
+    lu.assertEquals(code, 2, table.concat(case[1], " ") .. ": " .. err)
+    lu.assertStrContains(err, case[2])
+    lu.assertEquals(#core.asked, 0)
+  end
+end
+
+function TestCli:test_a_script_that_is_no_lua()
+  local code, _, err = fake.knbl("local x = = 5")
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, "SCRIPT:1: ")
+  code, _, err = fake.knbl("\27Lua")
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, "compiled Lua")
+end
+
+function TestCli:test_options_before_and_after_the_script()
+  for _, at in ipairs { 1, 3, 5 } do
+    local code, out, err = fake.knbl(script, { "--duration", "1s", "--json", "-", "-q", at = at })
+    lu.assertEquals(code, 0, err)
+    lu.assertEquals(json.decode(out).measurements[1].params.duration, 1)
+  end
+end
+
+function TestCli:test_results_on_stdout_the_rest_on_stderr()
+  local code, out, err = fake.knbl(script)
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(out, "50.0 k/s")
+  lu.assertStrContains(out, "p99 < 1s")
+  lu.assertStrContains(err, "[1/2] tcp_rr one (loopback): 50.0 k/s")
+  code, out, err = fake.knbl(script, { "--json", "-" })
+  lu.assertEquals(code, 0)
+  lu.assertEquals(json.decode(out).schema, 1)
+  lu.assertStrContains(err, "p99")
+  code, out, err = fake.knbl(script, { "--quiet" })
+  lu.assertEquals({ code, out, err }, { 0, "", "" })
+end
+
+function TestCli:test_exit_codes_of_expectations()
+  lu.assertEquals(fake.knbl(script, { "-q", "--expect", "one: p99 < 1ns" }), 99)
+  lu.assertEquals(fake.knbl(script, { "-q", "--expect", "p99 < 0.5x baseline" }), 98)
+  lu.assertEquals(fake.knbl(script, { "-q", "--expect", "three: p99 < 1ms" }), 2)
+  lu.assertEquals(fake.knbl(script, { "-q", "--expect", '"one" / "two" < 1.1' }), 2)
+end
+
+function TestCli:test_baseline()
+  local path = os.tmpname()
+  lu.assertEquals(fake.knbl(script, { "-q", "--json", path }), 0)
+  lu.assertEquals(fake.knbl(script, { "-q", "--baseline", path, "--duration", "1s", "--expect", "p99 < 1.1x baseline" }), 0)
+  lu.assertEquals(fake.knbl(script, { "-q", "--baseline", path, "--expect", "rate > 2x baseline" }), 99)
+  os.remove(path)
+end
+
+function TestCli:test_dry_run()
+  local code, out, err, core = fake.knbl(script, { "--dry-run" })
+  lu.assertEquals(code, 0, err)
+  lu.assertStrContains(out, "SCRIPT on loopback: 2 measurements, 14s")
+  lu.assertStrContains(out, "tcp_rr       one  client -> server (loopback)  3.4s")
+  lu.assertStrContains(out, "pod client")
+  lu.assertEquals({ #core.asked, core.agents }, { 0, 0 })
+  code, out = fake.knbl(script .. "os.remove('/nonexistent') knbl.tcp_rr { from = a, to = b }", { "--dry-run" })
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(out, "the plan ends here")
+end
+
+function TestCli:test_a_plan_has_no_side_effects()
+  local path = os.tmpname()
+  local code, out, err = fake.knbl(fake.pair .. ("local f = io.open(%q, 'a') f:write('x') f:close() knbl.tcp_rr { from = a, to = b }"):format(path), { "-q" })
+  lu.assertEquals({ code, out }, { 0, "" }, err)
+  lu.assertEquals(fake.read(path), "x", "written once, by the run, and not by the plan")
+  os.remove(path)
+end
+
+function TestCli:test_a_plan_of_a_script_that_never_ends()
+  require("knbl.plan").patience = 0.1
+  local code, _, err = fake.knbl(fake.pair .. "local r repeat r = knbl.tcp_rr { from = a, to = b } until r.metrics.rate_per_s == 50000", { "-q" })
+  lu.assertEquals(code, 0, err)
+end
+
+function TestCli:test_a_script_may_compute_with_what_it_plans()
+  local code, _, err = fake.knbl(fake.pair .. "local r = knbl.tcp_rr { from = a, to = b }\n"
+    .. "knbl.tcp_rr { from = a, to = b, rate = math.floor(r.metrics.rate_per_s * 0.8) .. '/s', case = ('%d'):format(r.metrics.latency_ns.p99) }", { "-q" })
+  lu.assertEquals(code, 0, err)
+end
+
+function TestCli:test_an_interrupted_run_keeps_its_ledger()
+  local core = fake.core(function(spec)
+    if spec.test == "tcp_crr" then return nil, { code = "interrupted", message = "interrupted" } end
+    return fake.result(spec)
+  end)
+  local code, out, err = fake.knbl(script, { "--json", "-", "-q" }, core)
+  lu.assertEquals(code, 130)
+  lu.assertEquals(err, "knbl: interrupted\n")
+  local data = json.decode(out)
+  lu.assertEquals({ #data.measurements, data.verdict.status, core.open }, { 2, "interrupted", 0 })
+end
+
+function TestCli:test_no_cluster()
+  local core = fake.core()
+  core.agent = function() return nil, { code = "in_use", message = "no port is free" } end
+  local code, _, err = fake.knbl(script, {}, core)
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, "no port is free")
+  core = fake.core()
+  core.lab = function() return nil, { code = "permission", message = "user namespaces are forbidden here" } end
+  code, _, err = fake.knbl("local knbl = require 'knbl'\nlocal c = knbl.cluster()", {}, core)
+  lu.assertEquals(code, 3)
+  lu.assertStrContains(err, "SCRIPT:2: no cluster (lab): user namespaces are forbidden here")
+end
+
+function TestCli:test_list_and_show()
+  local code, out = fake.knbl(nil, { "list" })
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(out, "pod_to_svc")
+  lu.assertStrContains(out, "What does each path between a client and a server cost")
+  code, out = fake.knbl(nil, { "show", "pod_to_svc" })
+  lu.assertEquals({ code, out }, { 0, fake.read "scenarios/pod_to_svc.lua" })
+end
+
+os.exit(lu.LuaUnit.run())

@@ -1,0 +1,67 @@
+-- JSON there and back: integers, digits, empty arrays, order, hostile texts.
+local lu = require "luaunit"
+local json = require "knbl.json"
+
+TestJson = {}
+
+function TestJson:test_integers_stay_integers()
+  local value = json.decode '{"a":1,"b":[2,3.5],"c":123456789012345,"d":-7}'
+  lu.assertEquals(math.type(value.a), "integer")
+  lu.assertEquals(math.type(value.b[1]), "integer")
+  lu.assertEquals(value.b[2], 3.5)
+  lu.assertEquals(value.c, 123456789012345)
+  lu.assertEquals(json.encode(value), '{"a":1,"b":[2,3.5],"c":123456789012345,"d":-7}')
+end
+
+function TestJson:test_all_digits_of_a_number()
+  for _, x in ipairs { 0.1, 1 / 3, 1e-300, 123456.789012345, 1e20, 2 ^ 53 + 2, -0.5 } do
+    lu.assertEquals(tonumber(json.encode(x)), x)
+  end
+end
+
+function TestJson:test_empty_arrays_and_objects()
+  lu.assertEquals(json.encode { a = json.array(), b = {} }, '{"a":[],"b":{}}')
+  lu.assertEquals(json.encode(json.array { 1 }), "[1]")
+end
+
+function TestJson:test_order_of_keys()
+  lu.assertEquals(json.encode { b = 1, a = 2, c = 3 }, '{"a":2,"b":1,"c":3}')
+  lu.assertEquals(json.encode(json.ordered({ b = 1, a = 2, c = 3 }, { "c", "x" })), '{"c":3,"a":2,"b":1}')
+end
+
+function TestJson:test_texts()
+  local nasty = "a/b\\/\"\n\1</script>=é\u{1F600}"
+  lu.assertEquals(json.decode(json.encode { nasty })[1], nasty)
+  lu.assertEquals(json.decode(json.encode { "x\255y" })[1], "x\u{FFFD}y")
+end
+
+function TestJson:test_what_json_cannot_say_is_refused()
+  lu.assertErrorMsgContains("number", json.encode, { 0 / 0 })
+  lu.assertErrorMsgContains("number", json.encode, { math.huge })
+  lu.assertErrorMsgContains("function", json.encode, { print })
+  lu.assertErrorMsgContains("several kinds", json.encode, { 1, x = 2 })
+  local t = {}
+  t.t = t
+  lu.assertErrorMsgContains("holds itself", json.encode, t)
+end
+
+function TestJson:test_nulls_are_absent()
+  local value = json.decode '{"a":null,"b":[1,null,2]}'
+  lu.assertNil(value.a)
+  lu.assertEquals(#value.b, 3)
+  lu.assertEquals(json.encode(value), '{"b":[1,null,2]}')
+end
+
+function TestJson:test_pretty_keeps_lists_of_numbers_on_a_line()
+  lu.assertEquals(json.encode({ a = { 1, 2 }, b = { { 1, 2 }, { 3, 4 } } }, true), '{\n  "a": [1, 2],\n  "b": [[1,2], [3,4]]\n}')
+end
+
+function TestJson:test_broken_text_is_an_error_not_a_raise()
+  for _, text in ipairs { "", "{", "[1,", "nope", '{"a":}' } do
+    local value, err = json.decode(text)
+    lu.assertNil(value)
+    lu.assertIsString(err)
+  end
+end
+
+os.exit(lu.LuaUnit.run())

@@ -1,0 +1,128 @@
+-- The verdict: holds, fails, cannot be told; what matches nothing is an error.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local expect = require "knbl.expect"
+local fake = require "fake"
+local judge = require "knbl.judge"
+local ledger = require "knbl.ledger"
+
+TestJudge = {}
+
+local function book_of(measurements)
+  local book = ledger.new { core = core, scenario = "x" }
+  for _, m in ipairs(measurements) do
+    m.test, m.case = m.test or "tcp_rr", m.case or "c"
+    m.ok = m.ok ~= false
+    book:add(m)
+  end
+  return book.data
+end
+
+local function latency(value, n, more)
+  local l = { count = n, mean = value, stddev = value / 100, p50 = value, p99 = value, p999 = value, max = value }
+  for k, v in pairs(more or {}) do l[k] = v end
+  return { metrics = { latency_ns = l, rate_per_s = 1e9 / value, errors = 0, sent = n }, latency_histogram = fake.histogram(value, n) }
+end
+
+local function parse(list)
+  local all = {}
+  for i, source in ipairs(list) do all[i] = assert(expect.parse(core, source, true)) end
+  return all
+end
+
+local function verdict(measurements, sources, baseline)
+  local data = book_of(measurements)
+  local v = judge.run(core, data, parse(sources or {}), baseline)
+  return v, data.expectations
+end
+
+function TestJudge:test_holds_and_fails()
+  local v, list = verdict({ latency(200, 10000) }, { "p99 < 1us", "c: errors == 0" })
+  lu.assertEquals({ v.status, v.exit, #list, list[1].status }, { "pass", 0, 2, "pass" })
+  v, list = verdict({ latency(200, 10000) }, { "p99 < 0.1us" })
+  lu.assertEquals({ v.status, v.exit, list[1].status }, { "fail", 99, "fail" })
+  lu.assertStrContains(list[1].reason, "p99 is 200 ns")
+end
+
+function TestJudge:test_too_few_samples_are_inconclusive_never_a_pass()
+  local v, list = verdict({ latency(200, 999) }, { "p99 < 1s" })
+  lu.assertEquals({ v.status, v.exit }, { "inconclusive", 98 })
+  lu.assertStrContains(list[1].reason, "999 samples; p99 needs 1000")
+  lu.assertEquals(verdict({ latency(200, 1000) }, { "p99 < 1s" }).exit, 0)
+  lu.assertEquals(verdict({ latency(200, 9999) }, { "p999 < 1s" }).exit, 98)
+  lu.assertEquals(verdict({ latency(200, 29) }, { "mean < 1s" }).exit, 98)
+  local lossy = { test = "udp_stream", metrics = { loss_ratio = 0, sent = 2000 } }
+  lu.assertEquals(verdict({ lossy }, { "loss < 0.1%" }).exit, 98)
+  lossy = { test = "udp_stream", metrics = { loss_ratio = 0, sent = 3000 } }
+  lu.assertEquals(verdict({ lossy }, { "loss < 0.1%" }).exit, 0)
+end
+
+function TestJudge:test_what_was_not_measured_is_inconclusive()
+  lu.assertEquals(verdict({ { metrics = { rate_per_s = 1 } } }, { "c: jitter < 1ms" }).exit, 98)
+  lu.assertEquals(verdict({ { ok = false, skipped = "no kata" } }, { "c: p99 < 1ms" }).exit, 98)
+end
+
+function TestJudge:test_a_limit_inside_the_interval_is_inconclusive()
+  local m = latency(200, 100, { mean = 200, stddev = 100 })   -- 200 ± 19.6
+  local v, list = verdict({ m }, { "mean < 210ns" })
+  lu.assertEquals({ v.exit, list[1].status }, { 98, "inconclusive" })
+  lu.assertStrContains(list[1].reason, "too uncertain")
+  m = latency(200, 100, { mean = 200, stddev = 100 })
+  lu.assertEquals(verdict({ m }, { "mean < 230ns" }).exit, 0)
+  m = latency(200, 100, { mean = 200, stddev = 100 })
+  lu.assertEquals(verdict({ m }, { "mean < 170ns" }).exit, 99)
+end
+
+function TestJudge:test_matching_nothing_is_an_error()
+  local v = verdict({ latency(200, 10000) }, { "nosuch: p99 < 1ms" })
+  lu.assertEquals({ v.status, v.exit }, { "error", 2 })
+  v = verdict({ latency(200, 10000) }, { '"c" / "d" < 2' })
+  lu.assertEquals({ v.status, v.exit }, { "error", 2 })
+  local m = latency(200, 10000)
+  m.expect = { '"c" / "d" < 2' }
+  v = verdict({ m })
+  lu.assertEquals({ v.status, v.exit }, { "error", 1 })
+end
+
+function TestJudge:test_ratios_between_cases()
+  local a, b = latency(110, 10000), latency(100, 10000)
+  a.case, b.case = "svc", "pod"
+  local v, list = verdict({ a, b }, { '"svc" / "pod" < 1.2' })
+  lu.assertEquals({ v.exit, #list }, { 0, 1 })
+  lu.assertAlmostEquals(list[1].value, 1.1, 0.001)
+  a, b = latency(110, 10000), latency(100, 10000)
+  a.case, b.case = "svc", "pod"
+  lu.assertEquals(verdict({ a, b }, { 'p99 "svc" / "pod" < 1.05' }).exit, 99)
+end
+
+function TestJudge:test_baseline()
+  local function old(value) return book_of { latency(value, 10000) } end
+  lu.assertEquals(verdict({ latency(120, 10000) }, { "p99 < 1.25x baseline" }, old(100)).exit, 0)
+  lu.assertEquals(verdict({ latency(130, 10000) }, { "p99 < 1.25x baseline" }, old(100)).exit, 99)
+  lu.assertEquals(verdict({ latency(130, 10000) }, { "p99 < 1.25x baseline" }).exit, 98)
+  local other = book_of { latency(100, 10000) }
+  other.measurements[1].case = "else"
+  lu.assertEquals(verdict({ latency(100, 10000) }, { "p99 < 1.25x baseline" }, other).exit, 98)
+end
+
+function TestJudge:test_repeats_are_one_figure()
+  local list = {}
+  for i = 1, 9 do
+    list[i] = latency(200 + i, 10000)
+    list[i].round = i
+  end
+  local v, expectations = verdict(list, { "p99 < 1us" })
+  lu.assertEquals({ v.exit, #expectations, expectations[1].value }, { 0, 1, 205 })
+  lu.assertEquals(verdict(list, { "p99 < 204ns" }).exit, 98)
+end
+
+function TestJudge:test_failed_measurements()
+  local v = verdict { latency(200, 1000), { ok = false, error = { code = "refused", message = "no" } } }
+  lu.assertEquals({ v.status, v.exit, v.failed, v.measured }, { "error", 1, 1, 1 })
+  v = verdict { { ok = false, error = { code = "lost", message = "no" } } }
+  lu.assertEquals(v.exit, 3)
+  lu.assertEquals(verdict({ { ok = false, error = { code = "refused", message = "no" } } }, { "c: p99 < 1s" }).exit, 99)
+end
+
+os.exit(lu.LuaUnit.run())

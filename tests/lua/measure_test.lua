@@ -1,0 +1,165 @@
+-- A call of a verb: what is refused, and where; what reaches the engines; what comes back.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local fake = require "fake"
+local json = require "knbl.json"
+
+TestMeasure = {}
+
+local function run(body, args, core) return fake.knbl(fake.pair .. body, args, core) end
+
+local function refused(body, ...)
+  local code, _, err, core = run(body)
+  lu.assertEquals(code, 1, err)
+  for _, text in ipairs { ... } do lu.assertStrContains(err, text) end
+  lu.assertStrContains(err, "SCRIPT:2: ")
+  lu.assertEquals(#core.asked, 0)
+  lu.assertEquals(core.agents, 0, "nothing is opened before all is checked")
+end
+
+function TestMeasure:test_refused_before_the_first_packet()
+  refused("knbl.tcp_rr { from = a, to = b, flws = 4 }", "unknown key 'flws'", "did you mean 'flows'")
+  refused("knbl.tcp_rr { from = a, to = b, gso = true }", "tcp_rr has no 'gso'", "udp_stream")
+  refused("knbl.tcp_rr { from = a, to = b, duration = '10 parsecs' }", "parsecs")
+  refused("knbl.tcp_rr { from = a, to = b, size = -1 }", "size")
+  refused("knbl.tcp_bw { from = a, to = b, size = '1:2:*1' }", "size")
+  refused("knbl.tcp_bw { from = a, to = b, size = '64:1:*2' }", "size")
+  refused("knbl.tcp_bw { from = a, to = b, size = {} }", "empty list")
+  refused("knbl.tcp_rr { to = b }", "from is missing")
+  refused("knbl.tcp_rr { from = a }", "to is missing")
+  refused("knbl.tcp_rr { from = 'a', to = b }", "from must be a pod")
+  refused("knbl.tcp_rr { from = a, to = 7 }", "to must be a pod")
+  refused("knbl.tcp_rr { from = a, to = 'http://x/' }", "needs an agent")
+  refused("knbl.http { from = a, to = 'ftp://x/' }", "only http://")
+  refused("knbl.tcp_rr { from = b:service(), to = b }", "a Service cannot send")
+  refused("knbl.ping { from = a, to = b:service() }", "answers no ICMP")
+  refused("knbl.tcp_rr { from = a, to = b, expect = 'p99 < 1parsec' }", "column 7", "^")
+  refused("knbl.tcp_rr { from = a, to = b, expect = 5 }", "expect is a text")
+  refused("knbl.tcp_rr { from = a, to = b, case = 5 }", "case is a text")
+  refused("knbl.tcp_rr { from = a, to = b, labels = 5 }", "labels")
+  refused("knbl.tcp_rr(5)", "takes a table")
+  refused("knbl.tcp_rr { a, b }", "every value has a key")
+  refused("knbl.tcp_rt { from = a, to = b }", "knbl has no 'tcp_rt'", "tcp_rr")
+  refused("local other = knbl.cluster { provider = 'loopback' } knbl.tcp_rr { from = a, to = other:pair() }", "different clusters")
+  refused("cluster:close() knbl.tcp_rr { from = a, to = b }", "closed")
+end
+
+function TestMeasure:test_the_cluster_is_checked()
+  refused("cluster:pod { name = 'server' }", "already")
+  refused("cluster:pod { name = 'Big_Name' }", "cannot be a name")
+  refused("cluster:pod { mtu = 20 }", "mtu")
+  refused("cluster:pod { nod = 1 }", "did you mean 'node'")
+  refused("cluster:pod { image = 'nginx' }", "needs the port")
+  refused("cluster:pod { bandwidth = 'wide' }", "bandwidth")
+  refused("cluster:pod { node = 1.5 }", "whole number")
+  refused("cluster:service { endpoints = {} }", "without endpoints")
+  refused("cluster:service { endpoints = { b:service() } }", "an endpoint is a pod or a node")
+  refused("b:service { type = 'LoadBalancer' }", "neither ClusterIP nor NodePort")
+  refused("b:service():on(1)", "NodePort")
+  refused("knbl.cluster { mtu = 20, provider = 'loopback' }", "mtu")
+  refused("knbl.cluster { overlai = 'vxlan', provider = 'loopback' }", "did you mean 'overlay'")
+  refused("knbl.cluster(5)", "takes a table")
+end
+
+function TestMeasure:test_what_the_engines_are_asked()
+  local code, _, err, core = run("knbl.tcp_rr { from = a, to = b, duration = '2s', request = 64, rate = '20k/s', flows = 4 }", { "-q" })
+  lu.assertEquals(code, 0, err)
+  lu.assertEquals(#core.asked, 1)
+  local spec = core.asked[1].spec
+  lu.assertEquals({ spec.test, spec.duration, spec.size, spec.flows }, { "tcp_rr", 2, 64, 4 })
+  lu.assertEquals(core.asked[1].target.host, "127.0.0.1")
+  lu.assertEquals(core.open, 0, "agents are closed")
+end
+
+function TestMeasure:test_one_size_and_a_list_of_sizes()
+  local code, out, err, core = run([[
+    local one = knbl.tcp_bw { from = a, to = b, size = "4K" }
+    local list = knbl.tcp_bw { from = a, to = b, size = "1:256K:*64" }
+    assert(one.ok and one.params.size == 4096 and #list == 4 and list.ok and list[3].params.size == 4096)
+    assert(list[3].metrics.throughput_bps == 9.41e9)
+    assert(#knbl.tcp_lat { from = a, to = b, size = { 1, "1K" } } == 2)]], { "-q", "--json", "-" })
+  lu.assertEquals(code, 0, err)
+  lu.assertEquals(#core.asked, 7)
+  lu.assertEquals(#json.decode(out).measurements, 7)
+end
+
+function TestMeasure:test_settings_reach_every_measurement()
+  local _, _, _, core = run("knbl.tcp_rr { from = a, to = b, duration = '9s' } knbl.http { from = a, to = b, requests = 500 }",
+    { "-q", "--duration", "200ms", "--set", "tcp_rr.flows=3", "--set", "threads=2", at = 1 })
+  local rr, http = core.asked[1].spec, core.asked[2].spec
+  lu.assertEquals({ rr.duration, rr.warmup, rr.flows, rr.threads }, { 0.2, 0.05, 3, 2 })
+  lu.assertEquals({ http.duration, http.count, http.flows }, { 0.2, 500, 100 })
+end
+
+function TestMeasure:test_a_failure_is_a_result_and_the_run_goes_on()
+  local core = fake.core(function(spec)
+    if spec.test == "tcp_rr" then return nil, { code = "refused", message = "nobody listens" } end
+    return fake.result(spec)
+  end)
+  local code, out, err = run("local r = knbl.tcp_rr { case = 'x', from = a, to = b } assert(not r.ok and r.error.code == 'refused')\n"
+    .. "knbl.tcp_crr { from = a, to = b }", { "--json", "-", "-q" }, core)
+  lu.assertEquals(code, 1, err)
+  lu.assertStrContains(err, "1 of 2 measurements failed")
+  local data = json.decode(out)
+  lu.assertEquals(data.measurements[1].error.message, "nobody listens")
+  lu.assertEquals(data.measurements[2].ok, true)
+  lu.assertEquals(data.verdict.exit, 1)
+end
+
+function TestMeasure:test_a_lost_agent_ends_the_script_and_the_ledger_is_written()
+  local core = fake.core(function(spec)
+    if spec.test == "tcp_crr" then return nil, { code = "lost", message = "server does not answer any more" } end
+    return fake.result(spec)
+  end)
+  local code, out, err = run("knbl.tcp_rr { from = a, to = b }\nknbl.tcp_crr { case = 'c', from = a, to = b }\nknbl.tcp_rr { from = a, to = b }",
+    { "--json", "-", "-q" }, core)
+  lu.assertEquals(code, 3)
+  lu.assertStrContains(err, "SCRIPT:3: c: server does not answer any more")
+  local data = json.decode(out)
+  lu.assertEquals(#data.measurements, 2)
+  lu.assertEquals(data.verdict.status, "error")
+  lu.assertEquals(core.open, 0)
+end
+
+function TestMeasure:test_skipped_with_the_reason()
+  local code, out, err, core = run("local r = knbl.tcp_rr { from = a, to = b:service() } assert(r.skipped and not r.ok)\n"
+    .. "knbl.tcp_rr { from = a, to = cluster:pod { runtime = 'kata' } }", { "--json", "-" })
+  lu.assertEquals(code, 0, err)
+  local data = json.decode(out)
+  lu.assertEquals(data.measurements[1].skipped, "loopback has no Services")
+  lu.assertEquals(data.measurements[2].skipped, "loopback has no runtime kata")
+  lu.assertStrContains(err, "skipped: loopback has no Services")
+  lu.assertEquals(#core.asked, 0)
+  lu.assertEquals(data.verdict.skipped, 2)
+end
+
+function TestMeasure:test_another_backend_is_flagged()
+  local core = fake.core(function(spec)
+    local r = fake.result(spec)
+    r.servers = { { name = "stranger" } }
+    return r
+  end)
+  local _, out = run("knbl.tcp_rr { from = a, to = b }", { "--json", "-", "-q" }, core)
+  lu.assertEquals(json.decode(out).measurements[1].flags, { "wrong_backend" })
+end
+
+function TestMeasure:test_only()
+  local _, _, _, core = run("for _, name in ipairs { 'pod a', 'pod b', 'svc' } do knbl.tcp_rr { case = name, from = a, to = b } end", { "--only", "POD*b", "-q" })
+  lu.assertEquals(#core.asked, 1)
+end
+
+function TestMeasure:test_a_script_error_shows_its_own_frames_only()
+  local code, _, err = run("local function inner() error('oh no') end\nfunction outer() inner() end\nouter()")
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, "SCRIPT:2: oh no")
+  lu.assertStrContains(err, "SCRIPT:4: in main chunk")
+  lu.assertNotStrContains(err, "knbl/")
+  lu.assertNotStrContains(err, "[C]")
+end
+
+function TestMeasure:test_a_cluster_left_open_is_closed()
+  local _, _, _, core = fake.knbl("local knbl = require 'knbl' local c = knbl.cluster { provider = 'loopback' } c:pair()")
+  lu.assertEquals({ core.agents > 0, core.open }, { true, 0 })
+end
+
+os.exit(lu.LuaUnit.run())

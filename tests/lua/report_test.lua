@@ -1,0 +1,238 @@
+-- Tables and files from a ledger: shape, units, remarks; nothing that a name holds gets out of its cell.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local fake = require "fake"
+local json = require "knbl.json"
+local ledger = require "knbl.ledger"
+local report = require "knbl.report"
+local table_format = require "knbl.format.table"
+
+TestReport = {}
+
+local function book_of(measurements, reports)
+  local book = ledger.new { core = core, scenario = "scenarios/x.lua", question = "What?" }
+  for _, m in ipairs(measurements) do
+    m.test, m.ok = m.test or "tcp_rr", m.ok ~= false and not m.skipped
+    book:add(m)
+  end
+  for _, r in ipairs(reports or {}) do book:report(report.declare(core, r)) end
+  return book
+end
+
+local function show(book, more)
+  local options = { core = core, ascii = false }
+  for k, v in pairs(more or {}) do options[k] = v end
+  return table_format.render(book.data, options)
+end
+
+local function rr(case, rate, more)
+  local m = { case = case, metrics = { rate_per_s = rate, latency_ns = { p99 = 5e6 / rate, mean = 1e6 / rate } } }
+  for k, v in pairs(more or {}) do m[k] = v end
+  return m
+end
+
+function TestReport:test_columns_one_by_one()
+  local out = show(book_of({ rr("a", 50000), rr("bb", 1234) }, { { rows = "case", columns = { { "requests/s", "rate" }, "p99" } } }))
+  lu.assertEquals(out, "case  requests/s      p99\n─────────────────────────\na       50.0 k/s   100 ns\nbb      1.23 k/s  4.05 µs\n")
+end
+
+function TestReport:test_pivot_sorts_numbers_and_keeps_words()
+  local list = {}
+  for _, path in ipairs { "z", "a" } do
+    for _, mss in ipairs { 1460, 96 } do list[#list + 1] = rr(path, mss * 1000, { labels = { path = path, mss = mss } }) end
+  end
+  local out = show(book_of(list, { { rows = "path", columns = "mss", show = "rate" } }), { ascii = true })
+  lu.assertEquals(out, "path        96      1460\n------------------------\nz     96.0 k/s  1.46 M/s\na     96.0 k/s  1.46 M/s\n")
+end
+
+function TestReport:test_remarks_are_numbered_and_explained()
+  local list = {
+    rr("a", 1000, { flags = { "throttled" } }), { case = "b", skipped = "no kata here" }, { case = "c", ok = false, error = { message = "refused" } },
+    rr("d", 1000, { flags = { "throttled" } }), rr("e", 1000, { flags = { "too_few_samples" } }),
+  }
+  local out = show(book_of(list, { { rows = "case", columns = { "rate", "p99" } } }))
+  lu.assertStrContains(out, "1.00 k/s [1]")
+  lu.assertStrContains(out, "– [2]")
+  lu.assertStrContains(out, "failed [3]")
+  lu.assertStrContains(out, "\n[1] throttled: a CPU limit")
+  lu.assertStrContains(out, "\n[2] skipped: no kata here\n[3] failed: refused\n")
+  lu.assertStrContains(out, "e         1.00 k/s  ", nil, "few samples spoil percentiles, not rates")
+  lu.assertStrContains(out, "5.00 µs [4]")
+end
+
+function TestReport:test_repeats_show_the_median_and_its_interval()
+  local list = {}
+  for i = 1, 9 do list[i] = rr("a", 1000 + i, { round = i }) end
+  lu.assertStrContains(show(book_of(list, { { rows = "case", columns = { "rate" } } })), "±")
+end
+
+function TestReport:test_narrow_terminals_get_blocks()
+  local out = show(book_of({ rr("a", 50000) }, { { rows = "case", columns = { "rate", "p99", "mean" } } }), { columns = 20 })
+  lu.assertEquals(out, "a\n  rate  50.0 k/s\n  p99   100 ns\n  mean  20.0 ns\n")
+end
+
+function TestReport:test_colour_only_when_asked()
+  local book = book_of({ rr("a", 50000, { flags = { "throttled" } }) }, { { rows = "case", columns = { "rate" } } })
+  lu.assertNotStrContains(show(book), "\27")
+  lu.assertStrContains(show(book, { colour = true }), "\27[33m")
+end
+
+function TestReport:test_plain_tables_without_a_report()
+  local out = show(book_of { rr("a", 50000), { test = "tcp_stream", case = "b", metrics = { throughput_bps = 9.41e9 } } })
+  lu.assertStrContains(out, "tcp_stream  b ")
+  lu.assertStrContains(out, "9.41 Gbit/s")
+  lu.assertStrContains(out, "50.0 k/s")
+end
+
+function TestReport:test_bad_declarations()
+  for body, text in pairs {
+    ["5"] = "takes a table", ["{ rws = 'x' }"] = "did you mean 'rows'", ["{ columns = { 'p98x' } }"] = "no figure", ["{ columns = { { 'x', show = 'rat' } } }"] = "did you mean 'rate'",
+    ["{ columns = { { 'x', 'rate', unit = 'furlong' } } }"] = "unknown unit", ["{ layout = 'sweep' }"] = "what is swept", ["{ layout = 'pie' }"] = "layout",
+  } do
+    local code, _, err = fake.knbl(fake.pair .. "knbl.report(" .. body .. ")")
+    lu.assertEquals(code, 1, err)
+    lu.assertStrContains(err, "SCRIPT:2: ")
+    lu.assertStrContains(err, text)
+  end
+end
+
+-- ---- the sweep of the Kubernetes benchmark ----
+
+function TestReport:test_the_sweep_csv()
+  local list = {}
+  for i, mss in ipairs { 96, 352, 608 } do
+    list[#list + 1] = { test = "tcp_stream", labels = { row = "iperf TCP. Same VM using Pod IP", mss = mss }, metrics = { throughput_bps = (33835 - i % 2) * 1e6 } }
+  end
+  list[#list + 1] = { test = "udp_stream", labels = { row = "iperf UDP. Same VM using Pod IP" }, metrics = { throughput_bps = 10642e6 } }
+  local out = show(book_of(list, { { rows = "row", columns = "mss", show = "throughput", unit = "Mbit/s", layout = "sweep" } }))
+  lu.assertEquals(out, "MSS                                          , Maximum, 96, 352, 608,\n"
+    .. "1 iperf TCP. Same VM using Pod IP            ,33835.000000,33834,33835,33834,\n"
+    .. "2 iperf UDP. Same VM using Pod IP            ,10642.000000,10642,\n")
+end
+
+-- ---- hostile names ----
+
+local nasty = '=cmd|"/c calc"!A0, <script>&]]>\r\n\27[31m\0|`*\255'
+
+local function hostile()
+  local book = book_of({ rr(nasty, 1000, { labels = { path = nasty }, flags = { nasty } }), { case = nasty, skipped = nasty },
+    { case = nasty, ok = false, error = { code = nasty, message = nasty } } }, {})
+  book.data.scenario, book.data.question = nasty, nasty
+  book:note { text = nasty }
+  book.data.expectations[1] = { case = nasty, expression = nasty, status = "fail", reason = nasty }
+  return book
+end
+
+function TestReport:test_hostile_names_on_a_terminal()
+  local out = show(hostile())
+  lu.assertNil(out:find("[%z\1-\9\11-\31\127]"))
+  lu.assertEquals(#out:gsub("[^\255]", ""), 0)
+end
+
+function TestReport:test_hostile_names_in_csv()
+  local out = require("knbl.format.csv").render(hostile().data, { core = core })
+  lu.assertStrContains(out, "\"'=cmd|\"\"/c calc")
+  lu.assertNil(out:find(",=", 1, true))
+  local outside = out:gsub('"[^"]*"', "")
+  lu.assertEquals(select(2, outside:gsub("\r\n", "")), 4, "one line for the head and each measurement")
+end
+
+function TestReport:test_hostile_names_in_markdown()
+  local out = require("knbl.format.markdown").render(hostile().data, { core = core })
+  lu.assertNil(out:find("<script", 1, true))
+  lu.assertNil(out:find("[%z\1-\9\11-\31]"))
+  for line in out:gmatch("[^\n]+") do
+    if line:sub(1, 1) == "|" and line:find("tcp", 1, true) then lu.assertNil(line:find("[^\\]`")) end
+  end
+end
+
+function TestReport:test_hostile_names_in_junit()
+  local out = require("knbl.format.junit").render(hostile().data, { core = core })
+  lu.assertNil(out:find("[%z\1-\9\11-\31]"))
+  lu.assertNil(out:find("<script", 1, true))
+  lu.assertNil(out:find("]]>", 1, true))
+  lu.assertEquals(select(2, out:gsub("<testcase ", "")), select(2, out:gsub("</testcase>", "")) + select(2, out:gsub('"/>\n  </testsuite', "x")) * 0)
+end
+
+-- ---- files ----
+
+function TestReport:test_a_report_of_the_file_is_the_run_s_own()
+  local path = os.tmpname()
+  local script = fake.pair .. "knbl.tcp_rr { case = 'x', from = a, to = b, expect = 'p99 < 1s' }\n"
+    .. "knbl.report { rows = 'case', columns = { 'rate', 'p99' } } knbl.note { a = 1 }"
+  local code, out, err = fake.knbl(script, { "--json", path })
+  lu.assertEquals(code, 0, err)
+  local again, shown = fake.knbl(nil, { "report", path })
+  lu.assertEquals(again, 0)
+  lu.assertEquals(shown, out)
+  local _, copy = fake.knbl(nil, { "report", path, "--json", "-", "-q" })
+  lu.assertEquals(copy, fake.read(path))
+  os.remove(path)
+end
+
+function TestReport:test_ledgers_that_are_no_ledgers()
+  local path = os.tmpname()
+  local list = {
+    { "", "empty" }, { "{", "not JSON" }, { "[]", "no schema" }, { '{"schema":2}', "newer" }, { '{"schema":1,"measurements":5}', "not a list" },
+    { '{"schema":1,"measurements":[{}]}', "no test" }, { '{"schema":1,"measurements":[{"test":"tcp_rr","metrics":5}]}', "no object" },
+    { "{\"schema\":1", "not JSON" }, { '{"schema":"x"}', "newer" },
+  }
+  for _, case in ipairs(list) do
+    local file = assert(io.open(path, "w"))
+    file:write(case[1])
+    file:close()
+    local code, _, err = fake.knbl(nil, { "report", path })
+    lu.assertEquals(code, 2, case[1])
+    lu.assertStrContains(err, case[2])
+  end
+  os.remove(path)
+  lu.assertEquals(fake.knbl(nil, { "report", "/nonexistent.json" }), 2)
+end
+
+function TestReport:test_a_short_ledger_is_enough()
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write('{"schema":1,"measurements":[{"test":"tcp_rr","ok":true,"metrics":{"rate_per_s":5}},{"test":"odd"}]}')
+  file:close()
+  for _, flag in ipairs { "csv", "markdown", "junit", "json" } do
+    local code, out, err = fake.knbl(nil, { "report", path, "--" .. flag, "-", "-q" })
+    lu.assertEquals(code, 0, err)
+    lu.assertStrContains(out, "5")
+  end
+  os.remove(path)
+end
+
+function TestReport:test_unwritable_paths_are_refused_before_the_run()
+  for _, flag in ipairs { "json", "csv", "markdown", "junit" } do
+    local code, _, err, core_used = fake.knbl(fake.pair .. "knbl.tcp_rr { from = a, to = b }", { "--" .. flag, "/nonexistent/x" })
+    lu.assertEquals(code, 2, err)
+    lu.assertStrContains(err, "--" .. flag .. ": cannot write /nonexistent/x")
+    lu.assertEquals(#core_used.asked, 0)
+  end
+  lu.assertEquals(fake.knbl(fake.pair, { "--json", "/tmp" }), 2)
+  lu.assertEquals(fake.knbl(fake.pair, { "--json", "-", "--csv", "-" }), 2)
+end
+
+function TestReport:test_a_full_disk_leaves_the_table()
+  local used = fake.core()
+  used.write_file = function() return nil, { code = "system", message = "no space left on device" } end
+  local code, out, err = fake.knbl(fake.pair .. "knbl.tcp_rr { from = a, to = b }", { "--json", "/tmp/knbl-test.json" }, used)
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(out, "50.0 k/s")
+  lu.assertStrContains(err, "no space left")
+end
+
+function TestReport:test_the_contract_of_the_file()
+  local _, out = fake.knbl(fake.pair .. "knbl.tcp_rr { case = 'x', from = a, to = b }", { "--json", "-", "-q" })
+  local data = json.decode(out)
+  lu.assertEquals({ data.schema, data.knbl, data.provider, data.verdict.status }, { 1, core.version, "loopback", "pass" })
+  lu.assertStrMatches(data.started, "%d+%-%d+%-%d+T%d+:%d+:%d+.*Z")
+  local m = data.measurements[1]
+  lu.assertEquals({ m.test, m.case, m.from, m.to, m.via, m.ok }, { "tcp_rr", "x", "client", "server", "loopback", true })
+  lu.assertEquals(m.path.to, { kind = "pod", node = "node-2", address = "127.0.0.1", port = 40004 })
+  lu.assertStrContains(out, '"flags": []')
+  lu.assertStrContains(out, '"notes": []')
+end
+
+os.exit(lu.LuaUnit.run())
