@@ -124,10 +124,11 @@ static int set_up(struct kn_keeper *keeper, struct kn_error *err)
 
 static void note_end(struct kn_keeper *keeper, pid_t pid, int status)
 {
+    int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     for (struct kn_lab_node *node = keeper->nodes; node; node = node->next)
-        if (node->pid == pid) { node->pid = 0; node->exit_status = status; }
+        if (node->pid == pid) { node->pid = 0; node->exit_status = exit_status; }
     for (struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next)
-        if (pod->pid == pid) { pod->pid = 0; pod->exit_status = status; }
+        if (pod->pid == pid) { pod->pid = 0; pod->exit_status = exit_status; }
 }
 
 static void reap(struct kn_keeper *keeper)

@@ -183,7 +183,8 @@ int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, con
         rtnl_route_set_scope(route, via ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK);
         rtnl_route_add_nexthop(route, hop);
         hop = NULL;
-        code = rtnl_route_add(nl, route, NLM_F_CREATE | NLM_F_EXCL);
+        code =
+            rtnl_route_add(nl, route, NLM_F_CREATE | NLM_F_REPLACE); /* a node that went leaves its place to another */
     }
     nl_addr_put(destination);
     if (hop) rtnl_route_nh_free(hop);

@@ -1,0 +1,250 @@
+/* A lab leaves no trace: not on the machine's network while it stands, and nothing at all after a SIGKILL at any
+ * moment. */
+#include "inside.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <linux/rtnetlink.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* ---- what the machine's network is made of, as one text ---- */
+
+struct text { char *data; size_t used, size; };
+
+static void append(struct text *t, const char *data, size_t n)
+{
+    if (t->used + n + 1 > t->size) {
+        t->size = (t->used + n + 1) * 2;
+        t->data = realloc(t->data, t->size);
+        assert_non_null(t->data);
+    }
+    memcpy(t->data + t->used, data, n);
+    t->used += n;
+    t->data[t->used] = '\0';
+}
+
+static void append_file(struct text *t, const char *path)
+{
+    char buf[65536];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    append(t, path, strlen(path));
+    append(t, "\n", 1);
+    for (ssize_t n; fd >= 0 && (n = read(fd, buf, sizeof buf)) > 0;) append(t, buf, (size_t)n);
+    if (fd >= 0) close(fd);
+}
+
+/* One dump of rtnetlink; of links only what does not count. */
+static void append_dump(struct text *t, int type, int family)
+{
+    struct { struct nlmsghdr head; struct rtgenmsg body;
+    } request = {
+        { .nlmsg_len = sizeof request, .nlmsg_type = (uint16_t)type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+        { .rtgen_family = (unsigned char)family }
+    };
+    char buf[65536];
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    bool more = send(fd, &request, sizeof request, 0) > 0;
+    while (more) {
+        ssize_t size = recv(fd, buf, sizeof buf, 0);
+        for (struct nlmsghdr *h = (struct nlmsghdr *)(void *)buf; size > 0 && NLMSG_OK(h, (size_t)size) && more;
+             h = NLMSG_NEXT(h, size)) {
+            if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR) more = false;
+            else if (type == RTM_GETLINK) append(t, NLMSG_DATA(h), sizeof(struct ifinfomsg));
+            else if (type == RTM_GETADDR) append(t, NLMSG_DATA(h), sizeof(struct ifaddrmsg));
+            else append(t, NLMSG_DATA(h), sizeof(struct rtmsg));
+        }
+        more = more && size > 0;
+    }
+    close(fd);
+}
+
+static struct text *walked;
+
+static int walk(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st;
+    (void)ftw;
+    static const char *const moving[] = { "nf_conntrack_count", "dev_weight", "route/flush", "max_dgram_qlen", NULL };
+    for (int i = 0; moving[i]; i++)
+        if (strstr(path, moving[i])) return 0;
+    if (flag == FTW_F) append_file(walked, path);
+    return 0;
+}
+
+static char *portrait(void)
+{
+    struct text t = { .data = NULL };
+    static const int dumps[] = { RTM_GETLINK, RTM_GETADDR, RTM_GETRULE, RTM_GETROUTE };
+    for (int i = 0; i < 4; i++) {
+        append_dump(&t, dumps[i], AF_INET);
+        append_dump(&t, dumps[i], AF_INET6);
+    }
+    static const char *const files[] = { "/proc/net/if_inet6", "/proc/net/fib_trie", "/proc/self/mountinfo",
+                                         "/proc/mounts" };
+    for (int i = 0; i < 4; i++) append_file(&t, files[i]);
+    walked = &t;
+    nftw("/proc/sys/net", walk, 16, FTW_PHYS);
+    nftw("/run/netns", walk, 16, FTW_PHYS);
+    append(&t, access("/run/knbl", F_OK) == 0 ? "knbl" : "-", 1);
+    append(&t, "", 1);
+    for (size_t i = 0; i + 1 < t.used; i++)     /* the dumps hold zeros */
+        if (!t.data[i]) t.data[i] = '.';
+    return t.data;
+}
+
+static void same(const char *before, const char *now)
+{
+    size_t i = 0;
+    while (before[i] && before[i] == now[i]) i++;
+    if (before[i] == now[i]) return;
+    size_t from = i > 200 ? i - 200 : 0;
+    fail_msg("the machine has changed: was\n%.300s\nis\n%.300s", before + from, now + from);
+}
+
+static void test_untouched(void **state)
+{
+    (void)state;
+    kn_lab_close(
+        open_lab("{\"overlay\":\"vxlan\"}")); /* the kernel may load modules, which have switches of their own */
+    struct kn_lab *lab = open_lab("{\"overlay\":\"vxlan\"}");
+    tell(lab, "{\"op\":\"node\"}");
+    kn_lab_close(lab);
+    char *before = portrait(), *now;
+    lab = open_lab("{\"overlay\":\"vxlan\",\"services\":10}");
+    tell(lab, "{\"op\":\"node\"}");
+    tell(lab, "{\"op\":\"node\"}");
+    server(lab, "a", "node-1", ",\"bandwidth\":\"1G\"");
+    server(lab, "b", "node-2", "");
+    tell(lab, "{\"op\":\"service\",\"endpoints\":[\"b\"],\"type\":\"NodePort\"}");
+    answers(lab, "a", "tcp", "10.96.0.10", 9000, "b 10.244.0.2");
+    same(before, now = portrait());
+    free(now);
+    kn_lab_close(lab);
+    same(before, now = portrait());
+    free(now);
+    free(before);
+}
+
+/* ---- SIGKILL at any moment ---- */
+
+#define MARK "KNBL_TEST_MARK"
+
+/* Labs, one after the other, until the end. */
+static int victim(void)
+{
+    struct kn_error err = { .code = KN_OK };
+    for (;;) {
+        struct kn_lab *lab = kn_lab_open(NULL, &err);
+        static const char *const requests[] = {
+            "{\"op\":\"node\"}",
+            "{\"op\":\"node\"}",
+            "{\"op\":\"pod\",\"name\":\"a\",\"node\":\"node-1\"}",
+            "{\"op\":\"pod\",\"name\":\"b\",\"node\":\"node-2\"}",
+            "{\"op\":\"pod\",\"runtime\":\"host\"}",
+            "{\"op\":\"service\",\"endpoints\":[\"a\",\"b\"]}",
+            "{\"op\":\"exec\",\"in\":\"a\",\"argv\":[\"/bin/sleep\",\"0.01\"],\"capture\":true}",
+            "{\"op\":\"delete\",\"name\":\"service-1\"}",
+        };
+        if (!lab) return 1;
+        for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+            json_t *request = json_loads(requests[i], 0, NULL), *answer = kn_lab_request(lab, request, &err);
+            if (!answer) return 1;
+            json_decref(request);
+            json_decref(answer);
+        }
+        kn_lab_close(lab);
+    }
+}
+
+/* How many processes have the mark in the environment that they began with; fork keeps it. */
+static unsigned marked(const char *mark)
+{
+    char path[300], environment[65536];
+    unsigned n = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; (e = readdir(proc));) {
+        if (e->d_name[0] < '0' || e->d_name[0] > '9' || atoi(e->d_name) == getpid()) continue;
+        snprintf(path, sizeof path, "/proc/%s/environ", e->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = fd < 0 ? 0 : read(fd, environment, sizeof environment);
+        if (fd >= 0) close(fd);
+        if (size > 0 && memmem(environment, (size_t)size, mark, strlen(mark))) n++;
+    }
+    closedir(proc);
+    return n;
+}
+
+static void pause_ns(uint64_t ns) { kn_sleep_until_ns(kn_now_ns() + ns); }
+
+static pid_t start_victim(const char *mark)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char *argv[] = { (char *)(uintptr_t)self(), "victim", NULL }, *envp[] = { (char *)(uintptr_t)mark, NULL };
+        execve(self(), argv, envp);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void kill_it(pid_t pid, const char *mark, const char *when)
+{
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it is busy still */
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    uint64_t end = kn_now_ns() + 10 * KN_NS_PER_S;
+    unsigned left;
+    while ((left = marked(mark)) > 0 && kn_now_ns() < end) pause_ns(KN_NS_PER_MS);
+    if (left) fail_msg("%u processes are left of a lab that was killed %s", left, when);
+}
+
+/* Agents are seen by their mark; else the test below would see nothing either. */
+static void test_marks(void **state)
+{
+    char mark[64];
+    (void)state;
+    snprintf(mark, sizeof mark, MARK "=%d", (int)getpid());
+    pid_t pid = start_victim(mark);
+    uint64_t end = kn_now_ns() + 20 * KN_NS_PER_S;
+    unsigned most = 0;
+    while (most < 5 && kn_now_ns() < end) {
+        unsigned n = marked(mark);
+        if (n > most) most = n;
+    }
+    kill_it(pid, mark, "with its pods");
+    assert_true(most >= 5);
+}
+
+static void test_killed(void **state)
+{
+    (void)state;
+    struct random random = { .state = (uint64_t)time(NULL) };
+    char mark[64], when[64];
+    print_message("# seed %llu\n", (unsigned long long)random.state);
+    char *before = portrait(), *after;
+    for (int i = 0; i < 100; i++) {
+        snprintf(mark, sizeof mark, MARK "=%d.%d", (int)getpid(), i);
+        uint64_t ns = random_next(&random) % (80 * KN_NS_PER_MS);
+        snprintf(when, sizeof when, "after %.3f ms", (double)ns / 1e6);
+        pid_t pid = start_victim(mark);
+        pause_ns(ns);
+        kill_it(pid, mark, when);
+    }
+    same(before, after = portrait());
+    free(after);
+    free(before);
+}
+
+int main(int argc, char **argv)
+{
+    inside_main(argc, argv);
+    if (argc == 2 && strcmp(argv[1], "victim") == 0) return victim();
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_untouched), cmocka_unit_test(test_marks),
+                                        cmocka_unit_test(test_killed) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
