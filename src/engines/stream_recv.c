@@ -55,10 +55,10 @@ static void count(struct receiver *r, uint64_t n, uint64_t from_ns, uint64_t now
 {
     struct kn_side *a = r->a;
     r->total += n;
-    if (now_ns < a->open_ns) {
-        tune(r, now_ns);
+    if (!a->opened)
+        tune(r, now_ns); /* also where a starved thread wakes up past all of its turns */
+    if (now_ns < a->open_ns)
         return;
-    }
     if (!a->opened)
         kn_side_open(a);
     if (a->closed)

@@ -117,9 +117,9 @@ static bool peer_left(struct sender *s, uint64_t now_ns)
 static bool tick(struct sender *s, uint64_t now_ns)
 {
     struct kn_side *a = s->a;
-    if (now_ns < a->open_ns) {
-        tune(s, now_ns);
-    } else if (!a->opened) {
+    if (!a->opened)
+        tune(s, now_ns); /* also where a starved thread wakes up past all of its turns */
+    if (!a->opened && now_ns >= a->open_ns) {
         kn_side_open(a);
         s->base = s->sent;
     }
