@@ -101,10 +101,9 @@ struct tail { uint8_t *bytes; size_t n, room; };
 
 static int tail_add(struct tail *t, const uint8_t *bytes, size_t n, struct kn_error *err)
 {
-    if (t->n + n > t->room) {
-        size_t keep = t->n > KN_TRAILER_MAX ? (size_t)KN_TRAILER_MAX : t->n;
-        memmove(t->bytes, t->bytes + (t->n - keep), keep);
-        t->n = keep;
+    if (t->n + n > t->room && t->n > KN_TRAILER_MAX) {
+        memmove(t->bytes, t->bytes + (t->n - KN_TRAILER_MAX), KN_TRAILER_MAX);
+        t->n = KN_TRAILER_MAX;
     }
     if (t->n + n > t->room) {
         size_t room = 2 * (t->n + n);

@@ -237,17 +237,26 @@ static void set_arms(struct sender *s)
     kn_tuner_init(&s->tuner, arms, 2, from_ns, to_ns);
 }
 
+/* Nothing that a path could compress; a pattern of 64 KB again and again, for the clock runs already. */
+static void fill(uint8_t *buf, size_t size)
+{
+    size_t n = size < (64u << 10) ? size : (64u << 10);
+    uint32_t x = 2463534242u;
+    for (size_t i = 0; i < n; i++) {
+        x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+        buf[i] = (uint8_t)x;
+    }
+    for (; n < size; n *= 2)
+        memcpy(buf + n, buf, size - n < n ? size - n : n);
+}
+
 static int make_source(struct sender *s, struct kn_error *err)
 {
     size_t room = s->tuner.over ? s->chunk : KN_STREAM_CHUNK_MAX;
-    uint32_t x = 2463534242u;
     s->buf = malloc(room);
     if (!s->buf)
         return kn_fail(err, KN_E_MEMORY, "no memory to send from");
-    for (size_t i = 0; i < room; i++) { /* nothing that a path could compress */
-        x ^= x << 13, x ^= x >> 17, x ^= x << 5;
-        s->buf[i] = (uint8_t)x;
-    }
+    fill(s->buf, room);
     if (s->a->spec->test != KN_TCP_SENDFILE)
         return 0;
     s->file = memfd_create("knbl", MFD_CLOEXEC);
