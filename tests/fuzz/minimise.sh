@@ -16,6 +16,6 @@ if [ "$seconds" != 0 ]; then
 fi
 small=$(mktemp -d) || exit 1
 trap 'rm -rf "$small"' EXIT
-"$B/fuzz/$name" -set_cover_merge=1 -timeout=10 "$small" "$B/fuzz/found-$name" "$corpus" 2>"$B/fuzz/$name.log" || { tail -n 20 "$B/fuzz/$name.log" >&2; exit 1; }
+"$B/fuzz/$name" -merge=1 -use_counters=0 -timeout=10 "$small" "$B/fuzz/found-$name" "$corpus" 2>"$B/fuzz/$name.log" || { tail -n 20 "$B/fuzz/$name.log" >&2; exit 1; }
 rm -rf "$corpus" && mkdir -p "$corpus" && cp "$small"/* "$corpus"/
 echo "$corpus: $(ls "$corpus" | wc -l) inputs, $(du -sb "$corpus" | cut -f1) bytes"
