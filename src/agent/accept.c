@@ -88,8 +88,9 @@ static void take_hello(struct acceptor *a, struct kn_pending *p, size_t n)
             kn_keeper_add(a->agent->keeper, p);
         return;
     }
-    bool may_be_short = hello->kind == KN_HELLO_STATS || hello->spec.test == KN_TCP_CRR;
-    if (may_be_short && kn_serve_short(&a->agent->server, p->fd, hello, n - whole)) {
+    const struct kn_spec *spec = &hello->spec;
+    bool may_be_short = hello->kind == KN_HELLO_STATS || spec->test == KN_TCP_CRR || (spec->test == KN_HTTP && !spec->keepalive);
+    if (may_be_short && kn_serve_short(&a->agent->server, p->fd, hello, a->buffer + whole, n - whole)) {
         close(p->fd);
         a->was_short = true;
         a->wait = (enum kn_wait)hello->spec.wait;

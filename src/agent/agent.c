@@ -192,7 +192,8 @@ static int copy_config(struct kn_agent *agent, const struct kn_agent_config *con
     agent->server.limits.max_duration_ns = config->max_duration_ns;
     agent->server.stop = &agent->stop;
     agent->server.crr = kn_crr_ledger_new();
-    return agent->server.crr ? 0 : kn_fail_memory(err);
+    agent->server.http = kn_http_desk_new();
+    return agent->server.crr && agent->server.http ? 0 : kn_fail_memory(err);
 }
 
 static int open_events(struct kn_agent *agent, struct kn_error *err)
@@ -281,6 +282,7 @@ void kn_agent_free(struct kn_agent *agent)
     kn_flows_free(agent->flows);
     kn_keeper_free(agent->keeper);
     kn_crr_ledger_free(agent->server.crr);
+    kn_http_desk_free(agent->server.http);
     int fds[] = { agent->tcp_fd, agent->udp_fd, agent->unix_fd, agent->asked_event, agent->quit_event };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)

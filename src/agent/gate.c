@@ -112,7 +112,7 @@ bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_
     struct kn_error err;
     if (kn_gate_check(agent, hello, false, &err))
         return kn_gate_refuse(agent, p, &err);
-    if (kn_serve_short(&agent->server, p->fd, hello, extra_size)) {
+    if (kn_serve_short(&agent->server, p->fd, hello, extra, extra_size)) {
         kn_gate_close(p);
         return false;
     }

@@ -245,26 +245,29 @@ static int prepare(struct crr *c, struct kn_error *err)
     return 0;
 }
 
-/* Whether an agent answers there and takes our key, in words: a transaction has no room for a refusal. */
-static int knock(struct kn_worker *w, struct kn_error *err)
+int kn_crr_knock(struct kn_worker *w, struct kn_error *err)
 {
     json_t *report = ask_one(w, err);
     json_decref(report);
     return report ? 0 : -1;
 }
 
+int kn_crr_settle(struct kn_worker *w, uint64_t transactions, bool failed, struct kn_error *err)
+{
+    uint64_t sum = atomic_fetch_add(&w->run->transactions, transactions) + transactions;
+    if (atomic_fetch_add(&w->run->closing, 1) + 1 < w->run->n_slots || failed)
+        return failed ? -1 : 0;
+    return collect(w, sum, err);
+}
+
 static int run(struct crr *c, struct kn_error *err)
 {
-    struct kn_run *r = c->w->run;
-    if (prepare(c, err) || knock(c->w, err) || kn_worker_ready(c->w, err))
+    if (prepare(c, err) || kn_crr_knock(c->w, err) || kn_worker_ready(c->w, err))
         return -1;
     if (c->spec->fin)
         kn_worker_chosen(c->w, "fin", "the FIN rides on the response, the handshake's ACK on the request");
     int failed = loop(c, err);
-    uint64_t sum = atomic_fetch_add(&r->transactions, c->transactions) + c->transactions;
-    if (atomic_fetch_add(&r->closing, 1) + 1 < r->n_slots || failed)
-        return failed;
-    return collect(c->w, sum, err); /* the last one asks for all */
+    return kn_crr_settle(c->w, c->transactions, failed, err);
 }
 
 static int client(struct kn_worker *w, struct kn_error *err)

@@ -1,4 +1,4 @@
-/* engines/crr - what serve.c needs of tcp_crr: its connections are short, its report is asked for apart. */
+/* engines/crr - what others need of tcp_crr: its connections are short, its report is asked for apart. http without keep-alive is so too. */
 #ifndef KN_ENGINES_CRR_H
 #define KN_ENGINES_CRR_H
 
@@ -8,6 +8,14 @@
 int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size, struct kn_error *err);
 /* Welcome and report of what this server has counted for the run. */
 int kn_crr_serve_stats(struct kn_server *server, int fd, const struct kn_hello *hello, struct kn_error *err);
+/* A transaction that was served: into the ledger. */
+void kn_crr_note(struct kn_server *server, const struct kn_hello *hello, uint64_t rx_bytes, uint64_t tx_bytes);
+
+/* The client's side. Whether an agent answers there and takes our key: a short connection has no room for a refusal in words. */
+int kn_crr_knock(struct kn_worker *w, struct kn_error *err);
+/* After the loop, with the transactions of this worker, the warm-up's too: the last worker asks the servers for their reports. */
+int kn_crr_settle(struct kn_worker *w, uint64_t transactions, bool failed, struct kn_error *err);
+
 /* serve.c: welcome, and a report as a trailer. */
 int kn_serve_welcome(const struct kn_server *server, int fd, struct kn_error *err);
 int kn_serve_report(int fd, const json_t *report, struct kn_error *err);

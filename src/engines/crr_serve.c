@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "engines/crr.h"
+#include "engines/http_serve.h"
 #include "net/io.h"
 
 #define RUNS_MAX 64
@@ -149,13 +150,13 @@ static void count(struct run *r, uint64_t rx_bytes, uint64_t tx_bytes, uint64_t 
     read_cpu(r, false);
 }
 
-static void note(struct kn_server *server, const struct kn_hello *hello, uint64_t rx_bytes)
+void kn_crr_note(struct kn_server *server, const struct kn_hello *hello, uint64_t rx_bytes, uint64_t tx_bytes)
 {
     uint64_t now_ns = kn_now_ns();
     pthread_mutex_lock(&server->crr->lock);
     struct run *r = find_or_make(server->crr, server, hello, now_ns);
     if (r)
-        count(r, rx_bytes, hello->spec.response_size, now_ns);
+        count(r, rx_bytes, tx_bytes, now_ns);
     pthread_mutex_unlock(&server->crr->lock);
 }
 
@@ -220,19 +221,21 @@ static bool take_rest(int fd, size_t left)
     return recv(fd, rest, left, MSG_DONTWAIT) == (ssize_t)left;
 }
 
-bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size)
+bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size)
 {
     struct kn_error ignored;
     if (hello->kind == KN_HELLO_STATS) {
         kn_crr_serve_stats(server, fd, hello, &ignored);
         return true;
     }
+    if (hello->spec.test == KN_HTTP && !hello->spec.keepalive)
+        return kn_http_serve_short(server, fd, hello, extra, extra_size);
     if (hello->spec.test != KN_TCP_CRR || hello->spec.delay_ns || hello->spec.response_size > SHORT_MAX ||
         !take_rest(fd, request_left(hello, extra_size)))
         return false;
     int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0);
     if (send(fd, zeros, (size_t)hello->spec.response_size, flags) == (ssize_t)hello->spec.response_size)
-        note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size));
+        kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
     return true;
 }
 
@@ -253,6 +256,6 @@ int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello,
         if (kn_write_full(fd, zeros, n, deadline_ns, err))
             return -1;
     }
-    note(server, hello, rx_bytes);
+    kn_crr_note(server, hello, rx_bytes, hello->spec.response_size);
     return 0;
 }

@@ -53,10 +53,16 @@ struct kn_crr_ledger;
 struct kn_crr_ledger *kn_crr_ledger_new(void);
 void kn_crr_ledger_free(struct kn_crr_ledger *ledger);
 
+/* The threads that serve all keep-alive flows of http together; they start with the first. Opaque; one an agent, freed once no flow is left. */
+struct kn_http_desk;
+struct kn_http_desk *kn_http_desk_new(void);
+void kn_http_desk_free(struct kn_http_desk *desk);
+
 struct kn_server {
     struct kn_identity me;
     struct kn_server_limits limits;
     struct kn_crr_ledger *crr;
+    struct kn_http_desk *http; /* NULL: each flow on its own thread */
     atomic_bool *stop;         /* set: every flow ends soon */
 };
 
@@ -64,10 +70,10 @@ struct kn_server {
  * `extra` are bytes that came after the hello. A flow whose client hangs blocks in recv() or send(): shutdown(fd, SHUT_RDWR)
  * from any thread ends it (so does who sets `stop`, and who counts the time: there is no timer here that would cost each operation). */
 int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size, struct kn_error *err);
-/* tcp_crr and KN_HELLO_STATS are short: the thread that accepts serves them in place, without blocking. True: was one, and is
- * served: the caller closes `fd` at once, before its client does (TIME_WAIT belongs on this side). `extra_size` bytes after the
- * hello were read already. False: nothing was done; kn_serve_tcp on a thread of its own takes it (all sizes, blocking). */
-bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size);
+/* tcp_crr, http without keep-alive and KN_HELLO_STATS are short: the thread that accepts serves them in place, without blocking. True: was one, and is
+ * served: the caller closes `fd` at once, before its client does (TIME_WAIT belongs on this side). `extra` came after the
+ * hello and was read already. False: nothing was done; kn_serve_tcp on a thread of its own takes it (all sizes, blocking). */
+bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size);
 /* Serves one UDP flow on a socket that is bound and connected to its client. Blocks. */
 int kn_serve_udp(struct kn_server *server, int fd, const struct kn_hello *hello, const struct kn_key *key, struct kn_error *err);
 

@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #include "core/stats.h"
+#include "engines/crr.h"
 #include "engines/http_conn.h"
+#include "engines/http_serve.h"
 
 #define EVENTS 256
 #define TICK_NS KN_NS_PER_MS                /* between two looks at all connections, at least */
@@ -283,22 +285,38 @@ static int collect(struct kn_http_client *h, struct kn_error *err)
     return failed;
 }
 
-static int client(struct kn_worker *w, struct kn_error *err)
+/* Where an agent is asked over a connection a request, its part is as short as tcp_crr's, and so are the report's ways. */
+static bool is_short(const struct kn_spec *spec)
+{
+    return !spec->external && !spec->keepalive;
+}
+
+static int run(struct loop *l, struct kn_error *err)
 {
     char host[300];
+    struct kn_worker *w = l->h.w;
+    name_host(w, host, sizeof host);
+    if (kn_http_client_init(&l->h, w, host, err) || (is_short(w->spec) && kn_crr_knock(w, err)) ||
+        (w->spec->keepalive && kn_http_open_all(&l->h)) || kn_worker_ready(w, err))
+        return -1;
+    int failed = measure(l);
+    kn_worker_cpu_close(w);
+    if (is_short(w->spec))
+        return kn_crr_settle(w, l->h.done, failed, err);
+    return failed ? -1 : collect(&l->h, err);
+}
+
+static int client(struct kn_worker *w, struct kn_error *err)
+{
     struct loop *l = calloc(1, sizeof *l);
     if (!l)
         return kn_fail(err, KN_E_MEMORY, "no memory for a worker");
     prctl(PR_SET_TIMERSLACK, 1ul); /* naps are as long as they are meant to be */
-    name_host(w, host, sizeof host);
-    int failed = kn_http_client_init(&l->h, w, host, err) || (w->spec->keepalive && kn_http_open_all(&l->h)) ||
-                 kn_worker_ready(w, err) || measure(l);
-    kn_worker_cpu_close(w);
-    if (!failed)
-        failed = collect(&l->h, err);
+    l->h.w = w;
+    int failed = run(l, err);
     kn_http_client_fini(&l->h);
     free(l);
-    return failed ? -1 : 0;
+    return failed;
 }
 
-const struct kn_test_ops kn_http_ops = {.test = KN_HTTP, .client = client};
+const struct kn_test_ops kn_http_ops = {.test = KN_HTTP, .client = client, .serve = kn_http_serve};

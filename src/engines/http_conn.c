@@ -1,10 +1,6 @@
 #include "engines/http_conn.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "net/io.h"
@@ -12,7 +8,6 @@
 #define BACKOFF_NS KN_NS_PER_MS           /* after a connect that failed; doubles */
 #define BACKOFF_DOUBLINGS 6
 #define CLOSING_NS (250 * KN_NS_PER_MS)   /* for the server to close what it said it would */
-#define POLL_MS 50
 
 static void wake_at(struct kn_http_client *h, uint64_t when_ns)
 {
@@ -33,9 +28,8 @@ static bool counts(const struct kn_http_client *h, uint64_t now_ns)
     return h->measured && !w->untracked && now_ns >= w->open_ns && now_ns <= w->end_ns;
 }
 
-void kn_http_close(struct kn_http_client *h, struct kn_http_conn *c)
+void kn_http_close(struct kn_http_conn *c)
 {
-    (void)h;
     if (c->fd >= 0)
         close(c->fd);
     c->fd = -1;
@@ -71,7 +65,7 @@ static void no_connection(struct kn_http_client *h, struct kn_http_conn *c, cons
     struct kn_figures *f = &h->w->figures;
     op_failed(h, c, &f->connect_errors);
     f->connect_errors += !h->measured;
-    kn_http_close(h, c);
+    kn_http_close(c);
     c->failures++;
     await(h, c, now_ns + wait_ns);
     if (++h->refused >= h->n && !h->connected && !h->failed) {
@@ -94,8 +88,6 @@ static void connect_failed(struct kn_http_client *h, struct kn_http_conn *c, int
     no_connection(h, c, &why);
 }
 
-static void dial(struct kn_http_client *h, struct kn_http_conn *c);
-
 /* The connection broke, or the server closed it. A server may close one that it has served, and the request that crosses its FIN may be
  * sent again on another (RFC 9112, 9.3.1); that is no failure. */
 static void lost(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno)
@@ -105,31 +97,44 @@ static void lost(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno
         return;
     }
     bool again = c->busy && c->used && !c->again && !kn_http_parse_begun(&c->parse);
-    kn_http_close(h, c);
+    kn_http_close(c);
     wake_at(h, 0); /* who called goes on with others: the next tick takes up this one */
     if (again) {
         c->again = true;
-        dial(h, c);
+        kn_http_dial(h, c);
         return;
     }
     op_failed(h, c, &h->w->figures.errors);
 }
 
-static void nonsense(struct kn_http_client *h, struct kn_http_conn *c)
+/* An agent that refuses says so in a welcome, also where none is expected. */
+static void check_refusal(struct kn_http_client *h, const uint8_t *bytes, size_t n)
 {
-    kn_http_close(h, c);
+    struct kn_welcome answer;
+    struct kn_error why;
+    if (h->w->spec->external || n < h->welcome_size || bytes[0] == 'H' || !kn_welcome_unpack(bytes, h->welcome_size, &answer, &why))
+        return;
+    if (!h->failed)
+        *h->err = why;
+    h->failed = true;
+}
+
+static void nonsense(struct kn_http_client *h, struct kn_http_conn *c, size_t n)
+{
+    check_refusal(h, h->buf, n);
+    kn_http_close(c);
     if (c->busy && counts(h, kn_now_ns()))
         h->w->figures.bad_responses++;
     op_failed(h, c, &h->w->figures.errors);
 }
 
-static void timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
+void kn_http_timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
 {
     struct kn_figures *f = &h->w->figures;
     if (c->state == KN_HTTP_CLOSING) { /* it kept its side open: a reset leaves no TIME_WAIT behind */
         const struct linger now = {.l_onoff = 1};
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-        kn_http_close(h, c);
+        kn_http_close(c);
         return;
     }
     if (c->state == KN_HTTP_CONNECTING || c->state == KN_HTTP_WELCOME) {
@@ -139,7 +144,7 @@ static void timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t
     if (counts(h, now_ns))
         kn_hist_record(f->latency, now_ns - c->start_ns);
     op_failed(h, c, &f->timeouts);
-    kn_http_close(h, c);
+    kn_http_close(c);
 }
 
 /* ---- sending ---- */
@@ -157,32 +162,6 @@ static void connected(struct kn_http_client *h, struct kn_http_conn *c)
     kn_hist_record(f->connect, c->connect_ns);
 }
 
-static void push(struct kn_http_client *h, struct kn_http_conn *c);
-
-static void send_request(struct kn_http_client *h, struct kn_http_conn *c)
-{
-    bool go = h->hello && !c->began;
-    c->out = h->request - go;
-    c->out_left = h->request_size + go;
-    c->began = true;
-    c->state = KN_HTTP_ASKED;
-    c->first_ns = 0;
-    push(h, c);
-}
-
-static void sent(struct kn_http_client *h, struct kn_http_conn *c)
-{
-    if (c->state != KN_HTTP_CONNECTING)
-        return;
-    connected(h, c);
-    if (h->hello)
-        c->state = KN_HTTP_WELCOME;
-    else if (c->busy)
-        send_request(h, c);
-    else
-        c->state = KN_HTTP_READY;
-}
-
 /* A socket that is still connecting says EAGAIN to send(), or what became of its connect. */
 static void push(struct kn_http_client *h, struct kn_http_conn *c)
 {
@@ -193,24 +172,28 @@ static void push(struct kn_http_client *h, struct kn_http_conn *c)
                 lost(h, c, errno);
             return;
         }
-        if (c->state == KN_HTTP_CONNECTING && !h->hello) {
-            connected(h, c);
-            c->state = KN_HTTP_ASKED;
-        }
         c->out += n;
         c->out_left -= (uint32_t)n;
+        if (c->state == KN_HTTP_CONNECTING) {
+            connected(h, c);
+            c->state = h->greets ? KN_HTTP_WELCOME : KN_HTTP_ASKED;
+        }
     }
-    sent(h, c);
 }
 
-static bool enrol(struct kn_http_client *h, struct kn_http_conn *c)
+static void send_request(struct kn_http_client *h, struct kn_http_conn *c)
 {
-    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = c}};
-    return h->ep < 0 || !epoll_ctl(h->ep, EPOLL_CTL_ADD, c->fd, &e);
+    bool go = h->greets && !c->began;
+    c->out = h->request - go;
+    c->out_left = h->request_size + go;
+    c->began = true;
+    c->state = KN_HTTP_ASKED;
+    c->first_ns = 0;
+    push(h, c);
 }
 
 /* Tries to send at once: over loopback the handshake is through when connect() returns. */
-static void dial(struct kn_http_client *h, struct kn_http_conn *c)
+void kn_http_dial(struct kn_http_client *h, struct kn_http_conn *c)
 {
     struct kn_error why;
     const struct kn_addr *to = &h->w->peer;
@@ -225,15 +208,12 @@ static void dial(struct kn_http_client *h, struct kn_http_conn *c)
         connect_failed(h, c, errno);
     } else if (kn_tcp_options(c->fd, h->w->spec, &why)) {
         no_connection(h, c, &why);
-    } else if ((connect(c->fd, &to->u.sa, to->len) && errno != EINPROGRESS) || !enrol(h, c)) {
+    } else if ((connect(c->fd, &to->u.sa, to->len) && errno != EINPROGRESS) || !kn_http_register(h, c)) {
         connect_failed(h, c, errno);
-    } else {
-        if (h->hello || c->busy) {
-            c->out = h->hello ? h->hello : h->request;
-            c->out_left = h->hello ? (uint32_t)h->hello_size : h->request_size;
-        }
-        if (c->out_left)
-            push(h, c);
+    } else if (h->greets || c->busy) {
+        c->out = h->first;
+        c->out_left = h->first_size;
+        push(h, c);
     }
 }
 
@@ -246,7 +226,7 @@ static void begin(struct kn_http_client *h, struct kn_http_conn *c, uint64_t fro
     h->busy++;
     c->start_ns = from_ns;
     if (c->fd < 0) {
-        dial(h, c);
+        kn_http_dial(h, c);
         return;
     }
     await(h, c, now_ns + h->w->spec->timeout_ns);
@@ -315,7 +295,7 @@ static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_e
     if (stays) {
         c->state = KN_HTTP_READY;
     } else if (at_end) {
-        kn_http_close(h, c);
+        kn_http_close(c);
     } else {
         c->state = KN_HTTP_CLOSING;
         await(h, c, now_ns + CLOSING_NS);
@@ -344,14 +324,14 @@ static void take_bytes(struct kn_http_client *h, struct kn_http_conn *c, size_t 
         if (!c->first_ns)
             c->first_ns = kn_now_ns();
     } else if (got == KN_HTTP_BAD || used < n || c->out_left) { /* what nobody asked for is nonsense too */
-        nonsense(h, c);
+        nonsense(h, c, n);
         kn_http_next(h, c, kn_now_ns());
     } else {
         complete(h, c, false);
     }
 }
 
-bool kn_http_take(struct kn_http_client *h, struct kn_http_conn *c, ssize_t n)
+static bool take_result(struct kn_http_client *h, struct kn_http_conn *c, ssize_t n)
 {
     if (n > 0) {
         take_bytes(h, c, (size_t)n);
@@ -373,7 +353,7 @@ static bool receive(struct kn_http_client *h, struct kn_http_conn *c)
     while (c->state == KN_HTTP_ASKED && c->busy) {
         uint64_t before = h->done;
         ssize_t n = recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
-        if (!kn_http_take(h, c, n))
+        if (!take_result(h, c, n))
             return moved;
         moved = true;
         if (h->done != before || n < (ssize_t)KN_HTTP_BUF)
@@ -390,7 +370,7 @@ static bool drain(struct kn_http_client *h, struct kn_http_conn *c)
         return false;
     if (n > 0 && c->state == KN_HTTP_CLOSING) /* an agent's report */
         return true;
-    kn_http_close(h, c);
+    kn_http_close(c);
     kn_http_next(h, c, kn_now_ns());
     return true;
 }
@@ -410,9 +390,7 @@ static bool welcome(struct kn_http_client *h, struct kn_http_conn *c)
         return false;
     recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT);
     if (kn_welcome_unpack(h->buf, h->welcome_size, &answer, &why)) {
-        if (!h->failed)
-            *h->err = why;
-        h->failed = true;
+        check_refusal(h, h->buf, h->welcome_size);
         no_connection(h, c, &why);
     } else if (c->busy) {
         send_request(h, c);
@@ -428,10 +406,12 @@ static bool check_connect(struct kn_http_client *h, struct kn_http_conn *c)
     int failure = 0;
     socklen_t len = sizeof failure;
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failure, &len);
-    if (failure)
+    if (failure) {
         lost(h, c, failure);
-    else
-        sent(h, c);
+    } else {
+        connected(h, c);
+        c->state = KN_HTTP_READY;
+    }
     return true;
 }
 
@@ -465,116 +445,9 @@ void kn_http_tick(struct kn_http_client *h, uint64_t now_ns)
         struct kn_http_conn *c = &h->conns[i];
         bool waits = c->busy || c->state == KN_HTTP_CLOSING;
         if (waits && now_ns >= c->deadline_ns)
-            timed_out(h, c, now_ns);
+            kn_http_timed_out(h, c, now_ns);
         else if (waits)
             wake_at(h, c->deadline_ns);
         kn_http_next(h, c, now_ns);
     }
-}
-
-/* ---- all of them ---- */
-
-static unsigned poll_pending(struct kn_http_client *h, struct pollfd *fds)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < h->n; i++) {
-        uint8_t state = h->conns[i].state;
-        bool pending = state == KN_HTTP_CONNECTING || state == KN_HTTP_WELCOME;
-        fds[i] = (struct pollfd){.fd = pending ? h->conns[i].fd : -1, .events = state == KN_HTTP_WELCOME ? POLLIN : POLLOUT};
-        n += pending;
-    }
-    return n;
-}
-
-int kn_http_open_all(struct kn_http_client *h)
-{
-    struct pollfd *fds = malloc(h->n * sizeof *fds);
-    if (!fds)
-        return kn_fail(h->err, KN_E_MEMORY, "no memory for %u connections", h->n);
-    for (unsigned i = 0; i < h->n && !h->failed; i++)
-        dial(h, &h->conns[i]);
-    while (!h->failed && poll_pending(h, fds) && !kn_worker_stopped(h->w)) {
-        poll(fds, h->n, POLL_MS);
-        uint64_t now_ns = kn_now_ns();
-        for (unsigned i = 0; i < h->n && !h->failed; i++) {
-            if (fds[i].fd >= 0 && fds[i].revents)
-                kn_http_step(h, &h->conns[i]);
-            else if (fds[i].fd >= 0 && now_ns >= h->conns[i].deadline_ns)
-                timed_out(h, &h->conns[i], now_ns);
-        }
-    }
-    free(fds);
-    return h->failed ? -1 : 0;
-}
-
-int kn_http_register_all(struct kn_http_client *h)
-{
-    if (h->ep >= 0)
-        return 0;
-    h->ep = epoll_create1(EPOLL_CLOEXEC);
-    for (unsigned i = 0; i < h->n && h->ep >= 0; i++)
-        if (h->conns[i].fd >= 0 && !enrol(h, &h->conns[i]))
-            return kn_fail_errno(h->err, "epoll_ctl");
-    return h->ep < 0 ? kn_fail_errno(h->err, "epoll_create1") : 0;
-}
-
-void kn_http_unregister_all(struct kn_http_client *h)
-{
-    if (h->ep >= 0)
-        close(h->ep);
-    h->ep = -1;
-}
-
-/* ---- making and unmaking ---- */
-
-static int make_request(struct kn_http_client *h, const char *host, struct kn_error *err)
-{
-    const struct kn_spec *spec = h->w->spec;
-    const char *ending = spec->keepalive ? "" : "Connection: close\r\n";
-    const char *format = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: knbl/" KNBL_VERSION "\r\n%s\r\n";
-    int size = snprintf(NULL, 0, format, spec->path, host, ending);
-    h->hello_size = kn_hello_size();
-    h->welcome_size = kn_welcome_size();
-    uint8_t *text = malloc(h->hello_size + 1 + (size_t)size + 1);
-    if (!text)
-        return kn_fail(err, KN_E_MEMORY, "no memory for a request");
-    text[h->hello_size] = KN_GO;
-    h->request = text + h->hello_size + 1;
-    h->request_size = (uint32_t)size;
-    snprintf((char *)h->request, (size_t)size + 1, format, spec->path, host, ending);
-    if (!spec->external) {
-        h->hello = text;
-        kn_flow_hello(h->w, h->w->first_flow, KN_HELLO_FLOW, h->hello);
-    }
-    return 0;
-}
-
-int kn_http_client_init(struct kn_http_client *h, struct kn_worker *w, const char *host, struct kn_error *err)
-{
-    struct kn_figures *f = &w->figures;
-    *h = (struct kn_http_client){.w = w, .n = w->n_flows, .ep = -1, .wake_ns = UINT64_MAX, .err = err};
-    h->open_loop = kn_spec_open_loop(w->spec);
-    f->has |= KN_HAS_LATENCY | KN_HAS_CONNECT | KN_HAS_HTTP;
-    h->conns = calloc(h->n, sizeof *h->conns);
-    h->idle = calloc(h->n, sizeof *h->idle);
-    h->buf = malloc(KN_HTTP_BUF);
-    f->connect = kn_hist_new();
-    f->first_byte = kn_hist_new();
-    for (unsigned i = 0; h->conns && i < h->n; i++)
-        h->conns[i].fd = -1;
-    if (!h->conns || !h->idle || !h->buf || !f->connect || !f->first_byte)
-        return kn_fail(err, KN_E_MEMORY, "no memory for %u connections", h->n);
-    return make_request(h, host, err);
-}
-
-void kn_http_client_fini(struct kn_http_client *h)
-{
-    for (unsigned i = 0; h->conns && i < h->n; i++)
-        kn_http_close(h, &h->conns[i]);
-    kn_http_unregister_all(h);
-    if (h->request)
-        free(h->request - 1 - h->hello_size);
-    free(h->conns);
-    free(h->idle);
-    free(h->buf);
 }

@@ -11,6 +11,8 @@
 #include "engines/flow.h"
 #include "engines/http_parse.h"
 
+#define KN_HTTP_BUF (64u << 10)
+
 enum kn_http_state {
     KN_HTTP_NONE,        /* no socket; a new one not before deadline_ns */
     KN_HTTP_CONNECTING,
@@ -56,22 +58,26 @@ struct kn_http_client {
     struct kn_pace pace;
     unsigned *idle, n_idle;
 
-    size_t welcome_size, hello_size;
-    uint8_t *hello;          /* packed, for the connection that is being made; behind it KN_GO and the request */
-    uint8_t *request;        /* with KN_GO at request[-1] */
+    uint8_t *text;           /* a hello for agents, KN_GO, the request */
+    const uint8_t *first;    /* what a new connection begins with: the hello, the request, or both */
+    uint32_t first_size;
+    bool greets;             /* the hello alone: the welcome is awaited, then the go byte and the request follow */
+    const uint8_t *request;  /* with KN_GO at request[-1] where it greets */
     uint32_t request_size;
+    size_t welcome_size;
     struct kn_http_memo memo;
     uint8_t *buf;
 };
 
-#define KN_HTTP_BUF (64u << 10)
-
 int kn_http_client_init(struct kn_http_client *h, struct kn_worker *w, const char *host, struct kn_error *err);
 void kn_http_client_fini(struct kn_http_client *h);
-void kn_http_close(struct kn_http_client *h, struct kn_http_conn *c);
-
 /* Connects all of them before the clock starts (keep-alive). -1: none could be had. */
 int kn_http_open_all(struct kn_http_client *h);
+/* All sockets, those to come too, are registered with (or forgotten by) an epoll of their own. */
+int kn_http_register_all(struct kn_http_client *h);
+void kn_http_unregister_all(struct kn_http_client *h);
+bool kn_http_register(struct kn_http_client *h, struct kn_http_conn *c);
+
 /* Closed loop: the next operation on a connection that is free. Open loop: it goes to the idle ones. */
 void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns);
 /* Open loop: begins what is due, as far as there are idle connections; the rest stays due. */
@@ -80,11 +86,9 @@ void kn_http_issue(struct kn_http_client *h, uint64_t now_ns);
 bool kn_http_step(struct kn_http_client *h, struct kn_http_conn *c);
 /* Deadlines, and connections that may be tried again; sets wake_ns. */
 void kn_http_tick(struct kn_http_client *h, uint64_t now_ns);
-/* All connections are registered with (or forgotten by) an epoll of their own. */
-int kn_http_register_all(struct kn_http_client *h);
-void kn_http_unregister_all(struct kn_http_client *h);
 
-/* Whatever came on a connection whose request is out: `n` as recv() gave it. */
-bool kn_http_take(struct kn_http_client *h, struct kn_http_conn *c, ssize_t n);
+void kn_http_dial(struct kn_http_client *h, struct kn_http_conn *c);
+void kn_http_timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns);
+void kn_http_close(struct kn_http_conn *c);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "engines/crr.h"
 #include "engines/flow.h"
+#include "engines/http_serve.h"
 #include "net/io.h"
 
 #define GO_TIMEOUT_NS (60 * KN_NS_PER_S)   /* from the welcome to the go byte: other flows are still being opened */
@@ -183,7 +184,6 @@ static int run_flow(struct kn_served *s, const struct kn_test_ops *ops, int fd, 
 
 int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size, struct kn_error *err)
 {
-    (void)extra;
     if (hello->kind == KN_HELLO_STATS)
         return kn_crr_serve_stats(server, fd, hello, err);
     const struct kn_test_ops *ops = kn_test_ops((enum kn_test)hello->spec.test);
@@ -191,6 +191,8 @@ int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello,
         return refuse(server, fd, err);
     if (hello->spec.test == KN_TCP_CRR)
         return kn_crr_serve(server, fd, hello, extra_size, err);
+    if (hello->spec.test == KN_HTTP && !hello->spec.keepalive)
+        return kn_http_serve_once(server, fd, hello, extra, extra_size, err);
     if (extra_size) {
         kn_fail(err, KN_E_PROTOCOL, "%zu bytes came before the welcome", extra_size);
         return refuse(server, fd, err);

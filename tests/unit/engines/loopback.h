@@ -84,7 +84,7 @@ static void take(struct loopback *l, int fd)
     struct served *s = calloc(1, sizeof *s);
     s->l = l;
     s->fd = fd;
-    if (!take_hello(s) || kn_serve_short(&l->server, fd, &s->hello, s->extra_size)) {
+    if (!take_hello(s) || kn_serve_short(&l->server, fd, &s->hello, s->extra, s->extra_size)) {
         close(fd);
         free(s);
         return;
@@ -125,7 +125,7 @@ static void loopback_start(struct loopback *l)
     kn_wire_key(TOKEN, &l->key);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
-    l->server = (struct kn_server){.me = {"server", "node"}, .limits = {60 * KN_NS_PER_S, 0}, .crr = kn_crr_ledger_new(), .stop = &l->stop};
+    l->server = (struct kn_server){.me = {"server", "node"}, .limits = {60 * KN_NS_PER_S, 0}, .crr = kn_crr_ledger_new(), .http = kn_http_desk_new(), .stop = &l->stop};
     pthread_create(&l->acceptor, NULL, accept_all, l);
 }
 
@@ -151,6 +151,7 @@ static void loopback_stop(struct loopback *l)
     pthread_mutex_unlock(&l->lock);
     close(l->fd);
     kn_crr_ledger_free(l->server.crr);
+    kn_http_desk_free(l->server.http);
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->changed);
 }
