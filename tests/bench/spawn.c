@@ -1,7 +1,7 @@
 /* spawn [-c CPU] [-s PID]... [-t SECONDS] COMMAND [ARG...]
  *
  * Runs a command, keeps what it prints, and writes one JSON object: its exit code, output, wall time and CPU time, and the CPU
- * time that the processes named by -s (servers, with the children that they reaped) used meanwhile. -c pins the command. */
+ * time that the processes named by -s (servers, with all their children) used meanwhile. -c pins the command. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -22,36 +22,64 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* user + system of one process and of the children that it has waited for */
+/* ---- servers: some fork for each client and forget the child's CPU time, so the whole family is followed by sampling -------------- */
+
+#define FAMILY_MAX 256
+static struct { int pid; double first_s, last_s; } family[FAMILY_MAX];
+static int family_size;
+
+/* user + system of one process, of its own threads alone */
 static double process_cpu_s(int pid)
 {
     char path[64], line[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     FILE *f = fopen(path, "r");
     if (!f)
-        return 0;
+        return -1;
     size_t n = fread(line, 1, sizeof line - 1, f);
     fclose(f);
     line[n] = 0;
     const char *p = strrchr(line, ')');
-    long ticks[4] = {0};
-    if (!p || sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld %ld %ld", &ticks[0], &ticks[1], &ticks[2],
-                     &ticks[3]) != 4)
-        return 0;
-    return (double)(ticks[0] + ticks[1] + ticks[2] + ticks[3]) / (double)sysconf(_SC_CLK_TCK);
+    long user, system;
+    if (!p || sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system) != 2)
+        return -1;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
-/* The same with the children that it has not waited for yet, those that ended among them: servers fork. */
-static double server_cpu_s(int pid)
+/* Notes what a process and its descendants have used; those that are new since the start began at nothing. */
+static void sample(int pid, int at_start)
 {
+    double cpu_s = process_cpu_s(pid);
+    int i = 0;
+    while (i < family_size && family[i].pid != pid)
+        i++;
+    if (cpu_s < 0 || i == FAMILY_MAX)
+        return;
+    if (i == family_size) {
+        family[family_size++].pid = pid;
+        family[i].first_s = at_start ? cpu_s : 0;
+    }
+    family[i].last_s = cpu_s;
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
-    double sum = process_cpu_s(pid);
     FILE *f = fopen(path, "r");
     for (int child; f && fscanf(f, "%d", &child) == 1;)
-        sum += server_cpu_s(child);
+        sample(child, at_start);
     if (f)
         fclose(f);
+}
+
+static void sample_all(const int *servers, int n, int at_start)
+{
+    for (int i = 0; i < n; i++)
+        sample(servers[i], at_start);
+}
+
+static double family_cpu_s(void)
+{
+    double sum = 0;
+    for (int i = 0; i < family_size; i++)
+        sum += family[i].last_s - family[i].first_s;
     return sum;
 }
 
@@ -102,9 +130,8 @@ int main(int argc, char **argv)
     int pipes[2];
     if (optind >= argc || pipe(pipes))
         return 2;
-    double server_from = 0, server_to = 0, from = now_s();
-    for (int i = 0; i < n_servers; i++)
-        server_from += server_cpu_s(servers[i]);
+    double from = now_s();
+    sample_all(servers, n_servers, 1);
     pid_t pid = fork();
     if (pid == 0) {
         close(pipes[0]);
@@ -118,10 +145,14 @@ int main(int argc, char **argv)
     while (n > 0 && size < sizeof text) {
         double left = from + (double)limit_s - now_s();
         struct pollfd p = {.fd = pipes[0], .events = POLLIN};
-        if (left <= 0 || poll(&p, 1, (int)(left * 1000) + 1) <= 0) {
+        if (left <= 0) {
             kill(-pid, SIGKILL); /* an alarm in the child would be the tool's own */
             break;
         }
+        int ready = poll(&p, 1, 20);
+        sample_all(servers, n_servers, 0);
+        if (ready <= 0)
+            continue;
         n = read(pipes[0], text + size, sizeof text - size);
         size += n > 0 ? (size_t)n : 0;
     }
@@ -130,13 +161,11 @@ int main(int argc, char **argv)
     memset(&used, 0, sizeof used);
     wait4(pid, &status, 0, &used);
     double wall = now_s() - from;
-    usleep(20000); /* for the server to be through with this client too */
-    for (int i = 0; i < n_servers; i++)
-        server_to += server_cpu_s(servers[i]);
+    sample_all(servers, n_servers, 0);
     double cpu_s = (double)used.ru_utime.tv_sec + (double)used.ru_utime.tv_usec / 1e6 + (double)used.ru_stime.tv_sec +
                    (double)used.ru_stime.tv_usec / 1e6;
     printf("{\"exit\":%d,\"wall_s\":%.6f,\"client_cpu_s\":%.6f,\"server_cpu_s\":%.6f,\"output\":",
-           WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), wall, cpu_s, server_to - server_from);
+           WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), wall, cpu_s, family_cpu_s());
     print_text(text, size);
     puts("}");
     return 0;
