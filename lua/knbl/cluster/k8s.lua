@@ -3,6 +3,7 @@
 -- Control goes through the API server's pod proxy from outside, straight to the pod from inside; the data path is pod to pod. All that a run
 -- makes is owned by one ConfigMap and removed at the end; `knbl clean` finds what a killed run left.
 local core = require "knbl.core"
+local agent = require "knbl.agent"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
 local explain = require "knbl.kube.explain"
@@ -12,6 +13,7 @@ local facts = require "knbl.kube.facts"
 local M = { name = "k8s" }
 
 local READY_S = 90
+local AGENT_S = 10
 local GONE_S = 30
 local SERVICE_S = 20
 
@@ -118,6 +120,18 @@ local function control(self, name, addresses, port)
   return { url = "", fetch = self.api:proxy(name, port) }
 end
 
+-- The container runs before its agent listens: asked until it answers.
+local function await_agent(endpoint)
+  local deadline = core.now() + AGENT_S
+  while true do
+    local about, err = agent.about(endpoint)
+    if about then return about end
+    if err.code == "version" or err.code == "auth" or err.code == "interrupted" or core.now() > deadline then return nil, err end
+    local ok, interrupted = core.sleep(0.05)
+    if not ok then return nil, interrupted end
+  end
+end
+
 local function make_pod(self, want, kind)
   local object = manifest.pod(self.run, want)
   local name = object.metadata.name
@@ -138,8 +152,12 @@ local function make_pod(self, want, kind)
     return nil, { code = "unavailable", message = ("it landed on %s, not on %s"):format(pod.spec.nodeName, want.node) }
   end
   local addresses = addresses_of(pod)
-  return { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = addresses, port = want.port, runtime = want.runtime or "runc",
+  local endpoint = { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = addresses, port = want.port, runtime = want.runtime or "runc",
     control = control(self, name, addresses, want.port), token = self.run.token, object = name, labels = made.metadata.labels }
+  local about
+  about, err = await_agent(endpoint)
+  if not about then return nil, { code = "lost", message = ("its agent does not answer: %s"):format(err.message) } end
+  return endpoint
 end
 
 local function wanted(self, name, more)
@@ -156,7 +174,7 @@ function Provider:node(which)
   if not node then return nil, err end
   if not self.node_agents[node.name] then
     local endpoint
-    endpoint, err = make_pod(self, wanted(self, "host-" .. node.name, { node = node.name, host_network = true, port = self.host_port }), "node")
+    endpoint, err = make_pod(self, wanted(self, "host-" .. node.name, { agent = node.name, node = node.name, host_network = true, port = self.host_port }), "node")
     if not endpoint then return nil, err end
     endpoint.name = node.name
     self.node_agents[node.name] = endpoint

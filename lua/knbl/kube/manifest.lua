@@ -33,14 +33,26 @@ local function resources(want)
   return { requests = amount, limits = amount } -- equal: quality of service "Guaranteed"
 end
 
-local function restricted(host_network)
+-- Pod Security "restricted". An agent in a node's network cannot have its own ping_group_range, so it pings by a raw socket: root, with that one capability.
+local function confined(host_network)
   local context = { allowPrivilegeEscalation = false, runAsNonRoot = true, runAsUser = 65532, runAsGroup = 65532, readOnlyRootFilesystem = true,
     capabilities = { drop = { "ALL" } } }
-  context.seccompProfile = not host_network and { type = "RuntimeDefault" } or nil
+  if host_network then
+    context.runAsNonRoot, context.runAsUser, context.runAsGroup, context.capabilities.add = false, 0, 0, { "NET_RAW" }
+  end
   return context
 end
 
--- want: name, node, port, host_network, runtime, image, pull_secret, cpu, memory, tolerations, annotations, max_duration (seconds)
+local function pod_security(host_network)
+  local context = { fsGroup = 65532, seccompProfile = { type = "RuntimeDefault" } }
+  if not host_network then
+    context.runAsNonRoot = true
+    context.sysctls = { { name = "net.ipv4.ping_group_range", value = "0 2147483647" } } -- a safe one: datagram ICMP for everyone in the pod
+  end
+  return context
+end
+
+-- want: name, agent (the name it answers by), node, port, host_network, runtime, image, pull_secret, cpu, memory, tolerations, annotations, max_duration (seconds)
 function M.pod(run, want)
   local annotations = want.annotations
   if want.bandwidth then
@@ -54,17 +66,16 @@ function M.pod(run, want)
       hostNetwork = want.host_network or nil, runtimeClassName = want.runtime, restartPolicy = "Never", automountServiceAccountToken = false,
       enableServiceLinks = false, terminationGracePeriodSeconds = 1, activeDeadlineSeconds = want.max_duration, tolerations = want.tolerations,
       imagePullSecrets = want.pull_secret and { { name = want.pull_secret } } or nil,
-      securityContext = { runAsNonRoot = true, fsGroup = 65532, seccompProfile = { type = "RuntimeDefault" } },
+      securityContext = pod_security(want.host_network),
       -- by the scheduler, so that taints, quota and room count; to one node, so that the path is the one asked for
       affinity = want.node and { nodeAffinity = { requiredDuringSchedulingIgnoredDuringExecution = { nodeSelectorTerms = {
         { matchFields = { { key = "metadata.name", operator = "In", values = { want.node } } } } } } } } or nil,
       containers = { {
         name = "agent", image = want.image, imagePullPolicy = "IfNotPresent",
-        args = { "agent", "--listen", ":" .. want.port, "--token-file", "/etc/knbl/token", "--name", want.name, "--node", "$(NODE_NAME)" },
+        args = { "agent", "--listen", ":" .. want.port, "--token-file", "/etc/knbl/token", "--name", want.agent or want.name, "--node", "$(NODE_NAME)" },
         env = { { name = "NODE_NAME", valueFrom = { fieldRef = { fieldPath = "spec.nodeName" } } } },
         ports = { { name = "knbl-tcp", containerPort = want.port, protocol = "TCP" }, { name = "knbl-udp", containerPort = want.port, protocol = "UDP" } },
-        readinessProbe = { tcpSocket = { port = want.port }, periodSeconds = 1 },
-        securityContext = restricted(want.host_network), resources = resources(want),
+        securityContext = confined(want.host_network), resources = resources(want),
         volumeMounts = { { name = "token", mountPath = "/etc/knbl", readOnly = true } },
       } },
       volumes = { { name = "token", secret = { secretName = "knbl-" .. run.id, defaultMode = 288 } } }, -- 0440
