@@ -88,8 +88,8 @@ end
 
 local function pod_request(self, t, node)
   return {
-    op = "pod", name = t.name, node = node, runtime = t.runtime, mtu = t.mtu or self.pod_mtu, bandwidth = t.bandwidth or self.bandwidth, cpu = t.cpu or self.cpu,
-    memory = t.memory or self.memory, port = t.port, command = t.command, hardened = t.hardened,
+    op = "pod", name = t.name, node = node, runtime = t.runtime, mtu = t.mtu or self.pod_mtu,
+    bandwidth = t.bandwidth or self.bandwidth, cpu = t.cpu or self.cpu, memory = t.memory or self.memory, port = t.port, command = t.command, hardened = t.hardened,
   }
 end
 
@@ -163,9 +163,11 @@ function Provider:environment()
   local status = ask(self, { op = "status" })
   local lab = status and status.lab or {}
   return {
-    kernel = read_line("/proc/sys/kernel/osrelease", "^(.+)$"), cpus = count_cpus(), cpu_model = read_line("/proc/cpuinfo", "^model name%s*:%s*(.+)$"),
-    congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$"), mtu = lab.mtu, pod_mtu = lab.pod_mtu, overlay = lab.overlay,
-    families = lab.families, proxy_mode = lab.mode and "nftables, " .. lab.mode, idle_services = lab.services,
+    kernel = read_line("/proc/sys/kernel/osrelease", "^(.+)$"), cpus = count_cpus(),
+    cpu_model = read_line("/proc/cpuinfo", "^model name%s*:%s*(.+)$"),
+    congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$"), mtu = lab.mtu,
+    pod_mtu = lab.pod_mtu,
+    overlay = lab.overlay, families = lab.families, proxy_mode = lab.mode and "nftables, " .. lab.mode, idle_services = lab.services,
     runtimes = { runc = "namespaces", host = "the node's network" },
   }
 end
