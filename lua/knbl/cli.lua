@@ -56,6 +56,7 @@ M.commands = {
   { "lab", "a shell in a cluster of namespaces" },
   { "image", "write the agent's container image" },
   { "clean", "remove what killed runs left on a Kubernetes cluster" },
+  { "submit", "run a scenario inside the cluster, as a Job" },
   { "doctor", "what this machine can do, and what to do about the rest" },
 }
 

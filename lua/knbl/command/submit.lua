@@ -1,0 +1,161 @@
+-- knbl submit - a scenario run from inside the cluster, in one command: the script goes in as a ConfigMap, a Job runs it, its log is followed, and
+-- the results come home. Everything it makes is removed again.
+local errors = require "knbl.errors"
+local json = require "knbl.json"
+local kube = require "knbl.kube"
+local manifest = require "knbl.kube.manifest"
+local scenario = require "knbl.scenario"
+
+local M = {
+  summary = "Runs a scenario inside the cluster as a Job, follows its log and brings the results home.",
+  usage = "knbl submit [OPTIONS] SCENARIO [-- SCENARIO'S OPTIONS]",
+  flags = {
+    { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone" },
+    { name = "context", value = "NAME", help = "a context of it" },
+    { name = "namespace", short = "-n", value = "NAME", help = "where it runs [the context's]" },
+    { name = "image", value = "NAME", help = "the image [knbl:VERSION]" },
+    { name = "json", value = "FILE", help = "write the ledger here (- is standard output)" },
+    { name = "timeout", value = "TIME", kind = "duration", help = "end the Job after so long [1h]" },
+  },
+}
+
+local rules = {
+  { apiGroups = { "" }, resources = { "pods", "services", "configmaps", "secrets" }, verbs = { "create", "get", "list", "watch", "patch", "delete" } },
+  { apiGroups = { "" }, resources = { "endpoints", "events" }, verbs = { "get", "list" } },
+}
+
+local function account(run, name)
+  local function meta() return { name = name, namespace = run.namespace, labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id },
+    ownerReferences = { run.owner } } end
+  local rbac = "rbac.authorization.k8s.io"
+  return {
+    { apiVersion = "v1", kind = "ServiceAccount", metadata = meta() },
+    { apiVersion = rbac .. "/v1", kind = "Role", metadata = meta(), rules = rules },
+    { apiVersion = rbac .. "/v1", kind = "RoleBinding", metadata = meta(), roleRef = { apiGroup = rbac, kind = "Role", name = name },
+      subjects = { { kind = "ServiceAccount", name = name, namespace = run.namespace } } },
+  }
+end
+
+local function job(run, name, image, words, seconds)
+  local labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id }
+  return { apiVersion = "batch/v1", kind = "Job", metadata = { name = name, namespace = run.namespace, labels = labels, ownerReferences = { run.owner } },
+    spec = { backoffLimit = 0, activeDeadlineSeconds = seconds, template = { metadata = { labels = { ["knbl.io/job"] = name } }, spec = {
+      serviceAccountName = name, restartPolicy = "Never", securityContext = { runAsNonRoot = true, seccompProfile = { type = "RuntimeDefault" } },
+      containers = { { name = "knbl", image = image, imagePullPolicy = "IfNotPresent", args = words, terminationMessagePolicy = "FallbackToLogsOnError",
+        resources = { requests = { cpu = "100m", memory = "64Mi" } },
+        securityContext = { allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, runAsUser = 65532, runAsGroup = 65532,
+          capabilities = { drop = { "ALL" } } },
+        volumeMounts = { { name = "scenario", mountPath = "/scenario", readOnly = true } } } },
+      volumes = { { name = "scenario", configMap = { name = name } } } } } } }
+end
+
+-- The nodes that can be used, named for a script inside that may not list them.
+local function node_names(api)
+  local choice = require "knbl.kube.nodes"
+  local list = api:list "Node"
+  local names = {}
+  for _, node in ipairs(list and choice.choose(list.items, {}) or {}) do names[#names + 1] = node.name end
+  return #names > 0 and table.concat(names, ",") or nil
+end
+
+-- Waits for the Job's pod to begin, and for what keeps it from it.
+local function await_pod(api, name, seconds)
+  local explain = require "knbl.kube.explain"
+  local w <close> = api:watch("Pod", { selector = "knbl.io/job=" .. name, timeout = seconds })
+  while true do
+    local event, err = w:next()
+    if not event then return nil, err end
+    local pod = event.object
+    if pod.status.phase == "Running" or pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then return pod end
+    local why, final = explain.pod(pod)
+    if final then return nil, errors.new("unavailable", why) end
+  end
+end
+
+-- Shows the log as it comes; the ledger, one line of JSON, is kept for the end.
+local function follow(context, api, pod)
+  local ledger
+  local stream, err = api:logs(pod.metadata.name, { follow = true })
+  if not stream then return nil, err end
+  while true do
+    local line, why = stream:line(3600)
+    if not line and why and why.code ~= "timeout" then return nil, why end
+    if not line and not why then break end
+    if line and line:sub(1, 10) == '{"schema":' then
+      ledger = line
+    elseif line then
+      context.err(line .. "\n")
+    end
+  end
+  stream:close()
+  return ledger
+end
+
+-- The exit code of the scenario's process.
+local function exit_code(api, pod)
+  local w <close> = api:watch("Pod", { field = "metadata.name=" .. pod.metadata.name, timeout = 30 })
+  while true do
+    local event, err = w:next()
+    if not event then return nil, err end
+    for _, status in ipairs(event.object.status.containerStatuses or {}) do
+      if status.state.terminated then return status.state.terminated.exitCode end
+    end
+  end
+end
+
+local function carry_out(context, api, run, name, values, words)
+  local function create(object)
+    local made, err = api:create(object)
+    if not made then errors.raise(errors.new("unavailable", err.message)) end
+    return made
+  end
+  local owner = create { apiVersion = "v1", kind = "ConfigMap", data = { ["scenario.lua"] = run.text },
+    metadata = { name = name, namespace = run.namespace, labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id } } }
+  run.owner = manifest.owner_reference(owner)
+  for _, object in ipairs(account(run, name)) do create(object) end
+  local args = { "--on", "k8s", "--json", "-" }
+  local nodes = node_names(api)
+  if nodes then table.move({ "--nodes", nodes }, 1, 2, #args + 1, args) end
+  args[#args + 1] = "/scenario/scenario.lua"
+  table.move(words, 2, #words, #args + 1, args)
+  create(job(run, name, values.image or "knbl:" .. context.core.version, args,
+    math.ceil(values.timeout and context.core.duration(values.timeout) or 3600)))
+  local pod, err = await_pod(api, name, 60)
+  if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
+  local ledger
+  ledger, err = follow(context, api, pod)
+  if err then errors.raise(errors.new("lost", "its log: " .. err.message)) end
+  return ledger, exit_code(api, pod) or 1
+end
+
+local function deliver(context, values, ledger)
+  local core = context.core
+  if values.json == "-" then
+    context.out(ledger .. "\n")
+  else
+    if values.json then
+      local ok, err = core.write_file(values.json, ledger .. "\n")
+      if not ok then errors.raise(err) end
+    end
+    require("knbl.output").show(context, json.decode(ledger), {})
+  end
+end
+
+function M.run(context, values, words)
+  if not words[1] then errors.usage("which scenario? %s", M.usage) end
+  local text, found = scenario.find(context.core, words[1])
+  if not text then errors.usage("%s", found) end
+  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, namespace = values.namespace }
+  if not api then errors.raise(errors.new("unavailable", err.message)) end
+  local run = { id = context.core.token():sub(1, 8), namespace = api.namespace, text = text }
+  local name = "knbl-" .. run.id
+  local ok, ledger, code = pcall(carry_out, context, api, run, name, values, words)
+  api:delete({ api = "batch/v1", kind = "Job" }, name, { grace = 0 })
+  for _, kind in ipairs { { api = "rbac.authorization.k8s.io/v1", kind = "RoleBinding" }, { api = "rbac.authorization.k8s.io/v1", kind = "Role" },
+    "ServiceAccount", "ConfigMap" } do api:delete(kind, name) end
+  if not ok then error(ledger, 0) end
+  if ledger then deliver(context, values, ledger) end
+  return code
+end
+
+return M
