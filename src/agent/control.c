@@ -11,7 +11,9 @@
 #include "agent/inside.h"
 
 #define BODY_MAX 65536
+/* Counted here, well below libmicrohttpd's own limit: 0.9.75 keeps a lock for ever where two connections reach that at once. */
 #define CONNECTIONS_MAX 256
+#define CONNECTIONS_NEVER (4 * CONNECTIONS_MAX)
 #define IDLE_S 60u                    /* a connection between requests, or in the middle of one */
 #define WAIT_MAX_NS (60 * KN_NS_PER_S)
 
@@ -217,13 +219,26 @@ static void on_completed(void *closure, struct MHD_Connection *connection, void 
     *state = NULL;
 }
 
+static void on_connection(void *closure, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode what)
+{
+    struct kn_agent *agent = closure;
+    (void)connection, (void)state;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED)
+        atomic_fetch_sub(&agent->controls, 1);
+}
+
 void kn_control_take(struct kn_agent *agent, int fd)
 {
     struct kn_addr peer = { .len = sizeof peer.u };
-    if (getpeername(fd, &peer.u.sa, &peer.len))
+    bool room = atomic_fetch_add(&agent->controls, 1) < CONNECTIONS_MAX;
+    if (!room)
+        kn_count_refused(agent, KN_REFUSED_CROWD);
+    if (!room || getpeername(fd, &peer.u.sa, &peer.len)) {
+        atomic_fetch_sub(&agent->controls, 1);
         close(fd);
-    else /* closes it itself where it fails */
-        MHD_add_connection(agent->http, fd, &peer.u.sa, peer.len);
+    } else if (MHD_add_connection(agent->http, fd, &peer.u.sa, peer.len) != MHD_YES) { /* it has closed it */
+        atomic_fetch_sub(&agent->controls, 1);
+    }
 }
 
 struct MHD_Daemon *kn_control_new(struct kn_agent *agent, struct kn_error *err)
@@ -231,7 +246,7 @@ struct MHD_Daemon *kn_control_new(struct kn_agent *agent, struct kn_error *err)
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC;
     struct MHD_Daemon *http =
         MHD_start_daemon(flags, 0, NULL, NULL, on_request, agent, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_END);
+                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, agent, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_NEVER, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_END);
     if (!http)
         kn_fail_errno(err, "the HTTP server did not start");
     return http;

@@ -48,6 +48,7 @@ struct kn_agent {
     int quit_event;                  /* readable once `stop` is set */
     int tcp_fd, udp_fd, unix_fd;
     _Atomic uint64_t refused[KN_REFUSED_COUNT], flows_served;
+    atomic_uint controls;            /* connections of control */
     uint64_t started_ns;
     struct kn_flows *flows;
     struct kn_runs *runs;

@@ -149,6 +149,35 @@ static void a_connection_serves_many_requests(void **state)
     close(fd);
 }
 
+/* More than it holds at once, all of them in the middle of something: some are turned away, none blocks the others. */
+static void a_crowd_of_requests(void **state)
+{
+    (void)state;
+    static const char begun[] = "POST /v1/runs HTTP/1.1\r\nHost: a\r\nKnbl-Token: " TOKEN "\r\nContent-Length: 100\r\n\r\n{";
+    enum { N = 400 };
+    static int fds[N];
+    for (int i = 0; i < N; i++)
+        fds[i] = say(&l, begun, sizeof begun - 1);
+    int closed = 0;
+    for (uint64_t until = soon(); closed < N - 256 && kn_now_ns() < until; closed = 0) {
+        for (int i = 0; i < N; i++) {
+            char c;
+            closed += recv(fds[i], &c, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 || errno != EAGAIN;
+        }
+        poll(NULL, 0, 2);
+    }
+    for (int i = 0; i < N; i++)
+        close(fds[i]);
+    char answer[8192];
+    ssize_t n = 0;
+    for (uint64_t until = soon(); n <= 0 && kn_now_ns() < until;) { /* until it noticed that they are gone */
+        int fd = say(&l, "GET / HTTP/1.1\r\n\r\n", 18);
+        n = read_to_end(fd, answer, sizeof answer);
+        close(fd);
+    }
+    expect_refused(&l, "crowd", N - 256);
+}
+
 /* ---- the Unix socket ---- */
 
 static int connect_unix(const char *path, socklen_t extra)
@@ -228,7 +257,8 @@ int main(void)
         cmocka_unit_test(it_says_who_it_is),         cmocka_unit_test(nobody_asks_without_the_token),
         cmocka_unit_test(another_version_is_named),  cmocka_unit_test(what_is_not_there),
         cmocka_unit_test(nonsense_is_named),         cmocka_unit_test(bodies_have_an_end),
-        cmocka_unit_test(a_connection_serves_many_requests), cmocka_unit_test(control_by_a_unix_socket),
+        cmocka_unit_test(a_connection_serves_many_requests), cmocka_unit_test(a_crowd_of_requests),
+        cmocka_unit_test(control_by_a_unix_socket),
         cmocka_unit_test(a_socket_file_of_a_dead_agent_is_replaced),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
