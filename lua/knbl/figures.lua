@@ -40,6 +40,7 @@ local list = {
   { "cpu_per_op", "cpu_ns_per_op", "time", "less", "CPU/op" },
   { "cpu_send_per_gb", "cpu_s_per_gb.send", "seconds", "less", "CPU/GB send" },
   { "cpu_recv_per_gb", "cpu_s_per_gb.recv", "seconds", "less", "CPU/GB recv" },
+  { "memory", { "memory.client_process", "memory.server_process" }, "bytes", "less", "memory" },
   { "memory_client", "memory.client_process", "bytes", "less", "memory client" },
   { "memory_server", "memory.server_process", "bytes", "less", "memory server" },
   { "connect", "connect_ns.mean", "time", "less", "connect" },
@@ -162,6 +163,7 @@ M.flags = {
   throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
   conntrack_full = "the connection tracking table was nearly full",
   retransmits = "TCP sent segments again: something on the path drops packets",
+  receiver_drops = "the receiver's own socket was full: it lost datagrams that had come over the path",
   send_drops = "the sender's own socket refused datagrams: they never reached the path",
   clock_jump = "the machine's clock jumped while it was measured",
   wrong_backend = "another pod than those asked for answered",
@@ -173,11 +175,15 @@ M.flags = {
   errors = "some operations failed",
   rate_not_reached = "the rate that was asked for was not reached",
 }
+-- What puts a whole measurement in doubt, whatever is shown of it; the rest concerns rates, times and losses.
+local whole = { throttled = true, wrong_backend = true, several_backends = true, stopped = true, clock_jump = true }
+local doubtful_units = { bits = true, rate = true, time = true, ratio = true }
+
 -- Whether a flag has to do with a figure at all: few samples spoil percentiles, not means.
 function M.concerns(flag, figure)
   if flag == "too_few_samples" then return figure.name:match("^p%d") ~= nil or figure.name:match("_p%d") ~= nil end
   if figure.name == "mss" then return flag == "mss_differs" end
-  return true
+  return whole[flag] or doubtful_units[figure.unit] or false
 end
 
 function M.explain(flag)

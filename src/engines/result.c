@@ -320,6 +320,21 @@ static void put_cpu(json_t *m, const struct view *v, const json_t *mine)
         put_ratio(m, "cpu_ns_per_op", (double)(v->client.cpu_ns + v->server.cpu_ns), (double)v->ops);
 }
 
+/* Bytes of each process, kernel memory of its sockets not included, and of each cgroup, with it. */
+static void put_memory(json_t *m, const struct view *v, const json_t *mine)
+{
+    json_t *memory = json_object();
+    add_from(memory, "client_process", mine, "process_memory");
+    add_from(memory, "client_cgroup", mine, "cgroup_memory");
+    for (unsigned i = 0; i < v->run->n_servers; i++) {
+        add_from(memory, "server_process", v->run->servers[i].cpu, "process_memory");
+        add_from(memory, "server_cgroup", v->run->servers[i].cpu, "cgroup_memory");
+    }
+    if (json_object_size(memory))
+        json_object_set(m, "memory", memory);
+    json_decref(memory);
+}
+
 static void put_cpu_per_gb(json_t *m, const struct view *v)
 {
     double gb = (double)v->rx_bytes / 1e9;
@@ -371,6 +386,7 @@ static json_t *metrics_of(const struct view *v, const json_t *my_cpu)
     put_tcp(m, v);
     put_http(m, v);
     put_cpu(m, v, my_cpu);
+    put_memory(m, v, my_cpu);
     put_cpu_per_gb(m, v);
     put_intervals(m, v);
     return m;
