@@ -108,7 +108,7 @@ static const struct preset { size_t offset; uint32_t tests; uint64_t value; } pr
     { OF(size), P, 56 },
     { OF(response_size), R | V | C | L, 1 },
     { OF(burst), R | V, 1 },
-    { OF(tune), S | F | B | H, KN_TUNE_AUTO },
+    { OF(tune), S | F | U | B | H, KN_TUNE_AUTO },
     { OF(every_ns), P, 200 * MS },
     { OF(nodelay), R | C | L | H, 1 },
     { OF(timeout_ns), V | P, SEC },

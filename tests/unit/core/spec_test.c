@@ -56,7 +56,8 @@ static void defaults(void **state)
         assert_int_equal(s.timeout_ns, list[i].timeout_s * KN_NS_PER_S);
         assert_false(kn_spec_open_loop(&s));
         assert_int_equal(s.wait, KN_WAIT_BLOCK);
-        bool tuned = s.test == KN_TCP_STREAM || s.test == KN_TCP_SENDFILE || s.test == KN_TCP_BW || s.test == KN_HTTP;
+        bool tuned = s.test == KN_TCP_STREAM || s.test == KN_TCP_SENDFILE || s.test == KN_UDP_STREAM || s.test == KN_TCP_BW ||
+                     s.test == KN_HTTP;
         assert_int_equal(s.tune, tuned ? KN_TUNE_AUTO : KN_TUNE_PLAIN);
     }
     struct kn_spec http = parsed("{\"test\":\"http\"}"), ping = parsed("{\"test\":\"ping\"}");
