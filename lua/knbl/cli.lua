@@ -102,8 +102,10 @@ function M.help(flags)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- What is raised (a measurement that fails is a result) with one of these codes is a cluster that could not be had.
 local exit_codes = {
-  usage = 2, argument = 1, unavailable = 3, lost = 3, auth = 3, version = 3, interrupted = 130,
+  usage = 2, argument = 1, unavailable = 3, lost = 3, auth = 3, version = 3, refused = 3, resolve = 3, unreachable = 3, timeout = 3,
+  permission = 3, unsupported = 3, interrupted = 130,
 }
 function M.exit_code(err)
   return exit_codes[err.code] or 1

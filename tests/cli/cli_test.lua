@@ -1,0 +1,187 @@
+-- The command line: what it knows, what it refuses, and how it ends.
+local lu = require "luaunit"
+local shell = require "tests.cli.shell"
+
+-- One clear line, the right exit code, no noise of C or Lua, quickly.
+local function refuses(words, code, message)
+  local got = shell.knbl_with(words)
+  lu.assertEquals(got.code, code, words .. ": " .. got.err)
+  lu.assertStrContains(got.err, message)
+  lu.assertNotStrContains(got.err, "[C]")
+  lu.assertNotStrContains(got.err, "stack traceback")
+  lu.assertEquals(select(2, got.err:gsub("\n", "")), 1, got.err)
+  lu.assertEquals(got.out, "")
+  lu.assertTrue(got.seconds < 5, words)
+end
+
+-- A script in a folder of its own.
+local function script(text, words, check)
+  local dir <close> = shell.folder()
+  local path = shell.write(dir:file "script.lua", text)
+  check(shell.knbl_with((words or "") .. " " .. path), path)
+end
+
+TestKnows = {}
+
+function TestKnows:test_version()
+  local got = shell.knbl_with "--version"
+  lu.assertEquals(got.code, 0)
+  lu.assertStrMatches(got.out, "knbl %d+%.%d+%.%d+ %(protocol %d+%)\n")
+end
+
+function TestKnows:test_help()
+  local got = shell.knbl_with "--help"
+  lu.assertEquals(got.code, 0)
+  for _, word in ipairs { "--on", "--json", "agent", "doctor", "Exit codes" } do lu.assertStrContains(got.out, word) end
+  lu.assertEquals(got.err, "")
+end
+
+function TestKnows:test_list_names_every_scenario_and_its_question()
+  local got = shell.knbl_with "list"
+  lu.assertEquals(got.code, 0)
+  for path in assert(io.popen "ls scenarios/*.lua"):lines() do
+    lu.assertStrContains(got.out, path:match "([%w_]+)%.lua$")
+  end
+  for line in got.out:gmatch "[^\n]+" do lu.assertStrMatches(line, "%S+%s+%S.*") end
+end
+
+function TestKnows:test_show_prints_a_scenario_to_copy_from()
+  lu.assertEquals(shell.knbl_with "show pod_to_svc".out, shell.read "scenarios/pod_to_svc.lua")
+end
+
+-- The binary alone runs anywhere.
+function TestKnows:test_the_library_and_the_scenarios_are_inside()
+  local dir <close> = shell.folder()
+  local got = shell.run(("cp $KNBL %s/knbl && cd %s && ./knbl list && ./knbl show ping && ./knbl --dry-run ping"):format(dir.path, dir.path))
+  lu.assertEquals(got.code, 0, got.err)
+  lu.assertStrContains(got.out, "pod_to_svc")
+end
+
+function TestKnows:test_files_win_over_what_is_inside()
+  local dir <close> = shell.folder()
+  shell.write(dir:file "extra.lua", 'return "from disk"')
+  local path = shell.write(dir:file "script.lua", 'print((require "extra"))')
+  local got = shell.run(("KNBL_LUA_PATH='%s/?.lua' $KNBL %s"):format(dir.path, path))
+  lu.assertEquals(got.out, "from disk\n", got.err)
+  got = shell.run(("mkdir -p %s/lua/knbl && cp $KNBL %s && cp lua/knbl/*.lua %s/lua/knbl && echo 'return { main = function() return 42 end }' "
+    .. ">%s/lua/knbl/cli.lua && cd %s && ./knbl"):format(dir.path, dir.path, dir.path, dir.path, dir.path))
+  lu.assertEquals(got.code, 42, got.err)
+end
+
+function TestKnows:test_scripts_find_c_modules()
+  if not shell.run("test -e /usr/lib/x86_64-linux-gnu/lua/5.4/lfs.so").code == 0 then lu.skip "no C module here" end
+  script('print(pcall(require, "cjson"))', nil, function(got) lu.assertStrContains(got.out, "true") end)
+end
+
+function TestKnows:test_a_closed_pipe_is_no_crash()
+  local got = shell.run("{ $KNBL --help; echo $? >&2; } | true")
+  lu.assertNotStrContains(got.err, "139")
+end
+
+function TestKnows:test_a_full_disk_is_told()
+  if not io.open "/dev/full" then lu.skip "no /dev/full here" end
+  local got = shell.run("exec $KNBL --help >/dev/full")
+  lu.assertEquals(got.code, 1)
+  lu.assertStrContains(got.err, "No space left")
+end
+
+TestRefuses = {}
+
+function TestRefuses:test_words()
+  refuses("", 2, "which scenario?")
+  refuses("--verison", 2, "did you mean '--version'?")
+  refuses("pod_to_scv", 2, "did you mean 'pod_to_svc'?")
+  refuses("/nonexistent/file.lua", 2, "no scenario '/nonexistent/file.lua'")
+  refuses("/tmp", 2, "directory")
+  refuses("show nothing_like_it", 2, "no scenario 'nothing_like_it'")
+  refuses("ping --nonsense 3", 2, "unknown option --nonsense")
+  refuses("--on mars ping", 2, "unknown provider 'mars'")
+  refuses("--json /nonexistent/folder/x.json ping", 2, "cannot write")
+end
+
+function TestRefuses:test_quantities()
+  refuses("--duration 10parsecs ping", 2, "no unit of time")
+  refuses("--duration -1s ping", 2, "negative")
+  refuses("--duration 9999999h ping", 2, "longer than")
+  refuses("--repeats 0 ping", 2, "at least 1")
+  refuses("--set sise=3 ping", 2, "did you mean 'size'?")
+end
+
+TestScripts = {}
+
+local opening = 'local knbl = require "knbl"\nlocal cluster <close> = knbl.cluster { provider = "loopback" }\nlocal a, b = cluster:pair()\n'
+
+function TestScripts:test_an_error_shows_the_line_and_the_way_there()
+  script("local function f() error 'boom' end\nf()", nil, function(got, path)
+    lu.assertEquals(got.code, 1)
+    lu.assertStrContains(got.err, path .. ":1: boom")
+    lu.assertStrContains(got.err, path .. ":2: in main chunk")
+    lu.assertNotStrContains(got.err, "[C]")
+  end)
+end
+
+function TestScripts:test_no_lua()
+  script("x = = 1", nil, function(got) lu.assertEquals(got.code, 1) lu.assertStrContains(got.err, "script.lua:1:") end)
+  script("\127ELF\2\1\1\0", nil, function(got) lu.assertEquals(got.code, 1) lu.assertStrContains(got.err, "script.lua:1:") end)
+  script("\27Lua", nil, function(got) lu.assertEquals(got.code, 1) end)
+end
+
+local function misuse(call, message)
+  script(opening .. call, nil, function(got, path)
+    lu.assertEquals(got.code, 1, call)
+    lu.assertStrContains(got.err, path .. ":4:")
+    lu.assertStrContains(got.err, message)
+  end)
+end
+
+function TestScripts:test_misuse_is_refused_at_its_line_before_anything_runs()
+  misuse("knbl.tcp_rx { from = a, to = b }", "did you mean 'tcp_rr'?")
+  misuse("knbl.tcp_rr { from = a, to = b, durations = '1s' }", "did you mean 'duration'?")
+  misuse("knbl.tcp_rr { from = a, to = b, duration = '1 fortnight' }", "unit of time")
+  misuse("knbl.tcp_rr { from = a, to = b, duration = -1 }", "negative")
+  misuse("knbl.tcp_stream { from = a, to = b, size = '999999G' }", "size")
+  misuse("knbl.tcp_lat { from = a, to = b, size = '1:2:*1' }", "never ends")
+  misuse("knbl.tcp_lat { from = a, to = b, size = '1:1G:+1' }", "too many")
+  misuse("knbl.ping { from = a, to = b, mss = 1000 }", "mss")
+  misuse("knbl.tcp_rr { from = a, to = b, expect = 'p99 << 1ms' }", "p99 << 1ms")
+end
+
+function TestScripts:test_exit_codes_of_expectations()
+  local call = "knbl.tcp_rr { case = 'x', from = a, to = b, duration = '100ms', expect = '%s' }"
+  script(opening .. call:format "errors == 0", "--quiet", function(got) lu.assertEquals(got.code, 0, got.err) end)
+  script(opening .. call:format "p99 < 1ns", "--quiet", function(got) lu.assertEquals(got.code, 99, got.err) end)
+end
+
+TestHosts = {}
+
+local function hosts(list, token, code, message)
+  local dir <close> = shell.folder()
+  local file = shell.write(dir:file "token", token)
+  refuses(("--on hosts:%s --token-file %s node_to_node"):format(list, file), code, message)
+end
+
+function TestHosts:test_unreachable_ones()
+  hosts("a=127.0.0.1:1,b=127.0.0.1:2", "0123456789abcdef\n", 3, "127.0.0.1:1")
+  hosts("a=nosuch.invalid,b=127.0.0.1:2", "0123456789abcdef\n", 3, "nosuch.invalid")
+end
+
+function TestHosts:test_two_agents()
+  local agent <close> = shell.agent "--name left --node one"
+  local words = ("--on hosts:a=127.0.0.1:%d,b=127.0.0.1:%d --token-file %s --duration 100ms"):format(agent.port, agent.port, agent.token)
+  script([[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster()
+    local a, b = cluster:nodes(2)
+    local r = knbl.tcp_rr { from = a, to = b }
+    print(r.ok, r.metrics.rate_per_s > 0, r.servers[1].name)]], words .. " --quiet", function(got)
+    lu.assertEquals(got.out, "true\ttrue\tleft\n", got.err)
+    lu.assertEquals(got.code, 0)
+  end)
+end
+
+function TestHosts:test_a_wrong_token()
+  local agent <close> = shell.agent()
+  hosts(("a=127.0.0.1:%d,b=127.0.0.1:%d"):format(agent.port, agent.port), "not the agent's token", 3, "Token")
+end
+
+os.exit(lu.LuaUnit.run())
