@@ -14,22 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "engines/run.h"
+#include "engines/crr_client.h"
+#include "engines/rr.h"
 #include "net/io.h"
 
-#define COLLECT_TRIES 16               /* connections without news, after which a backend is taken for gone */
-#define COLLECT_TIMEOUT_NS (5 * KN_NS_PER_S)
 #define FAILURES_MAX 1000              /* in a row */
-#define CHUNK (64u << 10)
-
-struct crr {
-    struct kn_worker *w;
-    const struct kn_spec *spec;
-    uint8_t *request, *response;
-    size_t request_size;
-    bool options;                      /* some must be set before connect */
-    uint64_t transactions;             /* warm-up too: what the servers' counts are held against */
-};
+#define FAILURE_PAUSE_NS (1 * KN_NS_PER_MS)
 
 static size_t padded(const struct kn_spec *spec)
 {
@@ -38,11 +28,11 @@ static size_t padded(const struct kn_spec *spec)
 
 /* ---- one transaction ---- */
 
-static int open_socket(const struct crr *c)
+int kn_crr_socket(const struct kn_crr *c, int flags)
 {
     struct kn_error err;
     const int off = 0;
-    int fd = socket(c->w->peer.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(c->w->peer.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0)
         return -1;
     if (c->options && kn_tcp_options(fd, c->spec, &err)) {
@@ -54,7 +44,7 @@ static int open_socket(const struct crr *c)
     return fd;
 }
 
-static int send_request(const struct crr *c, int fd)
+static int send_request(const struct kn_crr *c, int fd)
 {
     size_t sent = 0;
     while (sent < c->request_size) {
@@ -69,16 +59,16 @@ static int send_request(const struct crr *c, int fd)
 }
 
 /* The response and the end behind it: one byte more than there can be is asked for, so that the call returns at the end. */
-static int receive_response(const struct crr *c, int fd)
+static int receive_response(const struct kn_crr *c, int fd)
 {
     uint64_t left = c->spec->response_size;
     for (;;) {
-        ssize_t n = recv(fd, c->response, left < CHUNK ? (size_t)left + 1 : CHUNK, left < CHUNK ? MSG_WAITALL : 0);
+        ssize_t n = recv(fd, c->response, left < KN_CRR_CHUNK ? (size_t)left + 1 : KN_CRR_CHUNK, left < KN_CRR_CHUNK ? MSG_WAITALL : 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 || (uint64_t)n > left)
             return -1;
-        bool whole = (uint64_t)n == left && left < CHUNK;
+        bool whole = (uint64_t)n == left && left < KN_CRR_CHUNK;
         left -= (uint64_t)n;
         if (whole)
             return 0;
@@ -87,141 +77,84 @@ static int receive_response(const struct crr *c, int fd)
     }
 }
 
-static int transact(struct crr *c, int fd, uint64_t begun_ns)
+void kn_crr_done(struct kn_crr *c, uint64_t begun_ns, uint64_t connected_ns, uint64_t now_ns)
 {
-    struct kn_figures *f = &c->w->figures;
-    if (connect(fd, &c->w->peer.u.sa, c->w->peer.len)) {
-        f->connect_errors++;
-        return -1;
-    }
-    uint64_t connected_ns = kn_now_ns();
-    if (send_request(c, fd) || receive_response(c, fd)) {
-        f->errors++;
-        return -1;
-    }
+    struct kn_worker *w = c->w;
     c->transactions++;
-    if (connected_ns >= c->w->open_ns && connected_ns < c->w->end_ns) {
-        f->connects++;
-        kn_hist_record(f->connect, connected_ns - begun_ns);
+    c->failures = 0;
+    if (connected_ns >= w->open_ns && connected_ns < w->end_ns) {
+        w->figures.connects++;
+        kn_hist_record(w->figures.connect, connected_ns - begun_ns);
     }
-    return 0;
+    kn_worker_op(w, now_ns, now_ns - begun_ns, c->request_size, c->spec->response_size);
 }
 
-/* Socket to close. The time of a failure counts too: a transaction that timed out took that long. */
-static int transaction(struct crr *c, unsigned flow, uint64_t begun_ns, uint64_t *now_ns)
+/* What took as long as the timeout is one, and is in the latencies with the time that it took. */
+int kn_crr_failed(struct kn_crr *c, bool connected, uint64_t begun_ns, uint64_t now_ns, struct kn_error *err)
 {
     struct kn_worker *w = c->w;
-    int fd = open_socket(c);
-    if (fd < 0) {
+    int why = errno;
+    kn_worker_drop(w, 1);
+    if (kn_worker_stopped(w))
+        return 0;
+    if (connected)
+        w->figures.errors++;
+    else
         w->figures.connect_errors++;
-        *now_ns = kn_now_ns();
-        return -1;
+    if (now_ns - begun_ns >= c->spec->timeout_ns) {
+        w->figures.timeouts++;
+        if (now_ns >= w->open_ns && now_ns < w->end_ns)
+            kn_hist_record(w->figures.latency, now_ns - begun_ns);
+    } else {
+        kn_sleep_until_ns(now_ns + FAILURE_PAUSE_NS);
     }
-    kn_flow_watch(w, flow, fd);
-    int failed = transact(c, fd, begun_ns);
-    kn_flow_unwatch(w, flow);
-    close(fd);
-    *now_ns = kn_now_ns();
-    if (!failed)
-        kn_worker_op(w, *now_ns, *now_ns - begun_ns, c->request_size, c->spec->response_size);
-    return failed;
-}
-
-static int loop(struct crr *c, struct kn_error *err)
-{
-    struct kn_worker *w = c->w;
-    unsigned failures = 0, flow = 0;
-    uint64_t now_ns = kn_now_ns();
-    while (!kn_worker_over(w, now_ns) && kn_worker_take(w, 1)) {
-        if (!transaction(c, w->first_flow + flow, now_ns, &now_ns)) {
-            failures = 0;
-        } else {
-            kn_worker_drop(w, 1);
-            if (++failures >= FAILURES_MAX)
-                return kn_fail(err, KN_E_LOST, "%u transactions failed in a row: %s", failures, strerror(errno));
-            kn_sleep_until_ns(kn_now_ns() + KN_NS_PER_MS);
-        }
-    }
-    kn_worker_cpu_close(w);
+    if (++c->failures >= FAILURES_MAX)
+        return kn_fail(err, KN_E_LOST, "%u transactions failed in a row: %s", c->failures, strerror(why));
     return 0;
 }
 
-/* ---- what the servers have counted ---- */
-
-static json_t *ask_one(struct kn_worker *w, struct kn_error *err)
+/* Socket to close. */
+static int transaction(struct kn_crr *c, unsigned flow, uint64_t begun_ns, uint64_t *now_ns, struct kn_error *err)
 {
-    uint8_t hello[kn_hello_size()], answer[kn_welcome_size()], *text = NULL;
-    uint64_t deadline_ns = kn_now_ns() + COLLECT_TIMEOUT_NS;
-    size_t have = 0, room = 1 << 20;
-    struct kn_welcome welcome;
-    json_t *report = NULL;
-    int fd = kn_tcp_connect(&w->peer, w->spec, deadline_ns, err);
-    if (fd < 0)
-        return NULL;
-    kn_flow_hello(w, w->first_flow, KN_HELLO_STATS, hello);
-    if (kn_write_full(fd, hello, sizeof hello, deadline_ns, err) || kn_read_full(fd, answer, sizeof answer, deadline_ns, err) ||
-        kn_welcome_unpack(answer, sizeof answer, &welcome, err))
-        goto out;
-    text = malloc(room);
-    for (ssize_t n = 1; text && n > 0 && have < room; have += n > 0 ? (size_t)n : 0)
-        n = recv(fd, text + have, room - have, 0);
-    if (!text || have < KN_TRAILER_FOOT) {
-        kn_fail(err, KN_E_LOST, "a server closed without its report");
-        goto out;
+    struct kn_worker *w = c->w;
+    uint64_t connected_ns = 0;
+    int fd = kn_crr_socket(c, 0), failed = -1;
+    if (fd >= 0) {
+        kn_flow_watch(w, flow, fd);
+        atomic_store_explicit(&w->begun_ns, begun_ns, memory_order_relaxed);
+        if (!connect(fd, &w->peer.u.sa, w->peer.len)) {
+            connected_ns = kn_now_ns();
+            failed = send_request(c, fd) || receive_response(c, fd);
+        }
+        int why = errno;
+        atomic_store_explicit(&w->begun_ns, 0, memory_order_relaxed);
+        kn_flow_unwatch(w, flow);
+        close(fd);
+        errno = why;
     }
-    int64_t length = kn_trailer_length(text + have - KN_TRAILER_FOOT, err);
-    if (length >= 0 && (size_t)length <= have)
-        report = kn_trailer_unpack(text + have - (size_t)length, (size_t)length, err);
-    else if (length >= 0)
-        kn_fail(err, KN_E_PROTOCOL, "a server's report is cut short");
-out:
-    free(text);
-    close(fd);
-    return report;
+    *now_ns = kn_now_ns();
+    if (failed)
+        return kn_crr_failed(c, connected_ns != 0, begun_ns, *now_ns, err);
+    kn_crr_done(c, begun_ns, connected_ns, *now_ns);
+    return 0;
 }
 
-/* One report a backend, by name and node. True: it was new. */
-static bool keep(json_t *reports, json_t *report)
+static int one_at_a_time(struct kn_crr *c, struct kn_error *err)
 {
-    size_t i;
-    json_t *have;
-    json_array_foreach(reports, i, have)
-        if (json_equal(json_object_get(have, "name"), json_object_get(report, "name")) &&
-            json_equal(json_object_get(have, "node"), json_object_get(report, "node")))
-            return false;
-    json_array_append(reports, report);
-    return true;
-}
-
-static uint64_t transactions_of(const json_t *reports)
-{
-    uint64_t sum = 0;
-    size_t i;
-    json_t *report;
-    json_array_foreach(reports, i, report)
-        sum += (uint64_t)json_integer_value(json_object_get(report, "transactions"));
-    return sum;
-}
-
-/* A Service sends each connection where it likes: asked again until the backends' counts make up our own. */
-static int collect(struct kn_worker *w, uint64_t expected, struct kn_error *err)
-{
-    json_t *reports = json_array();
-    int failed = 0;
-    for (unsigned idle = 0; idle < COLLECT_TRIES && transactions_of(reports) < expected && !failed;) {
-        json_t *report = ask_one(w, err);
-        if (!report)
-            failed = -1;
-        else
-            idle = keep(reports, report) ? 0 : idle + 1;
-        json_decref(report);
+    struct kn_worker *w = c->w;
+    uint64_t begun_ns, now_ns = kn_now_ns();
+    while (!kn_worker_over(w, now_ns) && kn_worker_take(w, 1)) {
+        begun_ns = now_ns;
+        if (c->pace.per) {
+            begun_ns = kn_pace_due_ns(&c->pace);
+            kn_pace_take(&c->pace, 1);
+            if (begun_ns >= w->end_ns || !kn_rr_sleep(w, begun_ns))
+                break;
+        }
+        if (transaction(c, w->first_flow, begun_ns, &now_ns, err))
+            return -1;
     }
-    for (size_t i = 0; i < json_array_size(reports) && !failed; i++)
-        failed = kn_flow_report(w, json_array_get(reports, i), err);
-    if (!failed && transactions_of(reports) < expected)
-        kn_worker_flag(w, "backend_missing");
-    json_decref(reports);
-    return failed;
+    return 0;
 }
 
 /* ---- the client ---- */
@@ -231,11 +164,11 @@ static bool options_needed(const struct kn_spec *spec)
     return spec->mss || spec->sndbuf || spec->rcvbuf || spec->cc[0]; /* nodelay says nothing to one message */
 }
 
-static int prepare(struct crr *c, struct kn_error *err)
+static int prepare(struct kn_crr *c, struct kn_error *err)
 {
     c->request_size = padded(c->spec);
     c->request = calloc(1, c->request_size);
-    c->response = malloc(CHUNK);
+    c->response = malloc(KN_CRR_CHUNK);
     c->w->figures.connect = kn_hist_new();
     c->options = options_needed(c->spec);
     if (!c->request || !c->response || !c->w->figures.connect)
@@ -245,34 +178,22 @@ static int prepare(struct crr *c, struct kn_error *err)
     return 0;
 }
 
-int kn_crr_knock(struct kn_worker *w, struct kn_error *err)
-{
-    json_t *report = ask_one(w, err);
-    json_decref(report);
-    return report ? 0 : -1;
-}
-
-int kn_crr_settle(struct kn_worker *w, uint64_t transactions, bool failed, struct kn_error *err)
-{
-    uint64_t sum = atomic_fetch_add(&w->run->transactions, transactions) + transactions;
-    if (atomic_fetch_add(&w->run->closing, 1) + 1 < w->run->n_slots || failed)
-        return failed ? -1 : 0;
-    return collect(w, sum, err);
-}
-
-static int run(struct crr *c, struct kn_error *err)
+static int run(struct kn_crr *c, struct kn_error *err)
 {
     if (prepare(c, err) || kn_crr_knock(c->w, err) || kn_worker_ready(c->w, err))
         return -1;
     if (c->spec->fin)
         kn_worker_chosen(c->w, "fin", "the FIN rides on the response, the handshake's ACK on the request");
-    int failed = loop(c, err);
+    if (c->spec->rate_per_1000s)
+        kn_pace_init(&c->pace, c->spec->rate_per_1000s, c->w->start_ns, c->w->index, c->w->n_workers);
+    int failed = c->w->n_flows > 1 ? kn_crr_many(c, err) : one_at_a_time(c, err);
+    kn_worker_cpu_close(c->w);
     return kn_crr_settle(c->w, c->transactions, failed, err);
 }
 
 static int client(struct kn_worker *w, struct kn_error *err)
 {
-    struct crr c = {.w = w, .spec = w->spec};
+    struct kn_crr c = {.w = w, .spec = w->spec};
     int failed = run(&c, err);
     free(c.request);
     free(c.response);

@@ -248,8 +248,7 @@ int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello,
         if (kn_read_full(fd, rest, n, deadline_ns, err))
             return -1;
     }
-    if (hello->spec.delay_ns)
-        kn_sleep_until_ns(kn_now_ns() + hello->spec.delay_ns);
+    kn_serve_delay(server, &hello->spec);
     left = hello->spec.response_size;
     for (size_t n; left; left -= n) {
         n = left < sizeof zeros ? (size_t)left : sizeof zeros;

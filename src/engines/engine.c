@@ -17,6 +17,8 @@
 #define STOP_GRACE_NS (100 * KN_NS_PER_MS)    /* the same, where somebody wants it to end now */
 #define STALL_NS (15 * KN_NS_PER_S)           /* a counted run in which nothing moves for so long is lost */
 
+#define TICK_NS (100 * KN_NS_PER_MS)
+
 #define STACK_SIZE (256u << 10)
 
 static const struct kn_test_ops *const table[KN_TEST_COUNT] = {
@@ -340,6 +342,33 @@ static void cut(struct kn_run *run, int how)
     pthread_mutex_unlock(&run->lock);
 }
 
+/* Operations that have outlived their timeout: their sockets are shut down, the worker counts it. */
+static void end_stuck(struct kn_run *run)
+{
+    uint64_t now_ns = kn_now_ns();
+    pthread_mutex_lock(&run->lock);
+    for (unsigned i = 0; i < run->n_slots; i++) {
+        const struct kn_worker *w = &run->slots[i]->w;
+        uint64_t begun_ns = atomic_load_explicit(&w->begun_ns, memory_order_relaxed);
+        if (begun_ns && now_ns > begun_ns && now_ns - begun_ns > run->spec.timeout_ns && run->fds[w->first_flow] >= 0)
+            shutdown(run->fds[w->first_flow], SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* Until the loops are over, the time, or a stop. */
+static bool await_loops(struct kn_run *run, uint64_t until_ns)
+{
+    uint64_t now_ns;
+    while ((now_ns = kn_now_ns()) < until_ns && !atomic_load(&run->stop)) {
+        uint64_t step_ns = now_ns + TICK_NS;
+        if (await(run, MARK_LOOP_OVER, step_ns < until_ns ? step_ns : until_ns, true))
+            return true;
+        end_stuck(run);
+    }
+    return false;
+}
+
 static void open_window(struct kn_run *run)
 {
     uint64_t now_ns = kn_now_ns(), open_ns = now_ns + run->spec.warmup_ns;
@@ -368,7 +397,7 @@ static void measure_count(struct kn_run *run)
     uint64_t stall_ns = STALL_NS + 2 * (run->spec.timeout_ns + run->spec.delay_ns);
     if (run->spec.rate_per_1000s)
         stall_ns += 2 * (1000 * KN_NS_PER_S / run->spec.rate_per_1000s) * run->spec.flows;
-    while (!await(run, MARK_LOOP_OVER, kn_now_ns() + 100 * KN_NS_PER_MS, true) && !atomic_load(&run->stop)) {
+    while (!await_loops(run, kn_now_ns() + TICK_NS) && !atomic_load(&run->stop)) {
         uint64_t sum = live(run), now_ns = kn_now_ns();
         if (sum != last)
             since_ns = now_ns;
@@ -384,13 +413,13 @@ static void measure_count(struct kn_run *run)
 static void measure(struct kn_run *run)
 {
     uint64_t end_ns = atomic_load(&run->end_ns);
-    await(run, MARK_LOOP_OVER, atomic_load(&run->open_ns), true);
+    await_loops(run, atomic_load(&run->open_ns));
     kn_cpu_read(&run->cpu_open);
     atomic_store(&run->phase, KN_PHASE_MEASURE);
     if (end_ns == UINT64_MAX)
         measure_count(run);
     else
-        await(run, MARK_LOOP_OVER, end_ns, true);
+        await_loops(run, end_ns);
     kn_cpu_read(&run->cpu_close);
     atomic_store(&run->over_ns, kn_now_ns());
 }

@@ -26,6 +26,7 @@ struct kn_worker {
     uint64_t untracked;             /* `count`: operations that were taken in the warm-up; they are not counted */
     uint64_t cpu_open_ns;           /* this thread's CPU time where the window opened; 0: not open yet */
     bool cpu_closed, loop_over;
+    _Atomic uint64_t begun_ns;      /* of an operation that blocks without a timeout of its own: the run ends it at spec.timeout_ns; 0: none */
     _Atomic uint64_t live_ops, live_bytes; /* for progress: stored now and then, relaxed; kn_worker_op does it by itself */
 };
 
@@ -63,6 +64,8 @@ static inline bool kn_served_stopped(const struct kn_served *s)
 {
     return atomic_load_explicit(s->server->stop, memory_order_relaxed);
 }
+/* spec.delay_ns before an answer; in steps, so that a stop is heard. */
+void kn_serve_delay(const struct kn_server *server, const struct kn_spec *spec);
 /* What serve.c does the same for TCP and UDP. */
 void kn_serve_welcome_fill(const struct kn_server *server, int fd, struct kn_welcome *w);
 json_t *kn_served_report(const struct kn_served *s, int fd);   /* NULL: out of memory */

@@ -147,20 +147,15 @@ static int client(struct kn_worker *w, struct kn_error *err)
 
 /* ---- the server ---- */
 
-static void wait_before_answer(const struct kn_spec *spec)
-{
-    if (spec->delay_ns)
-        kn_sleep_until_ns(kn_now_ns() + spec->delay_ns);
-}
-
 /* Answers `n` requests that came whole; together where they came together and nothing is to be waited for. */
-static int answer(const struct kn_spec *spec, int fd, const uint8_t *chunk, uint64_t n)
+static int answer(const struct kn_served *s, int fd, const uint8_t *chunk, uint64_t n)
 {
+    const struct kn_spec *spec = s->spec;
     uint64_t response = kn_rr_response_size(spec);
     if (!spec->delay_ns)
         return send_message(fd, chunk, n * response);
     for (; n; n--) {
-        wait_before_answer(spec);
+        kn_serve_delay(s->server, spec);
         if (send_message(fd, chunk, response))
             return -1;
     }
@@ -183,7 +178,7 @@ static int serve_loop(struct kn_served *s, int fd, uint8_t *chunk, size_t room)
         have += (uint64_t)got;
         uint64_t n = have / spec->size;
         have %= spec->size;
-        if (n && answer(spec, fd, chunk, n))
+        if (n && answer(s, fd, chunk, n))
             return -1;
         if (open) {
             s->figures.ops += n;

@@ -14,6 +14,7 @@
 #include "net/io.h"
 
 #define GO_TIMEOUT_NS (60 * KN_NS_PER_S)   /* from the welcome to the go byte: other flows are still being opened */
+#define DELAY_STEP_NS (50 * KN_NS_PER_MS)
 #define TRAILER_TIMEOUT_NS (10 * KN_NS_PER_S)
 
 /* ---- the window ---- */
@@ -44,6 +45,13 @@ void kn_served_close(struct kn_served *s, uint64_t now_ns)
     kn_cpu_read(&s->at_close);
     uint64_t end_ns = now_ns < s->end_ns ? now_ns : s->end_ns;
     s->figures.window_ns = end_ns > s->open_ns ? end_ns - s->open_ns : 0;
+}
+
+void kn_serve_delay(const struct kn_server *server, const struct kn_spec *spec)
+{
+    uint64_t until_ns = spec->delay_ns ? kn_now_ns() + spec->delay_ns : 0, now_ns;
+    while (until_ns && (now_ns = kn_now_ns()) < until_ns && !atomic_load_explicit(server->stop, memory_order_relaxed))
+        kn_sleep_until_ns(until_ns - now_ns > DELAY_STEP_NS ? now_ns + DELAY_STEP_NS : until_ns);
 }
 
 /* ---- what goes back in band ---- */

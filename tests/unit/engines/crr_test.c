@@ -46,6 +46,35 @@ static void test_count_is_exact(void **state)
     }
 }
 
+static void test_rate_is_held(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":2", "\"flows\":9"};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"200ms\",\"warmup\":\"20ms\",\"rate\":\"500/s\",%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.ops") >= 90 && number_at(r, "metrics.ops") <= 102);
+        json_decref(r);
+    }
+}
+
+/* A server that takes connections and says nothing: each transaction ends at its timeout and is counted with that time. */
+static void test_timeouts(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":4,\"threads\":1"};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"500ms\",\"warmup\":0,\"delay\":\"600ms\",\"timeout\":\"100ms\",%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_true(number_at(r, "metrics.timeouts") >= 1);
+        assert_true(number_at(r, "metrics.latency_ns.min") >= 100e6);
+        json_decref(r);
+    }
+}
+
 static void test_stop_in_the_middle(void **state)
 {
     struct kn_target target;
@@ -116,7 +145,7 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_combinations), cmocka_unit_test(test_server_cpu_is_reported), cmocka_unit_test(test_count_is_exact),
+        cmocka_unit_test(test_combinations), cmocka_unit_test(test_server_cpu_is_reported), cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_refused), cmocka_unit_test(test_server_vanishes),
     };
     return cmocka_run_group_tests(tests, start, stop);
