@@ -23,7 +23,10 @@
 #define TICK_NS KN_NS_PER_MS                /* between two looks at all connections, at least */
 #define SPIN_NS (50 * KN_NS_PER_US)
 #define SPIN_JUDGE 256
-#define PACE_NS (100 * KN_NS_PER_US)        /* of a sweep */
+#define NAP_LEAST_NS (20 * KN_NS_PER_US)    /* from one sweep to the next */
+#define NAP_MOST_NS (300 * KN_NS_PER_US)
+#define NAP_FIRST_NS (100 * KN_NS_PER_US)
+#define SWEEP_SHARE 3                       /* one in so many should be ready when a nap ends: the server is busy with the others */
 #define SWEEP_MISSES 8                      /* in a row: those behind were asked later and are not ready either */
 #define SWEEP_FLOWS 16                      /* fewer: epoll */
 #define SWEEP_GAIN 1.01                     /* what it must win, for it sees responses later */
@@ -40,7 +43,7 @@ struct loop {
     uint64_t tick_after_ns;     /* not before */
     unsigned at;                /* sweep: where to go on */
     bool all;                   /* sweep: the last one found nothing, so look at all */
-    uint64_t swept_ns;
+    uint64_t swept_ns, nap_ns;
     uint32_t spins, hits;
     bool no_spin;
     bool no_pwait2;             /* an older kernel, or a sandbox */
@@ -139,11 +142,24 @@ static unsigned sweep(struct loop *l)
     return hits;
 }
 
+/* While it is tried, the nap finds its length, by a tenth at a time. */
+static void adapt(struct loop *l, unsigned hits)
+{
+    l->nap_ns = hits * SWEEP_SHARE < l->h.n ? l->nap_ns + l->nap_ns / 10 : l->nap_ns - l->nap_ns / 10;
+    if (l->nap_ns < NAP_LEAST_NS)
+        l->nap_ns = NAP_LEAST_NS;
+    if (l->nap_ns > NAP_MOST_NS)
+        l->nap_ns = NAP_MOST_NS;
+}
+
 /* Where half of them had answered already, the server is faster than we are, and there is no time to nap. */
 static void sweep_round(struct loop *l)
 {
-    if (sweep(l) * 2 < l->h.n)
-        kn_sleep_until_ns(l->swept_ns + PACE_NS);
+    unsigned hits = sweep(l);
+    if (!l->chosen)
+        adapt(l, hits);
+    if (hits * 2 < l->h.n)
+        kn_sleep_until_ns(l->swept_ns + l->nap_ns);
     l->swept_ns = kn_now_ns();
 }
 
@@ -163,7 +179,7 @@ static int settle(struct loop *l, enum way way)
 {
     l->chosen = true;
     if (way == SWEEP)
-        kn_worker_chosen(l->h.w, "waiting", "sweep every %llu us", PACE_NS / KN_NS_PER_US);
+        kn_worker_chosen(l->h.w, "waiting", "sweep every %llu us", (unsigned long long)(l->nap_ns / KN_NS_PER_US));
     else
         kn_worker_chosen(l->h.w, "waiting", "epoll");
     return way == l->way ? 0 : go(l, way);
@@ -313,6 +329,7 @@ static int client(struct kn_worker *w, struct kn_error *err)
         return kn_fail(err, KN_E_MEMORY, "no memory for a worker");
     prctl(PR_SET_TIMERSLACK, 1ul); /* naps are as long as they are meant to be */
     l->h.w = w;
+    l->nap_ns = NAP_FIRST_NS;
     int failed = run(l, err);
     kn_http_client_fini(&l->h);
     free(l);

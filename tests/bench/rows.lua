@@ -52,7 +52,7 @@ for _, path in ipairs { "veth", "lo" } do
   row { "tcp_lat 1 B, auto", pin = { 0, 1 }, path = path, spec = { test = "tcp_lat", wait = "auto" }, peers = { p.qperf("tcp_lat", 1) }, rate = 3, mode = true }
 end
 for _, peer in ipairs { p.wrk(1), p.ab } do
-  row { "HTTP, 100 keep-alive connections", path = "lo", spec = { test = "http", external = true, path = "/f", flows = 100 }, peers = { peer },
+  row { "HTTP, 100 keep-alive connections", path = "lo", spec = { test = "http", external = true, path = "/f", flows = 100, threads = 1 }, peers = { peer },
     rate = peer == p.ab and 1.08 or 1.02, cpu = 0.92, port = 28080, server = "nginx" }
 end
 row { "TCP_RR 1 B, auto, over two CPUs", pin = { 0, 1 }, path = "lo", spec = { test = "tcp_rr", wait = "auto" }, peers = { p.bare_loop }, rate = 0.9, mode = true }
