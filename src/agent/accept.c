@@ -164,7 +164,7 @@ static int spin(struct acceptor *a)
     while ((fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && kn_now_ns() < until_ns)
         sched_yield();
     a->tries++;
-    a->hits += fd >= 0;
+    a->hits += fd >= 0 && kn_now_ns() <= until_ns; /* on a crowded machine a yield takes longer than sleeping would have */
     if (a->tries == SPIN_WINDOW) {
         a->spins_badly = a->wait == KN_WAIT_AUTO && a->hits < SPIN_WINDOW / 2;
         a->tries = a->hits = 0;
