@@ -53,9 +53,10 @@ static int open_udp(const struct kn_addr *at, struct kn_error *err)
     if (v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off))
         goto failed;
     /* flows' sockets take the same address and port */
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
-        setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, &on, sizeof on))
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
         goto failed;
+    /* where a sandbox has not got this, the kernel's choice of our address has to do */
+    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, &on, sizeof on);
     if (bind(fd, &at->u.sa, at->len) == 0)
         return fd;
     if (errno == EADDRINUSE) {

@@ -4,10 +4,14 @@
  * else is refused and counted. Nobody is served without the token: control carries it in the header Knbl-Token, data in the hello's
  * keyed hash, UDP after a cookie. Runs end by themselves: by their duration, by the limits, or when nobody has asked after them for a while.
  *
- * Control, HTTP/1.1 + JSON; errors are {"error":{"code","message"}} with 400, 401, 404, 409, 426 (version), 429 (limit):
- *   GET    /v1/agent          {"name","node","version","protocol","pid","kernel","cpus","quota","runs","refused":{…},"environment":{…}}
+ * Control, HTTP/1.1 + JSON; errors are {"error":{"code","message"}} with 400, 401, 404, 409 (it is ending), 426 (version),
+ * 429 (too many runs); a run that is not there (never was, was stopped, was forgotten) has the code "lost":
+ *   GET    /v1/agent          {"name","node","version","protocol","pid","kernel","cpus","quota" (where there is one),"uptime_s","runs","flows",
+ *                             "flows_served","refused":{…by kind…},"environment":{"kernel","machine","hostname","cpu_model","cpus","cpus_allowed",
+ *                             "quota","cgroup","interface" (of the default route),"mtu","congestion_control","congestion_controls"}}; unknown: absent
  *   POST   /v1/runs           {"spec":{…},"to":{"host","port"},"token":"…"}  ->  201 {"id":"…"}   (token: of the target; default the agent's own)
- *   GET    /v1/runs/ID?wait=MS  {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},"result":{…} once over}
+ *   GET    /v1/runs/ID?wait=MS  {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},"result":{…} once over};
+ *                             MS: how long to wait for its end, at most 60000
  *   DELETE /v1/runs/ID        stops it; answers as GET does, with what was measured; the run is forgotten
  *   GET    /v1/meter          a reading of CPU, memory and conntrack of this node and cgroup, now
  * The header Knbl-Protocol, where it is sent, must match. */

@@ -146,7 +146,7 @@ static enum MHD_Result report_run(struct kn_agent *agent, struct MHD_Connection 
     if (report)
         return answer(connection, MHD_HTTP_OK, report);
     snprintf(message, sizeof message, "no run %s here: it was stopped, or forgotten because nobody asked after it", kn_quote(quoted, id));
-    return answer_error(connection, MHD_HTTP_NOT_FOUND, "not_found", message);
+    return answer_error(connection, MHD_HTTP_NOT_FOUND, kn_code_name(KN_E_LOST), message);
 }
 
 static enum MHD_Result route(struct request *r, struct MHD_Connection *connection, const char *url, const char *method)
@@ -162,7 +162,8 @@ static enum MHD_Result route(struct request *r, struct MHD_Connection *connectio
     if ((get || !strcmp(method, "DELETE")) && !strncmp(url, runs, sizeof runs - 1))
         return report_run(r->agent, connection, url + sizeof runs - 1, !get);
     kn_count_refused(r->agent, KN_REFUSED_REQUEST);
-    return answer_error(connection, MHD_HTTP_NOT_FOUND, "not_found", "GET /v1/agent, POST /v1/runs, GET or DELETE /v1/runs/ID, GET /v1/meter");
+    return answer_error(connection, MHD_HTTP_NOT_FOUND, kn_code_name(KN_E_ARGUMENT),
+                        "an agent answers GET /v1/agent, POST /v1/runs, GET and DELETE /v1/runs/ID, GET /v1/meter");
 }
 
 /* ---- libmicrohttpd's side ---- */

@@ -2,7 +2,7 @@
  *
  * Threads: acceptors (accept.c) decide what a connection is and serve short ones in place; the keeper (keeper.c) holds those that
  * have not said enough yet and keeps the time of all; one thread a flow (flows.c); one for UDP's hellos (udp.c); libmicrohttpd's
- * for control (control.c). Locks are leaves: none is taken under another. */
+ * for control (control.c). Of the locks here none is taken under another. */
 #ifndef KN_AGENT_INSIDE_H
 #define KN_AGENT_INSIDE_H
 

@@ -14,7 +14,7 @@
 
 struct kn_udp_door { struct kn_agent *agent; pthread_t thread; uint8_t buffer[DATAGRAM_MAX]; };
 
-struct arrival { struct kn_addr from, to; size_t size; };
+struct arrival { struct kn_addr from, to; bool known; size_t size; }; /* known: `to` is the very address, not all of them */
 
 /* ---- receiving with the address that was written to, answering from it ---- */
 
@@ -23,14 +23,17 @@ union packet_info { struct in_pktinfo v4; struct in6_pktinfo v6; };
 static void take_destination(struct kn_udp_door *door, struct msghdr *m, struct arrival *a)
 {
     a->to = door->agent->at; /* the port, and the family */
+    a->known = false;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
         union packet_info info;
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO && !kn_addr_is_v6(&a->to)) {
             memcpy(&info.v4, CMSG_DATA(c), sizeof info.v4);
             a->to.u.v4.sin_addr = info.v4.ipi_spec_dst;
+            a->known = true;
         } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO && kn_addr_is_v6(&a->to)) {
             memcpy(&info.v6, CMSG_DATA(c), sizeof info.v6);
             a->to.u.v6.sin6_addr = info.v6.ipi6_addr;
+            a->known = true;
             if (IN6_IS_ADDR_LINKLOCAL(&info.v6.ipi6_addr))
                 a->to.u.v6.sin6_scope_id = info.v6.ipi6_ifindex;
         }
@@ -52,26 +55,32 @@ static bool receive(struct kn_udp_door *door, int fd, struct arrival *a)
     return true;
 }
 
+static void put_info(struct msghdr *m, int level, int type, const void *info, size_t size)
+{
+    struct cmsghdr *c = CMSG_FIRSTHDR(m);
+    *c = (struct cmsghdr){ .cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(size) };
+    memcpy(CMSG_DATA(c), info, size);
+    m->msg_controllen = CMSG_SPACE(size);
+}
+
 /* From the very address that was asked, or the client would not know the answer as one. */
 static void answer(struct kn_udp_door *door, const struct arrival *a, uint8_t *wire, size_t size)
 {
     union { char bytes[CMSG_SPACE(sizeof(union packet_info))]; struct cmsghdr align; } control;
     struct kn_addr to = a->from;
     struct iovec part = { wire, size };
-    struct msghdr m = { .msg_name = &to.u, .msg_namelen = to.len, .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control };
+    struct msghdr m = { .msg_name = &to.u, .msg_namelen = to.len, .msg_iov = &part, .msg_iovlen = 1,
+                        .msg_control = &control, .msg_controllen = sizeof control };
     memset(&control, 0, sizeof control);
-    struct cmsghdr *c = &control.align;
     if (kn_addr_is_v6(&a->to)) {
         struct in6_pktinfo info = { .ipi6_addr = a->to.u.v6.sin6_addr, .ipi6_ifindex = a->to.u.v6.sin6_scope_id };
-        *c = (struct cmsghdr){ .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info) };
-        memcpy(CMSG_DATA(c), &info, sizeof info);
-        m.msg_controllen = CMSG_SPACE(sizeof info);
+        put_info(&m, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
     } else {
         struct in_pktinfo info = { .ipi_spec_dst = a->to.u.v4.sin_addr };
-        *c = (struct cmsghdr){ .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info) };
-        memcpy(CMSG_DATA(c), &info, sizeof info);
-        m.msg_controllen = CMSG_SPACE(sizeof info);
+        put_info(&m, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
     }
+    if (!a->known)
+        m.msg_control = NULL, m.msg_controllen = 0;
     sendmsg(door->agent->udp_fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -110,6 +119,7 @@ static void rescue_strays(struct kn_udp_door *door, int fd, const struct arrival
     struct arrival stray;
     for (int i = 0; i < 256 && receive(door, fd, &stray); i++) {
         stray.to = own->to;
+        stray.known = own->known;
         if (!kn_addr_equal(&stray.from, &own->from))
             take_datagram(door, &stray);
     }
