@@ -93,15 +93,24 @@ struct kn_box *kn_lua_box(lua_State *L, void (*free_it)(void *))
     return box;
 }
 
+static int push_text(lua_State *L)
+{
+    lua_pushstring(L, lua_touserdata(L, 1));
+    return 1;
+}
+
+/* Protected, so that the text is freed where Lua runs out of memory. */
 int kn_lua_push_json(lua_State *L, json_t *owned)
 {
-    struct kn_box *json = kn_lua_box(L, free_json), *text = kn_lua_box(L, free);
-    json->ptr = owned;
-    text->ptr = json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    if (!text->ptr)
+    char *text = json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    json_decref(owned);
+    if (!text)
         return luaL_error(L, "out of memory");
-    lua_pushstring(L, text->ptr);
-    return 1;
+    lua_pushcfunction(L, push_text);
+    lua_pushlightuserdata(L, text);
+    int status = lua_pcall(L, 1, 1, 0);
+    free(text);
+    return status == LUA_OK ? 1 : lua_error(L);
 }
 
 json_t *kn_lua_check_json(lua_State *L, int index)
