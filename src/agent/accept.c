@@ -1,5 +1,5 @@
-/* The acceptors. A connection of tcp_crr lives for one request, so here every system call counts: accept, a look, recv, send,
- * close. Whatever is not short goes to a thread or to the keeper. */
+/* The acceptors. A connection of tcp_crr lives for one request, so here every system call counts: accept, a look, recv,
+ * send, close. Whatever is not short goes to a thread or to the keeper. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,8 +20,9 @@
 #define SPIN_NS (50 * KN_NS_PER_US)
 #define LONG_SPIN_NS (100 * KN_NS_PER_MS) /* `wait = spin` */
 #define SPIN_WINDOW 64               /* waits after which spinning is judged */
-/* An acceptor that sleeps in accept() is woken for a connection even where another one, which spins, takes it. So one is at work
- * until the queue was not empty so many times in a row; the last to join leaves when it had to wait so many times in a row. */
+/* An acceptor that sleeps in accept() is woken for a connection even where another one, which spins, takes it. So one
+ * is at work until the queue was not empty so many times in a row; the last to join leaves when it had to wait so many
+ * times in a row. */
 #define BUSY_STREAK 64
 #define IDLE_STREAK 64
 #define WAITED_NS (3 * KN_NS_PER_US)
@@ -64,7 +65,7 @@ static bool same_hello(const uint8_t *a, const uint8_t *b)
 
 static const struct kn_hello *verify(struct acceptor *a, const uint8_t *wire, struct kn_error *err)
 {
-    /* run id, nonce and flow number differ between the hellos that come at the same time; 12 is the run id, 36 the flow */
+    /* run id (from byte 12), nonce and flow (36) differ between hellos that come at the same time */
     struct known_hello *known = &a->known[(wire[12] ^ wire[20] ^ wire[36]) & (KNOWN_HELLOS - 1)];
     if (known->set && same_hello(known->wire, wire))
         return &known->hello;
@@ -89,7 +90,8 @@ static void take_hello(struct acceptor *a, struct kn_pending *p, size_t n)
         return;
     }
     const struct kn_spec *spec = &hello->spec;
-    bool may_be_short = hello->kind == KN_HELLO_STATS || spec->test == KN_TCP_CRR || (spec->test == KN_HTTP && !spec->keepalive);
+    bool may_be_short =
+        hello->kind == KN_HELLO_STATS || spec->test == KN_TCP_CRR || (spec->test == KN_HTTP && !spec->keepalive);
     if (may_be_short && kn_serve_short(&a->agent->server, p->fd, hello, a->buffer + whole, n - whole)) {
         close(p->fd);
         a->was_short = true;
@@ -154,8 +156,8 @@ static void change_spinning(struct acceptor *a, bool spinning)
     pthread_mutex_unlock(&all->lock);
 }
 
-/* `wait = auto`: the next connection of a tcp_crr comes within microseconds, and waking up costs more than that. Judged by its
- * hits: where under half of the waits end in a connection, it stops until another run comes. */
+/* `wait = auto`: the next connection of a tcp_crr comes within microseconds, and waking up costs more than that. Judged
+ * by its hits: where under half of the waits end in a connection, it stops until another run comes. */
 static int spin(struct acceptor *a)
 {
     int fd = -1;
@@ -164,7 +166,8 @@ static int spin(struct acceptor *a)
     while ((fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && kn_now_ns() < until_ns)
         sched_yield();
     a->tries++;
-    a->hits += fd >= 0 && kn_now_ns() <= until_ns; /* on a crowded machine a yield takes longer than sleeping would have */
+    /* on a crowded machine a yield can take longer than sleeping would have */
+    a->hits += fd >= 0 && kn_now_ns() <= until_ns;
     if (a->tries == SPIN_WINDOW) {
         a->spins_badly = a->wait == KN_WAIT_AUTO && a->hits < SPIN_WINDOW / 2;
         a->tries = a->hits = 0;

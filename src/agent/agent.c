@@ -149,7 +149,8 @@ static int open_unix(struct kn_agent *agent, struct kn_error *err)
         return 0;
     socklen_t len = unix_address(path, &at);
     if (!len)
-        return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\": the path of a Unix socket has 1 to %zu characters", path, sizeof at.sun_path - 1);
+        return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\": the path of a Unix socket has 1 to %zu characters", path,
+                       sizeof at.sun_path - 1);
     if (is_stale(&at, len))
         unlink(at.sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -210,8 +211,11 @@ static int start_parts(struct kn_agent *agent, struct kn_error *err)
     agent->runs = kn_runs_new(agent);
     if (!agent->flows || !agent->runs)
         return kn_fail_memory(err);
-    return (agent->http = kn_control_new(agent, err)) && kn_keeper_new(agent, err) && (agent->udp = kn_udp_door_new(agent, err)) &&
-           (agent->acceptors = kn_acceptors_new(agent, err)) ? 0 : -1;
+    if (!(agent->http = kn_control_new(agent, err)) || !kn_keeper_new(agent, err))
+        return -1;
+    agent->udp = kn_udp_door_new(agent, err);
+    agent->acceptors = agent->udp ? kn_acceptors_new(agent, err) : NULL;
+    return agent->acceptors ? 0 : -1;
 }
 
 struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err)
@@ -223,8 +227,8 @@ struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_er
     }
     agent->asked_event = agent->quit_event = agent->tcp_fd = agent->udp_fd = agent->unix_fd = -1;
     agent->started_ns = kn_now_ns();
-    if (copy_config(agent, config, err) || open_events(agent, err) || open_sockets(agent, err) || open_unix(agent, err) ||
-        start_parts(agent, err)) {
+    if (copy_config(agent, config, err) || open_events(agent, err) || open_sockets(agent, err) ||
+        open_unix(agent, err) || start_parts(agent, err)) {
         kn_agent_free(agent);
         return NULL;
     }

@@ -1,20 +1,22 @@
 /* agent - the listener that answers engines and orchestrators through one port, TCP and UDP.
  *
- * The first bytes say what a connection is: an HTTP method is control (libmicrohttpd takes the socket), "KNBL" is a hello, all
- * else is refused and counted. Nobody is served without the token: control carries it in the header Knbl-Token, data in the hello's
- * keyed hash, UDP after a cookie. Runs end by themselves: by their duration, by the limits, or when nobody has asked after them for a while.
+ * The first bytes say what a connection is: an HTTP method is control (libmicrohttpd takes the socket), "KNBL" is a
+ * hello, all else is refused and counted. Nobody is served without the token: control carries it in the header
+ * Knbl-Token, data in the hello's keyed hash, UDP after a cookie. Runs end by themselves: by their duration, by the
+ * limits, or when nobody has asked after them for a while.
  *
- * Control, HTTP/1.1 + JSON; errors are {"error":{"code","message"}} with 400, 401, 404, 409 (it is ending), 426 (version),
- * 429 (too many runs); a run that is not there (never was, was stopped, was forgotten) has the code "lost":
- *   GET    /v1/agent          {"name","node","version","protocol","pid","kernel","cpus","quota" (where there is one),"uptime_s","runs","flows",
- *                             "flows_served","refused":{…by kind…},"environment":{"kernel","machine","hostname","cpu_model","cpus","cpus_allowed",
- *                             "quota","cgroup","interface" (of the default route),"mtu","congestion_control","congestion_controls"}}; unknown: absent
- *   POST   /v1/runs           {"spec":{…},"to":{"host","port"},"token":"…"}  ->  201 {"id":"…"}   (token: of the target; default the agent's own)
- *   GET    /v1/runs/ID?wait=MS  {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},"result":{…} once over};
- *                             MS: how long to wait for its end, at most 60000
- *   DELETE /v1/runs/ID        stops it; answers as GET does, with what was measured; the run is forgotten
- *   GET    /v1/meter          a reading of CPU, memory and conntrack of this node and cgroup, now
- * The header Knbl-Protocol, where it is sent, must match. */
+ * Control is HTTP/1.1 and JSON. The header Knbl-Protocol, where it is sent, must match. What is not known is absent.
+ *   GET    /v1/agent      {"name","node","version","protocol","pid","kernel","cpus","quota","uptime_s","runs","flows",
+ *                         "flows_served","refused":{KIND: count},"environment":{"kernel","machine","hostname",
+ *                         "cpu_model","cpus","cpus_allowed","quota","cgroup","interface" (of the default route),"mtu",
+ *                         "congestion_control","congestion_controls"}}
+ *   POST   /v1/runs       {"spec":{…},"to":{"host","port"},"token"} -> 201 {"id"}; token: the target's, else our own
+ *   GET    /v1/runs/ID    {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},
+ *                         "result":{…} once over}; ?wait=MS waits for the end, at most 60000
+ *   DELETE /v1/runs/ID    stops it; answers as GET does, with what was measured; the run is forgotten
+ *   GET    /v1/meter      a reading of CPU, memory and conntrack of this node and cgroup, now
+ * Errors are {"error":{"code","message"}} with 400, 401, 404, 409 (it is ending), 426 (version), 429 (too many runs);
+ * a run that is not there (never was, was stopped, was forgotten) has the code "lost". */
 #ifndef KN_AGENT_AGENT_H
 #define KN_AGENT_AGENT_H
 
@@ -38,7 +40,8 @@ void kn_agent_defaults(struct kn_agent_config *config);
 int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err);
 
 struct kn_agent;
-struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err); /* bound and listening, serving in threads of its own */
+/* Bound and listening, serving in threads of its own. */
+struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err);
 uint16_t kn_agent_port(const struct kn_agent *agent);
 void kn_agent_stop(struct kn_agent *agent);     /* async-signal-safe: asks it to end */
 void kn_agent_wait(struct kn_agent *agent);     /* until it was asked to end */

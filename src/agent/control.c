@@ -11,7 +11,8 @@
 #include "agent/inside.h"
 
 #define BODY_MAX 65536
-/* Counted here, well below libmicrohttpd's own limit: 0.9.75 keeps a lock for ever where two connections reach that at once. */
+/* Counted here, well below libmicrohttpd's own limit: 0.9.75 keeps a lock for ever where two connections reach it at
+ * once. */
 #define CONNECTIONS_MAX 256
 #define CONNECTIONS_NEVER (4 * CONNECTIONS_MAX)
 #define IDLE_S 60u                    /* a connection between requests, or in the middle of one */
@@ -21,7 +22,7 @@ struct request { struct kn_agent *agent; size_t size; bool too_long; char body[B
 
 /* ---- answers ---- */
 
-/* What HTTP says of an error. A limit of the run itself (how long) is the request's fault, one of the agent's is 429. */
+/* What HTTP says of an error. */
 static unsigned status_of(enum kn_code code)
 {
     switch (code) {
@@ -57,7 +58,8 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
     return rc;
 }
 
-static enum MHD_Result answer_error(struct MHD_Connection *connection, unsigned status, const char *code, const char *message)
+static enum MHD_Result answer_error(struct MHD_Connection *connection, unsigned status, const char *code,
+                                    const char *message)
 {
     return answer(connection, status, json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
 }
@@ -87,7 +89,8 @@ static int check_version(struct MHD_Connection *connection, struct kn_error *err
     snprintf(ours, sizeof ours, "%u", KN_PROTOCOL);
     if (!theirs || !strcmp(theirs, ours))
         return 0;
-    return kn_fail(err, KN_E_VERSION, "the request speaks protocol %s, this agent %s (knbl %s): use the same version of knbl on both",
+    return kn_fail(err, KN_E_VERSION,
+                   "the request speaks protocol %s, this agent %s (knbl %s): use the same version of knbl on both",
                    kn_quote(quoted, theirs), ours, KNBL_VERSION);
 }
 
@@ -97,18 +100,20 @@ static json_t *refused_json(struct kn_agent *agent)
 {
     json_t *out = json_object();
     for (int i = 0; i < KN_REFUSED_COUNT; i++)
-        json_object_set_new(out, kn_refused_name((enum kn_refused)i), json_integer((json_int_t)atomic_load(&agent->refused[i])));
+        json_object_set_new(out, kn_refused_name((enum kn_refused)i),
+                            json_integer((json_int_t)atomic_load(&agent->refused[i])));
     return out;
 }
 
 static enum MHD_Result get_agent(struct kn_agent *agent, struct MHD_Connection *connection)
 {
     json_t *environment = kn_environment();
-    json_t *out = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:i, s:i, s:I, s:o}", "name", agent->server.me.name, "node",
-                            agent->server.me.node, "version", KNBL_VERSION, "protocol", KN_PROTOCOL, "pid", (int)getpid(), "uptime_s",
-                            (double)(kn_now_ns() - agent->started_ns) / 1e9, "runs", (int)kn_runs_active(agent->runs), "flows",
-                            (int)kn_flows_active(agent->flows), "flows_served", (json_int_t)atomic_load(&agent->flows_served), "refused",
-                            refused_json(agent));
+    json_t *out =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:i, s:i, s:I, s:o}", "name", agent->server.me.name, "node",
+                  agent->server.me.node, "version", KNBL_VERSION, "protocol", KN_PROTOCOL, "pid", (int)getpid(),
+                  "uptime_s", (double)(kn_now_ns() - agent->started_ns) / 1e9, "runs", (int)kn_runs_active(agent->runs),
+                  "flows", (int)kn_flows_active(agent->flows), "flows_served",
+                  (json_int_t)atomic_load(&agent->flows_served), "refused", refused_json(agent));
     static const char *const up[] = { "kernel", "cpus", "quota" };
     for (size_t i = 0; out && i < sizeof up / sizeof *up; i++)
         if (json_object_get(environment, up[i]))
@@ -124,7 +129,8 @@ static enum MHD_Result post_run(struct request *r, struct MHD_Connection *connec
     json_error_t why;
     char id[KN_RUN_ID_SIZE];
     json_t *body = json_loadb(r->body, r->size, JSON_REJECT_DUPLICATES, &why);
-    int rc = body ? kn_runs_start(r->agent->runs, body, id, &err) : kn_fail(&err, KN_E_ARGUMENT, "the body is no JSON: %s", why.text);
+    int rc = body ? kn_runs_start(r->agent->runs, body, id, &err)
+                  : kn_fail(&err, KN_E_ARGUMENT, "the body is no JSON: %s", why.text);
     json_decref(body);
     if (rc == 0)
         return answer(connection, MHD_HTTP_CREATED, json_pack("{s:s}", "id", id));
@@ -145,7 +151,8 @@ static enum MHD_Result report_run(struct kn_agent *agent, struct MHD_Connection 
     json_t *report = kn_runs_report(agent->runs, id, end ? 0 : wait_of(connection), end);
     if (report)
         return answer(connection, MHD_HTTP_OK, report);
-    snprintf(message, sizeof message, "no run %s here: it was stopped, or forgotten because nobody asked after it", kn_quote(quoted, id));
+    snprintf(message, sizeof message, "no run %s here: it was stopped, or forgotten because nobody asked after it",
+             kn_quote(quoted, id));
     return answer_error(connection, MHD_HTTP_NOT_FOUND, kn_code_name(KN_E_LOST), message);
 }
 
@@ -174,7 +181,8 @@ static enum MHD_Result open_request(struct kn_agent *agent, struct MHD_Connectio
     struct kn_error err;
     if (!token_is_right(agent, connection)) {
         kn_count_refused(agent, KN_REFUSED_TOKEN);
-        return answer_error(connection, MHD_HTTP_UNAUTHORIZED, kn_code_name(KN_E_AUTH), "the header Knbl-Token is missing or wrong");
+        return answer_error(connection, MHD_HTTP_UNAUTHORIZED, kn_code_name(KN_E_AUTH),
+                            "the header Knbl-Token is missing or wrong");
     }
     if (check_version(connection, &err)) {
         kn_count_refused(agent, KN_REFUSED_VERSION);
@@ -208,19 +216,22 @@ static enum MHD_Result on_request(void *closure, struct MHD_Connection *connecti
     }
     if (r->too_long) {
         kn_count_refused(r->agent, KN_REFUSED_REQUEST);
-        return answer_error(connection, MHD_HTTP_BAD_REQUEST, kn_code_name(KN_E_ARGUMENT), "the body is longer than 64 KiB");
+        return answer_error(connection, MHD_HTTP_BAD_REQUEST, kn_code_name(KN_E_ARGUMENT),
+                            "the body is longer than 64 KiB");
     }
     return route(r, connection, url, method);
 }
 
-static void on_completed(void *closure, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
+static void on_completed(void *closure, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode why)
 {
     (void)closure, (void)connection, (void)why;
     free(*state);
     *state = NULL;
 }
 
-static void on_connection(void *closure, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *closure, struct MHD_Connection *connection, void **state,
+                          enum MHD_ConnectionNotificationCode what)
 {
     struct kn_agent *agent = closure;
     (void)connection, (void)state;
@@ -244,10 +255,12 @@ void kn_control_take(struct kn_agent *agent, int fd)
 
 struct MHD_Daemon *kn_control_new(struct kn_agent *agent, struct kn_error *err)
 {
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+                     MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC;
     struct MHD_Daemon *http =
         MHD_start_daemon(flags, 0, NULL, NULL, on_request, agent, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, agent, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_NEVER, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_END);
+                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, agent, MHD_OPTION_CONNECTION_LIMIT,
+                         (unsigned)CONNECTIONS_NEVER, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_END);
     if (!http)
         kn_fail_errno(err, "the HTTP server did not start");
     return http;

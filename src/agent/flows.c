@@ -100,8 +100,8 @@ static struct flow *flow_new(struct kn_agent *agent, int fd, const struct kn_hel
     return f;
 }
 
-int kn_flows_start(struct kn_flows *flows, int fd, const struct kn_hello *hello, const struct kn_addr *peer, const uint8_t *extra,
-                   size_t extra_size, struct kn_error *err)
+int kn_flows_start(struct kn_flows *flows, int fd, const struct kn_hello *hello, const struct kn_addr *peer,
+                   const uint8_t *extra, size_t extra_size, struct kn_error *err)
 {
     int rc = 0;
     struct flow *f = flow_new(flows->agent, fd, hello, peer, extra, extra_size);
@@ -133,7 +133,8 @@ bool kn_flows_has_udp(struct kn_flows *flows, const struct kn_addr *peer, const 
     bool found = false;
     pthread_mutex_lock(&flows->lock);
     for (struct flow *f = flows->active; f && !found; f = f->next)
-        found = f->udp && kn_addr_equal(&f->peer, peer) && f->hello.run_id == hello->run_id && f->hello.flow == hello->flow;
+        found =
+            f->udp && f->hello.run_id == hello->run_id && f->hello.flow == hello->flow && kn_addr_equal(&f->peer, peer);
     pthread_mutex_unlock(&flows->lock);
     return found;
 }
@@ -161,7 +162,7 @@ uint64_t kn_flows_tick(struct kn_flows *flows, uint64_t now_ns)
     uint64_t next_ns = UINT64_MAX;
     pthread_mutex_lock(&flows->lock);
     for (struct flow *f = flows->active; f; f = f->next) {
-        if (f->deadline_ns <= now_ns) { /* its thread wakes, finds the end, and returns; again in a second should it not */
+        if (f->deadline_ns <= now_ns) { /* its thread wakes, finds the end and returns; once more should it not */
             shutdown(f->fd, SHUT_RDWR);
             f->deadline_ns = now_ns + KN_NS_PER_S;
         }

@@ -62,7 +62,7 @@ void kn_gate_refusal(const struct kn_agent *agent, const struct kn_error *why, s
     snprintf(w->message, sizeof w->message, "%.*s", (int)sizeof w->message - 1, why->message);
 }
 
-/* A socket that is closed over unread bytes sends a reset, which can overtake the refusal: so it lingers, read empty. */
+/* A socket closed over unread bytes sends a reset, which can overtake the refusal: so it lingers, and is read empty. */
 bool kn_gate_refuse(struct kn_agent *agent, struct kn_pending *p, const struct kn_error *why)
 {
     struct kn_welcome w;
@@ -100,14 +100,18 @@ int kn_gate_check(const struct kn_agent *agent, const struct kn_hello *hello, bo
     if (hello->kind == KN_HELLO_STATS && !udp)
         return 0;
     if (datagrams != udp || spec->test == KN_PING || hello->kind != KN_HELLO_FLOW)
-        return kn_fail(err, KN_E_ARGUMENT, "%s is not served over %s", kn_test_name((enum kn_test)spec->test), udp ? "UDP" : "TCP");
-    if (spec->duration_ns > agent->config.max_duration_ns || spec->warmup_ns > agent->config.max_duration_ns - spec->duration_ns)
+        return kn_fail(err, KN_E_ARGUMENT, "%s is not served over %s", kn_test_name((enum kn_test)spec->test),
+                       udp ? "UDP" : "TCP");
+    if (spec->duration_ns > agent->config.max_duration_ns ||
+        spec->warmup_ns > agent->config.max_duration_ns - spec->duration_ns)
         return kn_fail(err, KN_E_LIMIT, "a run of %.6g s is longer than this agent allows (%.6g s)",
-                       ((double)spec->duration_ns + (double)spec->warmup_ns) / 1e9, (double)agent->config.max_duration_ns / 1e9);
+                       ((double)spec->duration_ns + (double)spec->warmup_ns) / 1e9,
+                       (double)agent->config.max_duration_ns / 1e9);
     return 0;
 }
 
-bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size)
+bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_hello *hello, const uint8_t *extra,
+                  size_t extra_size)
 {
     struct kn_error err;
     if (kn_gate_check(agent, hello, false, &err))
@@ -155,8 +159,8 @@ static bool may_be_method(const char *bytes, size_t n)
     return false;
 }
 
-/* Control goes on only with its whole head here: who sends it byte by byte waits in the keeper, not in a thread. Nothing is
- * consumed, because libmicrohttpd reads from the socket alone. */
+/* Control goes on only with its whole head here: who sends it byte by byte waits in the keeper, not in a thread.
+ * Nothing is consumed, because libmicrohttpd reads from the socket alone. */
 static bool step_http(struct kn_agent *agent, struct kn_pending *p)
 {
     char head[HEAD_MAX];

@@ -1,8 +1,8 @@
 /* agent/inside - what the agent's own files share; nobody else includes it.
  *
- * Threads: acceptors (accept.c) decide what a connection is and serve short ones in place; the keeper (keeper.c) holds those that
- * have not said enough yet and keeps the time of all; one thread a flow (flows.c); one for UDP's hellos (udp.c); libmicrohttpd's
- * for control (control.c). Of the locks here none is taken under another. */
+ * Threads: acceptors (accept.c) decide what a connection is and serve short ones in place; the keeper (keeper.c) holds
+ * those that have not said enough yet and keeps the time of all; one thread a flow (flows.c); one for UDP's hellos
+ * (udp.c); libmicrohttpd's for control (control.c). Of the locks here none is taken under another. */
 #ifndef KN_AGENT_INSIDE_H
 #define KN_AGENT_INSIDE_H
 
@@ -79,8 +79,9 @@ struct kn_pending {
 #define KN_GATE_NS (5 * KN_NS_PER_S) /* to say what it is */
 /* Takes what came. True: it needs to wait for more, and its owner keeps it. */
 bool kn_gate_step(struct kn_agent *agent, struct kn_pending *p);
-/* A verified hello: a thread for it, or a refusal. Takes the socket, unless it is to linger: then it stays in p, and true. */
-bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size);
+/* A verified hello: a thread for it, or a refusal. True: the refusal lingers, and its owner keeps the socket. */
+bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_hello *hello, const uint8_t *extra,
+                  size_t extra_size);
 bool kn_gate_refuse(struct kn_agent *agent, struct kn_pending *p, const struct kn_error *why);
 void kn_gate_close(struct kn_pending *p);
 int kn_gate_check(const struct kn_agent *agent, const struct kn_hello *hello, bool udp, struct kn_error *err);
@@ -102,12 +103,12 @@ void kn_udp_door_free(struct kn_udp_door *door);
 
 /* A thread for a flow. It takes the socket; where it fails the socket stays the caller's. `peer`: UDP alone. */
 struct kn_flows *kn_flows_new(struct kn_agent *agent);
-int kn_flows_start(struct kn_flows *flows, int fd, const struct kn_hello *hello, const struct kn_addr *peer, const uint8_t *extra,
-                   size_t extra_size, struct kn_error *err);
+int kn_flows_start(struct kn_flows *flows, int fd, const struct kn_hello *hello, const struct kn_addr *peer,
+                   const uint8_t *extra, size_t extra_size, struct kn_error *err);
 bool kn_flows_has_udp(struct kn_flows *flows, const struct kn_addr *peer, const struct kn_hello *hello);
 unsigned kn_flows_active(struct kn_flows *flows);
-uint64_t kn_flows_tick(struct kn_flows *flows, uint64_t now_ns);   /* ends the overdue, joins the ended; when to call again */
-void kn_flows_stop(struct kn_flows *flows);                          /* once `agent->stop` is set: ends and joins them all */
+uint64_t kn_flows_tick(struct kn_flows *flows, uint64_t now_ns); /* ends the overdue, joins the ended; when next */
+void kn_flows_stop(struct kn_flows *flows);                      /* `agent->stop` is set: ends and joins them all */
 void kn_flows_free(struct kn_flows *flows);
 
 /* ---- runs: what this agent measures as a client ---- */

@@ -1,4 +1,4 @@
-/* The keeper: one thread that holds connections which have not said enough yet, and keeps the time of flows and runs. */
+/* The keeper: one thread that holds connections which have not said enough yet, and keeps the time of flows, runs. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 
 #define PENDING_MAX 1024
 #define SHED_AT_ONCE 16
-/* The head of an HTTP request that came in part stays in the socket, so that poll would say "readable" for ever: looked at
- * again after this time instead. */
+/* The head of an HTTP request that came in part stays in the socket, so that poll would say "readable" for ever: looked
+ * at again after this time instead. */
 #define HTTP_AGAIN_NS (20 * KN_NS_PER_MS)
 #define FIXED_FDS 2
 
@@ -128,7 +128,8 @@ static nfds_t fill_polls(struct kn_keeper *k)
     k->polls[0] = (struct pollfd){ .fd = k->event, .events = POLLIN };
     k->polls[1] = (struct pollfd){ .fd = k->agent->unix_fd, .events = POLLIN }; /* -1 is passed over */
     for (size_t i = 0; i < k->n; i++)
-        k->polls[FIXED_FDS + i] = (struct pollfd){ .fd = k->all[i].state == KN_GATE_HTTP ? -1 : k->all[i].fd, .events = POLLIN };
+        k->polls[FIXED_FDS + i] =
+            (struct pollfd){ .fd = k->all[i].state == KN_GATE_HTTP ? -1 : k->all[i].fd, .events = POLLIN };
     return FIXED_FDS + k->n;
 }
 

@@ -73,13 +73,16 @@ static int take_host(const json_t *to, struct kn_target *target, struct kn_error
     return 0;
 }
 
-static int take_request(struct kn_runs *runs, const json_t *request, struct kn_spec *spec, struct kn_target *target, struct kn_error *err)
+static int take_request(struct kn_runs *runs, const json_t *request, struct kn_spec *spec, struct kn_target *target,
+                        struct kn_error *err)
 {
     const json_t *token = json_object_get(request, "token");
     uint64_t most_ns = runs->agent->config.max_duration_ns;
     if (!json_is_object(json_object_get(request, "spec")))
-        return kn_fail(err, KN_E_ARGUMENT, "the request needs a \"spec\", as in {\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"10.0.0.2\"}}");
-    if (kn_spec_parse(json_object_get(request, "spec"), spec, err) || take_host(json_object_get(request, "to"), target, err))
+        return kn_fail(err, KN_E_ARGUMENT,
+                       "the request needs a \"spec\", as in {\"spec\":{\"test\":\"tcp_rr\"},\"to\":{…}}");
+    if (kn_spec_parse(json_object_get(request, "spec"), spec, err) ||
+        take_host(json_object_get(request, "to"), target, err))
         return -1;
     if (spec->duration_ns > most_ns || spec->warmup_ns > most_ns - spec->duration_ns)
         return kn_fail(err, KN_E_ARGUMENT, "a run of %.6g s is longer than this agent allows (%.6g s)",
@@ -205,8 +208,9 @@ static json_t *describe(struct entry *e, bool over)
     kn_run_progress(e->run, &p);
     json_t *result = over ? kn_run_result(e->run) : NULL;
     bool ok = json_is_true(json_object_get(result, "ok"));
-    json_t *out = json_pack("{s:s, s:s, s:{s:s, s:f, s:f, s:I, s:I}}", "id", e->id, "state", !over ? "running" : ok ? "done" : "failed",
-                            "progress", "phase", phase_name(p.phase), "elapsed_s", (double)p.elapsed_ns / 1e9, "total_s",
+    const char *how = !over ? "running" : ok ? "done" : "failed";
+    json_t *out = json_pack("{s:s, s:s, s:{s:s, s:f, s:f, s:I, s:I}}", "id", e->id, "state", how, "progress", "phase",
+                            phase_name(p.phase), "elapsed_s", (double)p.elapsed_ns / 1e9, "total_s",
                             (double)p.total_ns / 1e9, "ops", (json_int_t)p.ops, "bytes", (json_int_t)p.bytes);
     if (out && result)
         json_object_set_new(out, "result", result);

@@ -1,5 +1,6 @@
-/* UDP's door: one socket where hellos come. A hello without a good cookie gets a retry, which is shorter; one with it gets a
- * socket of its own, bound to the address that it came to and connected to its sender. All else is counted, never answered. */
+/* UDP's door: one socket where hellos come. A hello without a good cookie gets a retry, which is shorter; one with it
+ * gets a socket of its own, bound to the address that it came to and connected to its sender. All else is counted,
+ * never answered. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -14,7 +15,8 @@
 
 struct kn_udp_door { struct kn_agent *agent; pthread_t thread; uint8_t buffer[DATAGRAM_MAX]; };
 
-struct arrival { struct kn_addr from, to; bool known; size_t size; }; /* known: `to` is the very address, not all of them */
+/* `known`: `to` is the very address that was written to, and not the one for all of them. */
+struct arrival { struct kn_addr from, to; bool known; size_t size; };
 
 /* ---- receiving with the address that was written to, answering from it ---- */
 
@@ -112,8 +114,8 @@ static int connected_socket(const struct arrival *a)
 
 static void take_datagram(struct kn_udp_door *door, const struct arrival *a);
 
-/* Between bind and connect the new socket was the best match for anybody's datagrams: those of others go the usual way, and
- * what its own peer sent again is dropped (the welcome is still to come). */
+/* Between bind and connect the new socket was the best match for anybody's datagrams: those of others go the usual way,
+ * and what its own peer sent again is dropped (the welcome is still to come). */
 static void rescue_strays(struct kn_udp_door *door, int fd, const struct arrival *own)
 {
     struct arrival stray;
@@ -163,8 +165,8 @@ static bool is_zero(const uint8_t *bytes, size_t n)
     return !any;
 }
 
-/* The cookie comes before all else: until the sender is known to be where it says, it gets no more than a retry. With a cookie
- * even a wrong key or version is told. */
+/* The cookie comes before all else: until the sender is known to be where it says, it gets no more than a retry. With a
+ * cookie even a wrong key or version is told. */
 static void take_datagram(struct kn_udp_door *door, const struct arrival *a)
 {
     struct kn_agent *agent = door->agent;
@@ -192,7 +194,8 @@ static void *door_main(void *argument)
 {
     struct kn_udp_door *door = argument;
     struct kn_agent *agent = door->agent;
-    struct pollfd polls[2] = { { .fd = agent->udp_fd, .events = POLLIN }, { .fd = agent->quit_event, .events = POLLIN } };
+    struct pollfd polls[2] = { { .fd = agent->udp_fd, .events = POLLIN },
+                               { .fd = agent->quit_event, .events = POLLIN } };
     while (!atomic_load(&agent->stop)) {
         struct arrival a;
         poll(polls, 2, -1);

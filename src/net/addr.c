@@ -19,7 +19,8 @@ static int parse_port(const char *text, const char *whole, uint16_t *port, struc
     unsigned long value = 0;
     size_t n = strlen(text);
     if (n == 0 || n > 5 || strspn(text, "0123456789") != n || (value = strtoul(text, NULL, 10)) > 65535)
-        return kn_fail(err, KN_E_ARGUMENT, "\"%.*s\": the port must be a number up to 65535, as in \"10.0.0.1:7099\"", 200, whole);
+        return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\": the port must be a number up to 65535, as in \"10.0.0.1:7099\"",
+                       whole);
     *port = (uint16_t)value;
     return 0;
 }
@@ -31,7 +32,8 @@ static int find_parts(const char *text, const char **host, size_t *length, const
     if (text[0] == '[') {
         const char *end = strchr(text, ']');
         if (!end || (end[1] != '\0' && end[1] != ':'))
-            return kn_fail(err, KN_E_ARGUMENT, "\"%.*s\": an IPv6 address with a port is written \"[fd00::1]:7099\"", 200, text);
+            return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\": an IPv6 address with a port is written \"[fd00::1]:7099\"",
+                           text);
         *host = text + 1;
         *length = (size_t)(end - text - 1);
         if (end[1] == ':')
@@ -205,8 +207,8 @@ static const char *family_name(unsigned ip)
 }
 
 /* Names without a time limit of our own making never reach getaddrinfo in the caller's thread. */
-static int resolve_name(const char *host, unsigned ip, const struct addrinfo *hints, uint64_t timeout_ns, struct kn_addr *out,
-                        struct kn_error *err)
+static int resolve_name(const char *host, unsigned ip, const struct addrinfo *hints, uint64_t timeout_ns,
+                        struct kn_addr *out, struct kn_error *err)
 {
     int rc = 0;
     struct lookup *job = lookup_new(host, hints);
@@ -219,7 +221,8 @@ static int resolve_name(const char *host, unsigned ip, const struct addrinfo *hi
         return -1;
     }
     if (!lookup_wait(job, timeout_ns))
-        rc = kn_fail(err, KN_E_TIMEOUT, "%.200s: no answer from the name service within %.3g s", host, (double)timeout_ns / 1e9);
+        rc = kn_fail(err, KN_E_TIMEOUT, "%.200s: no answer from the name service within %.3g s", host,
+                     (double)timeout_ns / 1e9);
     else if (job->result || !job->found)
         rc = kn_fail(err, KN_E_RESOLVE, "%.200s: no %saddress (%s)", host, family_name(ip),
                      job->result ? gai_strerror(job->result) : "none found");
@@ -245,7 +248,7 @@ static void any_address(unsigned ip, struct kn_addr *out)
     }
 }
 
-/* True: `host` is a number, and `out` is it. Scopes ("fe80::1%eth0") need getaddrinfo, which asks nobody for a number. */
+/* True: `host` is a number. Scopes ("fe80::1%eth0") need getaddrinfo, which asks nobody for a number. */
 static bool resolve_number(const char *host, struct kn_addr *out)
 {
     struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found = NULL;
@@ -265,7 +268,8 @@ static void set_port(struct kn_addr *a, uint16_t port)
         a->u.v4.sin_port = htons(port);
 }
 
-int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeout_ns, struct kn_addr *out, struct kn_error *err)
+int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeout_ns, struct kn_addr *out,
+                    struct kn_error *err)
 {
     int family = ip == 4 ? AF_INET : ip == 6 ? AF_INET6 : AF_UNSPEC;
     struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_STREAM };

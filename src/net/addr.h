@@ -14,10 +14,12 @@ struct kn_addr { union { struct sockaddr sa; struct sockaddr_in v4; struct socka
 #define KN_ADDR_TEXT_MAX 64
 #define KN_DEFAULT_PORT 7099
 
-/* "10.0.0.1", "10.0.0.1:7099", "[fd00::1]:7099", "name", "name:80", ":7099" (any address); a missing port becomes `port`. */
+/* "10.0.0.1", "10.0.0.1:7099", "[fd00::1]:7099", "fd00::1", "name:80", ":7099" (any address, host is ""). Without a
+ * port in the text `port` stays as it was. */
 int kn_addr_split(const char *text, char *host, size_t host_size, uint16_t *port, struct kn_error *err);
-/* The first address of `host` in the family asked for (ip: 0, 4 or 6). Fails within `timeout_ns`. */
-int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeout_ns, struct kn_addr *out, struct kn_error *err);
+/* The first address of `host` in the family asked for (ip: 0, 4 or 6). Fails within `timeout_ns`; numbers need none. */
+int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeout_ns, struct kn_addr *out,
+                    struct kn_error *err);
 char *kn_addr_text(const struct kn_addr *a, char *buf, size_t size); /* "10.0.0.1:7099", "[fd00::1]:7099" */
 char *kn_addr_host(const struct kn_addr *a, char *buf, size_t size); /* without the port; v4-mapped as v4 */
 uint16_t kn_addr_port(const struct kn_addr *a);

@@ -11,7 +11,8 @@
 #include "core/spec.h"
 #include "net/addr.h"
 
-/* A TCP socket with the specification's options set before connect (buffers, MSS, congestion control, nodelay), connected before `deadline_ns`. */
+/* A TCP socket with the specification's options set before connect (buffers, MSS, congestion control, nodelay); `spec`
+ * may be NULL. Connected before `deadline_ns` (0: the kernel's own time). */
 int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err);
 /* The options of `spec` on a socket, both sides use it; `connected` tells which can still be set. */
 int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err);

@@ -63,7 +63,8 @@ void kn_wire_key(const char *token, struct kn_key *key)
 
 static int other_version(uint8_t theirs, struct kn_error *err)
 {
-    return kn_fail(err, KN_E_VERSION, "the other side speaks protocol %u, this one %u: use the same version of knbl on both", theirs,
+    return kn_fail(err, KN_E_VERSION,
+                   "the other side speaks protocol %u, this one %u: use the same version of knbl on both", theirs,
                    KN_PROTOCOL);
 }
 
@@ -121,7 +122,8 @@ static int take_hello(const uint8_t *at, struct kn_hello *h, struct kn_error *er
     return 0;
 }
 
-int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_hello *h, struct kn_error *err)
+int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_hello *h,
+                    struct kn_error *err)
 {
     size_t whole = kn_hello_size();
     if (check_opening(wire, size, KN_MAGIC, err))
@@ -188,7 +190,8 @@ int kn_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, st
     take_text(&at, w->message, sizeof w->message);
     if (w->code)
         return kn_fail(err, w->code < KN_E_COUNT ? (enum kn_code)w->code : KN_E_PROTOCOL, "%s refused: %s",
-                       w->name[0] ? w->name : "the agent", w->message[0] ? w->message : kn_code_name((enum kn_code)w->code));
+                       w->name[0] ? w->name : "the agent",
+                       w->message[0] ? w->message : kn_code_name((enum kn_code)w->code));
     return 0;
 }
 
@@ -296,7 +299,8 @@ int kn_udp_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w
     return kn_welcome_unpack(wire + UDP_HEADER, size - UDP_HEADER, w, err);
 }
 
-size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order, const struct kn_key *key, uint8_t *wire)
+size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order, const struct kn_key *key,
+                         uint8_t *wire)
 {
     uint8_t *at = udp_open(wire, kind);
     put_64(&at, order->run_id);
@@ -307,7 +311,8 @@ size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order
     return KN_UDP_ORDER_SIZE;
 }
 
-int kn_udp_order_unpack(enum kn_udp_kind kind, const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_udp_order *order)
+int kn_udp_order_unpack(enum kn_udp_kind kind, const uint8_t *wire, size_t size, const struct kn_key *key,
+                        struct kn_udp_order *order)
 {
     const uint8_t *at = wire + UDP_HEADER;
     if (kn_udp_kind(wire, size) != kind || size != KN_UDP_ORDER_SIZE || !hash_is_right(wire, size, key))
@@ -331,7 +336,8 @@ size_t kn_udp_part_pack(uint32_t total, uint32_t offset, const uint8_t *bytes, s
     return PART_HEADER + n;
 }
 
-int kn_udp_part_unpack(const uint8_t *wire, size_t size, uint32_t *total, uint32_t *offset, const uint8_t **bytes, size_t *n)
+int kn_udp_part_unpack(const uint8_t *wire, size_t size, uint32_t *total, uint32_t *offset, const uint8_t **bytes,
+                       size_t *n)
 {
     const uint8_t *at = wire + UDP_HEADER;
     if (kn_udp_kind(wire, size) != KN_UDP_PART_OF)
@@ -343,7 +349,8 @@ int kn_udp_part_unpack(const uint8_t *wire, size_t size, uint32_t *total, uint32
     return *total <= KN_TRAILER_MAX && *offset <= *total && *n <= *total - *offset ? 0 : -1;
 }
 
-static void cookie_of_step(const struct kn_key *key, const void *address, size_t size, uint64_t step, uint8_t cookie[KN_COOKIE_SIZE])
+static void cookie_of_step(const struct kn_key *key, const void *address, size_t size, uint64_t step,
+                           uint8_t cookie[KN_COOKIE_SIZE])
 {
     static const uint8_t purpose[] = "cookie";
     crypto_generichash_state state;
@@ -355,12 +362,14 @@ static void cookie_of_step(const struct kn_key *key, const void *address, size_t
     crypto_generichash_final(&state, cookie, KN_COOKIE_SIZE);
 }
 
-void kn_cookie_make(const struct kn_key *key, const void *address, size_t address_size, uint64_t now_ns, uint8_t cookie[KN_COOKIE_SIZE])
+void kn_cookie_make(const struct kn_key *key, const void *address, size_t address_size, uint64_t now_ns,
+                    uint8_t cookie[KN_COOKIE_SIZE])
 {
     cookie_of_step(key, address, address_size, now_ns / COOKIE_STEP_NS, cookie);
 }
 
-int kn_cookie_check(const struct kn_key *key, const void *address, size_t address_size, uint64_t now_ns, const uint8_t cookie[KN_COOKIE_SIZE])
+int kn_cookie_check(const struct kn_key *key, const void *address, size_t address_size, uint64_t now_ns,
+                    const uint8_t cookie[KN_COOKIE_SIZE])
 {
     uint8_t right[KN_COOKIE_SIZE];
     uint64_t step = now_ns / COOKIE_STEP_NS;

@@ -1,5 +1,6 @@
-/* The data protocol over any bytes, as they come and, since a wrong hash stops most, also signed with the right key: whatever is
- * taken is packed again to the same bytes; what is refused says so in one line of UTF-8; nothing is read past the end. */
+/* The data protocol over any bytes, as they come and, since a wrong hash stops most, also signed with the right key:
+ * whatever is taken is packed again to the same bytes; what is refused says so in one line of UTF-8; nothing is read
+ * past the end. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,8 @@ static void try_hello(const uint8_t *wire, size_t size, const struct kn_key *key
     demand(kn_spec_check(&h.spec, &err) == 0 && h.flow < h.flows);
     kn_hello_pack(&h, key, again);
     struct kn_hello back;
-    demand(kn_hello_unpack(again, kn_hello_size(), key, &back, &err) == 0 && !memcmp(&h.nonce, &back.nonce, sizeof h.nonce));
+    demand(kn_hello_unpack(again, kn_hello_size(), key, &back, &err) == 0 &&
+           !memcmp(&h.nonce, &back.nonce, sizeof h.nonce));
 }
 
 /* The input laid over a good hello, and signed: what only a holder of the token can send. */

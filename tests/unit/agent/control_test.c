@@ -45,13 +45,14 @@ static void it_says_who_it_is(void **state)
 static void nobody_asks_without_the_token(void **state)
 {
     (void)state;
-    static const char *const headers[] = { "", "Knbl-Token: \r\n", "Knbl-Token: wrong\r\n", "Knbl-Token: " TOKEN "x\r\n",
-                                           "Authorization: " TOKEN "\r\n" };
+    static const char *const headers[] = { "", "Knbl-Token: \r\n", "Knbl-Token: wrong\r\n",
+                                           "Knbl-Token: " TOKEN "x\r\n", "Authorization: " TOKEN "\r\n" };
     static const char *const paths[] = { "/v1/agent", "/v1/runs/0", "/v1/meter", "/", "/v1/runs" };
     for (size_t h = 0; h < sizeof headers / sizeof *headers; h++)
         for (size_t p = 0; p < sizeof paths / sizeof *paths; p++) {
             int status;
-            json_t *a = ask_on(say(&l, NULL, 0), p < 4 ? "GET" : "POST", paths[p], headers[h], p < 4 ? NULL : "{}", &status);
+            json_t *a =
+                ask_on(say(&l, NULL, 0), p < 4 ? "GET" : "POST", paths[p], headers[h], p < 4 ? NULL : "{}", &status);
             assert_int_equal(status, 401);
             assert_string_equal(code_of(a), "auth");
             json_decref(a);
@@ -63,7 +64,8 @@ static void another_version_is_named(void **state)
 {
     (void)state;
     int status;
-    json_t *a = ask_on(say(&l, NULL, 0), "GET", "/v1/agent", "Knbl-Token: " TOKEN "\r\nKnbl-Protocol: 99\r\n", NULL, &status);
+    json_t *a =
+        ask_on(say(&l, NULL, 0), "GET", "/v1/agent", "Knbl-Token: " TOKEN "\r\nKnbl-Protocol: 99\r\n", NULL, &status);
     assert_int_equal(status, 426);
     assert_string_equal(code_of(a), "version");
     const char *message = json_string_value(json_object_get(json_object_get(a, "error"), "message"));
@@ -78,9 +80,14 @@ static void another_version_is_named(void **state)
 static void what_is_not_there(void **state)
 {
     (void)state;
-    static const char *const asked[][2] = { { "GET", "/" }, { "GET", "/v1/runs/0123456789abcdef" }, { "DELETE", "/v1/runs/0123456789abcdef" },
-                                            { "GET", "/v1/runs/../../etc/passwd" }, { "PUT", "/v1/agent" }, { "DELETE", "/v1/agent" },
-                                            { "GET", "/v1/runs/" }, { "POST", "/v1/runs/0123456789abcdef" } };
+    static const char *const asked[][2] = { { "GET", "/" },
+                                            { "GET", "/v1/runs/0123456789abcdef" },
+                                            { "DELETE", "/v1/runs/0123456789abcdef" },
+                                            { "GET", "/v1/runs/../../etc/passwd" },
+                                            { "PUT", "/v1/agent" },
+                                            { "DELETE", "/v1/agent" },
+                                            { "GET", "/v1/runs/" },
+                                            { "POST", "/v1/runs/0123456789abcdef" } };
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
         int status;
         json_t *a = ask(&l, asked[i][0], asked[i][1], NULL, &status);
@@ -95,11 +102,17 @@ static void nonsense_is_named(void **state)
     (void)state;
 #define TO ",\"to\":{\"host\":\"127.0.0.1\",\"port\":1}}"
     static const struct { const char *body, *says; } bad[] = {
-        { "", "JSON" }, { "{", "JSON" }, { "[]", "spec" }, { "{}", "spec" }, { "{\"spec\":1" TO, "spec" },
-        { "{\"spec\":{}" TO, "" }, { "{\"spec\":{\"test\":\"tcp_rrr\"}" TO, "tcp_rr" },
+        { "", "JSON" },
+        { "{", "JSON" },
+        { "[]", "spec" },
+        { "{}", "spec" },
+        { "{\"spec\":1" TO, "spec" },
+        { "{\"spec\":{}" TO, "" },
+        { "{\"spec\":{\"test\":\"tcp_rrr\"}" TO, "tcp_rr" },
         { "{\"spec\":{\"test\":\"tcp_rr\",\"durration\":1}" TO, "duration" },
         { "{\"spec\":{\"test\":\"tcp_rr\",\"duration\":\"-1s\"}" TO, "duration" },
-        { "{\"spec\":{\"test\":\"tcp_rr\"}}", "host" }, { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"\"}}", "host" },
+        { "{\"spec\":{\"test\":\"tcp_rr\"}}", "host" },
+        { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"\"}}", "host" },
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":5}}", "host" },
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"h\",\"port\":70000}}", "port" },
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"h\",\"port\":\"x\"}}", "port" },
@@ -153,7 +166,8 @@ static void a_connection_serves_many_requests(void **state)
 static void a_crowd_of_requests(void **state)
 {
     (void)state;
-    static const char begun[] = "POST /v1/runs HTTP/1.1\r\nHost: a\r\nKnbl-Token: " TOKEN "\r\nContent-Length: 100\r\n\r\n{";
+    static const char begun[] =
+        "POST /v1/runs HTTP/1.1\r\nHost: a\r\nKnbl-Token: " TOKEN "\r\nContent-Length: 100\r\n\r\n{";
     enum { N = 400 };
     static int fds[N];
     for (int i = 0; i < N; i++)
@@ -209,7 +223,8 @@ static void control_by_a_unix_socket(void **state)
         live_config(&u);
         u.config.unix_path = names[i];
         live_start(&u);
-        json_t *a = ask_on(connect_unix(names[i], i == 0), "GET", "/v1/agent", "Knbl-Token: " TOKEN "\r\n", NULL, &status);
+        json_t *a =
+            ask_on(connect_unix(names[i], i == 0), "GET", "/v1/agent", "Knbl-Token: " TOKEN "\r\n", NULL, &status);
         assert_int_equal(status, 200);
         json_decref(a);
         a = ask_on(connect_unix(names[i], i == 0), "GET", "/v1/agent", "", NULL, &status);

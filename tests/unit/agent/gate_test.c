@@ -41,8 +41,14 @@ static void expect_service(void)
 static void garbage_gets_no_answer(void **state)
 {
     (void)state;
-    static const char *const garbage[] = { "\x16\x03\x01\x02\x01\x01\x01\xfc", "SSH-2.0-OpenSSH", "\r\n\r\n\r\n\r\n", "get / HTTP/1.1\r\n\r\n",
-                                           "KNOCK KNOCK", "GETX", "KNBX\x01", "\0\0\0\0" };
+    static const char *const garbage[] = { "\x16\x03\x01\x02\x01\x01\x01\xfc",
+                                           "SSH-2.0-OpenSSH",
+                                           "\r\n\r\n\r\n\r\n",
+                                           "get / HTTP/1.1\r\n\r\n",
+                                           "KNOCK KNOCK",
+                                           "GETX",
+                                           "KNBX\x01",
+                                           "\0\0\0\0" };
     char answer[256];
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
         size_t n = strlen(garbage[i]);
@@ -150,10 +156,13 @@ static void a_hello_in_pieces_is_served(void **state)
 static void a_request_in_pieces_is_served(void **state)
 {
     (void)state;
-    static const char request[] = "GET /v1/agent HTTP/1.1\r\nKnbl-Token: " TOKEN "\r\nHost: a\r\nConnection: close\r\n\r\n";
+    static const char request[] =
+        "GET /v1/agent HTTP/1.1\r\nKnbl-Token: " TOKEN "\r\nHost: a\r\nConnection: close\r\n\r\n";
     int status, fd = say(&l, NULL, 0);
     for (size_t at = 0; at < sizeof request - 1; at += 7) {
-        assert_int_equal(kn_write_full(fd, request + at, sizeof request - 1 - at < 7 ? sizeof request - 1 - at : 7, soon(), &err), 0);
+        assert_int_equal(
+            kn_write_full(fd, request + at, sizeof request - 1 - at < 7 ? sizeof request - 1 - at : 7, soon(), &err),
+            0);
         poll(NULL, 0, 1);
     }
     json_decref(read_answer(fd, &status));
@@ -287,7 +296,8 @@ static void the_port_is_in_use(void **state)
     assert_non_null(strstr(err.message, says));
     for (int i = 0; i < 20; i++) { /* free for TCP, taken for UDP: one of these is */
         int udp = socket(AF_INET, SOCK_DGRAM, 0);
-        struct kn_addr at = { .u.v4 = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, .len = sizeof at.u.v4 };
+        struct kn_addr at = { .u.v4 = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) },
+                              .len = sizeof at.u.v4 };
         assert_int_equal(bind(udp, &at.u.sa, at.len), 0);
         assert_int_equal(getsockname(udp, &second.config.listen.u.sa, &second.config.listen.len), 0);
         assert_null(kn_agent_new(&second.config, &err));
@@ -339,7 +349,8 @@ static void both_families_on_one_port(void **state)
             if (probe < 0)
                 continue; /* a machine without that family */
             close(probe);
-            snprintf(body, sizeof body, "{\"spec\":{\"test\":\"%s\",\"duration\":\"20ms\"},\"to\":{\"host\":\"%s\",\"port\":%u}}",
+            snprintf(body, sizeof body,
+                     "{\"spec\":{\"test\":\"%s\",\"duration\":\"20ms\"},\"to\":{\"host\":\"%s\",\"port\":%u}}",
                      udp ? "udp_rr" : "tcp_rr", hosts[i], kn_agent_port(any.agent));
             json_t *answer = ask(&any, "POST", "/v1/runs", body, &status);
             char path[64];

@@ -1,4 +1,4 @@
-/* An agent of this process on a free port of the loopback, and what its tests say to it: HTTP by hand, hellos, bytes. */
+/* An agent of this process on a free port of the loopback, and what tests say to it: HTTP by hand, hellos, bytes. */
 #ifndef TESTS_LIVE_H
 #define TESTS_LIVE_H
 
@@ -58,7 +58,8 @@ static inline void live_end(struct live *l)
     l->agent = NULL;
 }
 
-/* At its end libmicrohttpd learns by a volatile flag that nobody else is left, which the thread sanitizer does not take for order. */
+/* At its end libmicrohttpd learns by a volatile flag that nobody else is left, which the thread sanitizer does not take
+ * for order. */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
@@ -99,7 +100,7 @@ static inline int say(const struct live *l, const void *bytes, size_t size)
     return fd;
 }
 
-/* Reads until the other side closes (a reset counts as that) or `size` bytes came; returns how many. -1: it stays open. */
+/* Reads until the other side closes (also by reset) or `size` bytes came; returns how many. -1: it stays open. */
 static inline ssize_t read_to_end(int fd, void *buf, size_t size)
 {
     size_t done = 0;
@@ -136,7 +137,8 @@ static inline struct kn_hello hello_of(const char *spec, uint64_t run_id)
 static inline int read_welcome(int fd, struct kn_welcome *w)
 {
     uint8_t wire[512];
-    if (kn_read_full(fd, wire, kn_welcome_size(), soon(), &err) == 0 && kn_welcome_unpack(wire, kn_welcome_size(), w, &err) == 0)
+    if (kn_read_full(fd, wire, kn_welcome_size(), soon(), &err) == 0 &&
+        kn_welcome_unpack(wire, kn_welcome_size(), w, &err) == 0)
         return 0;
     return (int)err.code;
 }
@@ -155,11 +157,13 @@ static inline json_t *read_answer(int fd, int *status)
     return json_loads(body + 4, 0, NULL);
 }
 
-static inline json_t *ask_on(int fd, const char *method, const char *path, const char *headers, const char *body, int *status)
+static inline json_t *ask_on(int fd, const char *method, const char *path, const char *headers, const char *body,
+                             int *status)
 {
     static char text[200000];
-    int n = snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s", method, path,
-                     headers, body ? strlen(body) : 0, body ? body : "");
+    int n = snprintf(text, sizeof text,
+                     "%s %s HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s", method,
+                     path, headers, body ? strlen(body) : 0, body ? body : "");
     kn_write_full(fd, text, (size_t)n, soon(), &err);
     json_t *answer = read_answer(fd, status);
     close(fd);

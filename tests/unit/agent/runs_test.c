@@ -56,7 +56,10 @@ static void many_at_once_and_one_too_many(void **state)
     char path[8][64];
     int status;
     for (int i = 0; i < 8; i++)
-        start_run(&l, i % 2 ? "{\"test\":\"udp_rr\",\"duration\":\"20s\"}" : "{\"test\":\"tcp_crr\",\"duration\":\"20s\",\"flows\":2}", path[i]);
+        start_run(&l,
+                  i % 2 ? "{\"test\":\"udp_rr\",\"duration\":\"20s\"}"
+                        : "{\"test\":\"tcp_crr\",\"duration\":\"20s\",\"flows\":2}",
+                  path[i]);
     json_t *answer = post(&l, "{\"test\":\"tcp_rr\"}", kn_agent_port(l.agent), "", &status);
     assert_int_equal(status, 429);
     assert_string_equal(code_of(answer), "limit");
@@ -121,7 +124,8 @@ static void a_run_longer_than_the_server_allows(void **state)
     live_config(&strict);
     strict.config.max_duration_ns = KN_NS_PER_S;
     live_start(&strict);
-    static const char *const specs[] = { "{\"test\":\"tcp_rr\",\"duration\":\"2s\"}", "{\"test\":\"udp_rr\",\"duration\":\"2s\"}" };
+    static const char *const specs[] = { "{\"test\":\"tcp_rr\",\"duration\":\"2s\"}",
+                                         "{\"test\":\"udp_rr\",\"duration\":\"2s\"}" };
     for (int i = 0; i < 2; i++) {
         json_t *answer = post(&l, specs[i], kn_agent_port(strict.agent), "", &status);
         snprintf(path, sizeof path, "/v1/runs/%s", json_string_value(json_object_get(answer, "id")));
@@ -191,7 +195,10 @@ static void nothing_is_left_behind(void **state)
         live_config(&one);
         live_start(&one);
         for (int i = 0; i < 4; i++)
-            start_run(&one, i % 2 ? "{\"test\":\"udp_rr\",\"duration\":\"30s\"}" : "{\"test\":\"tcp_crr\",\"duration\":\"30s\"}", path[i]);
+            start_run(&one,
+                      i % 2 ? "{\"test\":\"udp_rr\",\"duration\":\"30s\"}"
+                            : "{\"test\":\"tcp_crr\",\"duration\":\"30s\"}",
+                      path[i]);
         live_end(&one); /* in the middle of everything */
     }
     expect_threads(threads);

@@ -1,4 +1,4 @@
-/* UDP: nobody gets more than he sent before he proved where he is; one hello is one flow; what is no hello is counted. */
+/* UDP: nobody gets more than was sent before the sender's address is proved; one hello, one flow; the rest is counted. */
 #include "live.h"
 
 #define UDP_RR "{\"test\":\"udp_rr\",\"duration\":\"20s\"}"

@@ -34,8 +34,9 @@ static void texts_are_split(void **state)
 static void nonsense_is_named(void **state)
 {
     (void)state;
-    static const char *const bad[] = { "", "host:", "host:65536", "host:-1", "host:80x", "host: 80", "[fd00::1", "[fd00::1]80",
-                                       "[fd00::1]:", "http://host", "a b", "host:100000", "user@host" };
+    static const char *const bad[] = { "",         "host:",       "host:65536",  "host:-1",    "host:80x",
+                                       "host: 80", "[fd00::1",    "[fd00::1]80", "[fd00::1]:", "http://host",
+                                       "a b",      "host:100000", "user@host" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char host[64];
         uint16_t port = 1;
@@ -55,8 +56,13 @@ static void numbers_resolve_at_once(void **state)
 {
     (void)state;
     static const struct { const char *host; unsigned ip; const char *text; } good[] = {
-        { "127.0.0.1", 0, "127.0.0.1:99" }, { "127.0.0.1", 4, "127.0.0.1:99" }, { "::1", 0, "[::1]:99" },
-        { "::1", 6, "[::1]:99" },           { "::ffff:10.0.0.1", 6, "10.0.0.1:99" }, { "", 4, "0.0.0.0:99" }, { "", 6, "[::]:99" },
+        { "127.0.0.1", 0, "127.0.0.1:99" },
+        { "127.0.0.1", 4, "127.0.0.1:99" },
+        { "::1", 0, "[::1]:99" },
+        { "::1", 6, "[::1]:99" },
+        { "::ffff:10.0.0.1", 6, "10.0.0.1:99" },
+        { "", 4, "0.0.0.0:99" },
+        { "", 6, "[::]:99" },
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct kn_addr a;
@@ -96,7 +102,8 @@ static struct kn_addr addr(const char *host, uint16_t port)
 static void addresses_compare(void **state)
 {
     (void)state;
-    struct kn_addr a = addr("10.0.0.1", 1), b = addr("10.0.0.1", 1), c = addr("10.0.0.2", 1), d = addr("10.0.0.1", 2), e = addr("fd00::1", 1);
+    struct kn_addr a = addr("10.0.0.1", 1), b = addr("10.0.0.1", 1), c = addr("10.0.0.2", 1), d = addr("10.0.0.1", 2),
+                   e = addr("fd00::1", 1);
     assert_true(kn_addr_equal(&a, &b));
     assert_false(kn_addr_equal(&a, &c));
     assert_false(kn_addr_equal(&a, &d));
@@ -109,8 +116,9 @@ static void addresses_compare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts_are_split),           cmocka_unit_test(nonsense_is_named), cmocka_unit_test(numbers_resolve_at_once),
-        cmocka_unit_test(names_resolve_within_their_time), cmocka_unit_test(addresses_compare),
+        cmocka_unit_test(texts_are_split),         cmocka_unit_test(nonsense_is_named),
+        cmocka_unit_test(numbers_resolve_at_once), cmocka_unit_test(names_resolve_within_their_time),
+        cmocka_unit_test(addresses_compare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

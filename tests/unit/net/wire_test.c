@@ -91,7 +91,10 @@ static void every_changed_bit_is_refused(void **state)
         for (int bit = 0; bit < 8; bit++) {
             wire[i] ^= (uint8_t)(1 << bit);
             assert_int_equal(unpack_hello(wire, kn_hello_size(), &key, &out), -1);
-            assert_int_equal(err.code, i < 4 ? KN_E_PROTOCOL : i == 4 ? KN_E_VERSION : i >= 8 && i < 12 ? KN_E_PROTOCOL : KN_E_AUTH);
+            assert_int_equal(err.code, i < 4              ? KN_E_PROTOCOL
+                                       : i == 4           ? KN_E_VERSION
+                                       : i >= 8 && i < 12 ? KN_E_PROTOCOL
+                                                          : KN_E_AUTH);
             wire[i] ^= (uint8_t)(1 << bit);
         }
 }
