@@ -114,7 +114,8 @@ static int one_at_a_time(struct kn_worker *w, int fd, uint8_t *chunk, struct kn_
     }
     kn_worker_cpu_close(w);
     if (spec->wait == KN_WAIT_AUTO)
-        kn_worker_chosen(w, "wait", wait.off ? "block" : "spin up to %u us, then block", (unsigned)(wait.budget_ns / 1000));
+        kn_worker_chosen(w, "wait", wait.spun > wait.blocked ? "asked again for up to %u us" : "blocked; asking again for %u us did not pay",
+                         (unsigned)(wait.budget_ns / 1000));
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* How to wait for an answer. A blocked receiver costs a wake-up, on some machines 50 µs across CPUs; one that asks
  * again costs a CPU. Auto asks for as long as a wake-up takes, gives the CPU away between two questions, and stops
- * asking where that does not pay. */
+ * asking where that does not pay: where answers take longer, or where a neighbour wants the CPU (a yield then lasts as
+ * long as the scheduler likes, milliseconds). */
 #include <errno.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -8,36 +9,64 @@
 #include "engines/flow.h"
 
 #define BUDGET_NS (50 * KN_NS_PER_US)
-#define JUDGE_EVERY 256      /* waits */
-#define RETRY_EVERY 4096     /* blocked waits before asking is tried again */
+#define JUDGE_EVERY 128      /* waits */
+#define SLOW_MOST 4          /* of these, yields that took more than the budget */
+#define RETRY_FIRST 2048     /* blocked waits before asking is tried again; doubled each time that it did not pay */
+#define RETRY_MOST (1u << 17)
 
 void kn_waiter_init(struct kn_waiter *w, enum kn_wait mode)
 {
-    *w = (struct kn_waiter){.mode = mode, .budget_ns = BUDGET_NS};
+    *w = (struct kn_waiter){.mode = mode, .budget_ns = BUDGET_NS, .retry = RETRY_FIRST};
 }
 
 /* Half of the questions must have been worth it. */
 static void judge(struct kn_waiter *w)
 {
-    if (w->tries < JUDGE_EVERY)
+    bool poor = w->slow >= SLOW_MOST;
+    if (w->tries < JUDGE_EVERY && !poor)
         return;
-    if (w->hits * 2 < w->tries)
-        w->off = true;
-    w->tries = w->hits = 0;
+    poor = poor || w->hits * 2 < w->tries;
+    w->off = poor;
+    if (!poor)
+        w->retry = RETRY_FIRST;
+    else if (w->retry < RETRY_MOST)
+        w->retry *= 2;
+    w->tries = w->hits = w->slow = 0;
 }
 
-static ssize_t ask(struct kn_waiter *w, int fd, void *buf, size_t size, int flags, bool forever)
+/* An answer that comes in time is a hit; one that was there when a long yield was over is not. */
+static ssize_t ask(struct kn_waiter *w, int fd, void *buf, size_t size, int flags)
 {
-    uint64_t until_ns = 0;
+    uint64_t since_ns = 0, now_ns;
+    for (;;) {
+        ssize_t n = recv(fd, buf, size, flags | MSG_DONTWAIT);
+        bool empty = n < 0 && errno == EAGAIN;
+        if (!empty && !since_ns) {
+            w->hits++;
+            return n;
+        }
+        now_ns = kn_now_ns();
+        if (!since_ns)
+            since_ns = now_ns;
+        bool late = now_ns - since_ns >= w->budget_ns;
+        if (late && now_ns - since_ns >= 2 * w->budget_ns)
+            w->slow++;
+        if (!empty) {
+            w->hits += !late;
+            return n;
+        }
+        if (late)
+            return -1;
+        sched_yield();
+    }
+}
+
+static ssize_t ask_forever(int fd, void *buf, size_t size, int flags)
+{
     for (;;) {
         ssize_t n = recv(fd, buf, size, flags | MSG_DONTWAIT);
         if (n >= 0 || errno != EAGAIN)
             return n;
-        uint64_t now_ns = kn_now_ns();
-        if (!until_ns)
-            until_ns = now_ns + w->budget_ns;
-        else if (now_ns >= until_ns && !forever)
-            return -1;
         sched_yield();
     }
 }
@@ -47,24 +76,24 @@ ssize_t kn_recv_wait(struct kn_waiter *w, int fd, void *buf, size_t size, int fl
     if (w->mode == KN_WAIT_BLOCK)
         return recv(fd, buf, size, flags);
     if (w->mode == KN_WAIT_SPIN)
-        return ask(w, fd, buf, size, flags, true);
+        return ask_forever(fd, buf, size, flags);
+    w->tries++;
     if (w->off) {
-        w->blocked++;
-        if (++w->tries >= RETRY_EVERY) {
+        if (w->tries >= w->retry) {
             w->off = false;
-            w->tries = w->hits = 0;
+            w->tries = 0;
         }
+        w->blocked++;
         return recv(fd, buf, size, flags);
     }
-    w->tries++;
-    ssize_t n = ask(w, fd, buf, size, flags, false);
-    if (n >= 0 || errno != EAGAIN) {
-        w->hits++;
-        w->spun++;
-    } else {
-        w->blocked++;
-        n = recv(fd, buf, size, flags);
-    }
+    ssize_t n = ask(w, fd, buf, size, flags);
+    int why = errno;
     judge(w);
-    return n;
+    if (n >= 0 || why != EAGAIN) {
+        w->spun++;
+        errno = why;
+        return n;
+    }
+    w->blocked++;
+    return recv(fd, buf, size, flags);
 }
