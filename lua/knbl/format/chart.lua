@@ -1,0 +1,173 @@
+-- knbl.format.chart - charts as SVG text: bars with intervals, lines, heat maps. Colours are classes (s1 … s8) that the page's style gives, so that
+-- one drawing serves light, dark and paper. Every mark carries its value as a title, which browsers show on hovering.
+local M = {}
+
+local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
+
+-- Text that may stand anywhere in the page: no markup, no control characters.
+function M.escape(s)
+  return (tostring(s):gsub("[%z\1-\8\11\12\14-\31\127]", "�"):gsub("[&<>\"']", entities))
+end
+local escape = M.escape
+
+local function shortened(s, most)
+  s = tostring(s)
+  if #s <= most then return s end
+  return s:sub(1, most - 1):gsub("[\128-\191]*$", ""):gsub("[\192-\255]$", "") .. "…"
+end
+
+-- Round numbers that cover low … high: a list of ticks.
+local function ticks(low, high, wanted)
+  local span = high - low
+  if span <= 0 then return { low } end
+  local step = 10 ^ math.floor(math.log(span / wanted) / math.log(10))
+  for _, factor in ipairs { 1, 2, 5, 10 } do
+    if span / (step * factor) <= wanted then step = step * factor break end
+  end
+  local list = {}
+  for i = math.ceil(low / step), math.floor(high / step) do list[#list + 1] = i * step end
+  return list
+end
+
+local function decades(low, high)
+  local list = {}
+  for e = math.floor(math.log(low) / math.log(10)), math.ceil(math.log(high) / math.log(10)) do
+    list[#list + 1] = 10 ^ e
+    if high / low < 300 then list[#list + 1], list[#list + 2] = 2 * 10 ^ e, 5 * 10 ^ e end
+  end
+  return list
+end
+
+local function open(width, height, label)
+  return ('<svg viewBox="0 0 %d %d" role="img" aria-label="%s">'):format(width, height, escape(label))
+end
+
+local function text(x, y, s, class)
+  return ('<text x="%.1f" y="%.1f"%s>%s</text>'):format(x, y, class and (' class="%s"'):format(class) or "", escape(s))
+end
+
+-- bars: list of { label, value, low?, high?, doubtful? }; show(value) -> text
+function M.bars(bars, options)
+  local row, left, width = 26, 250, 760
+  local top, most = 8, 0
+  for _, b in ipairs(bars) do most = math.max(most, b.high or b.value, b.value) end
+  if most <= 0 then most = 1 end
+  local room = width - left - 110
+  local out = { open(width, top + #bars * row + 8, options.title) }
+  for i, b in ipairs(bars) do
+    local y = top + (i - 1) * row
+    local length = b.value / most * room
+    out[#out + 1] = text(left - 8, y + 15, shortened(b.label, 40), "end")
+    out[#out + 1] = ('<rect x="%d" y="%d" width="%.1f" height="17" class="bar%s"><title>%s: %s</title></rect>'):format(left, y + 2, math.max(length, 1),
+      b.doubtful and " doubtful" or "", escape(b.label), escape(options.show(b.value)))
+    local right = length
+    if b.low then
+      local x1, x2 = left + b.low / most * room, left + b.high / most * room
+      right = b.high / most * room
+      out[#out + 1] = ('<path d="M%.1f %d H%.1f M%.1f %d v8 M%.1f %d v8" class="whisker"/>'):format(x1, y + 10, x2, x1, y + 6, x2, y + 6)
+    end
+    out[#out + 1] = text(left + math.max(right, length) + 8, y + 15, options.show(b.value) .. (b.doubtful and " *" or ""))
+  end
+  out[#out + 1] = "</svg>"
+  return table.concat(out)
+end
+
+local function extent(series, key, log)
+  local low, high = math.huge, -math.huge
+  for _, s in ipairs(series) do
+    for _, p in ipairs(s.points) do
+      if not log or p[key] > 0 then low, high = math.min(low, p[key]), math.max(high, p[key]) end
+    end
+  end
+  return low, high
+end
+
+local function scale(low, high, from, to, log)
+  if log then low, high = math.log(low), math.log(high) end
+  local span = high > low and high - low or 1
+  return function(v)
+    if log then v = math.log(v) end
+    return from + (v - low) / span * (to - from)
+  end
+end
+
+-- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label
+function M.lines(series, options)
+  local width, height, left, right, top, bottom = 760, 300, 84, 20, 12, 40
+  local x1, x2 = extent(series, 1, options.log_x)
+  local y1, y2 = extent(series, 2, options.log_y)
+  if x1 > x2 or y1 > y2 then return nil end
+  if options.log_y then y1, y2 = y1 * 0.9, y2 * 1.1 else y1, y2 = math.min(0, y1), y2 * 1.05 end
+  if y2 <= y1 then y2 = y1 + 1 end
+  local px = scale(x1, x2, left, width - right, options.log_x)
+  local py = scale(y1, y2, height - bottom, top, options.log_y)
+  local out = { open(width, height, options.title) }
+  for _, y in ipairs(options.log_y and decades(y1, y2) or ticks(y1, y2, 5)) do
+    if y >= y1 and y <= y2 then
+      out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right)
+      out[#out + 1] = text(left - 6, py(y) + 4, options.show_y(y), "end")
+    end
+  end
+  for _, t in ipairs(options.x_ticks or ticks(x1, x2, 8)) do
+    local x, label = t, nil
+    if type(t) == "table" then x, label = t[1], t[2] end
+    if x >= x1 and x <= x2 then
+      out[#out + 1] = ('<path d="M%.1f %d v5" class="axis"/>'):format(px(x), height - bottom)
+      out[#out + 1] = text(px(x), height - bottom + 18, label or options.show_x(x), "mid")
+    end
+  end
+  out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/>'):format(left, top, height - bottom, width - right)
+  if options.x_label then out[#out + 1] = text((left + width - right) / 2, height - 4, options.x_label, "mid") end
+  for i, s in ipairs(series) do
+    local path = {}
+    for k, p in ipairs(s.points) do
+      if not options.log_y or p[2] > 0 then path[#path + 1] = ("%s%.1f %.1f"):format(k == 1 and "M" or "L", px(p[1]), py(p[2])) end
+    end
+    out[#out + 1] = ('<path d="%s" class="line s%d"><title>%s</title></path>'):format((table.concat(path, " "):gsub("^L", "M")), (i - 1) % 8 + 1,
+      escape(s.label))
+    if #s.points <= 24 then
+      for _, p in ipairs(s.points) do
+        if not options.log_y or p[2] > 0 then
+          out[#out + 1] = ('<circle cx="%.1f" cy="%.1f" r="3" class="dot s%d"><title>%s: %s</title></circle>'):format(px(p[1]), py(p[2]), (i - 1) % 8 + 1,
+            escape(s.label), escape(options.show_y(p[2])))
+        end
+      end
+    end
+  end
+  out[#out + 1] = "</svg>"
+  if #series > 1 or series[1].label ~= "" then
+    local legend = {}
+    for i, s in ipairs(series) do legend[i] = ('<span class="key s%d">%s</span>'):format((i - 1) % 8 + 1, escape(s.label)) end
+    out[#out + 1] = '<p class="legend">' .. table.concat(legend, " ") .. "</p>"
+  end
+  return table.concat(out)
+end
+
+-- rows, columns: labels; value(r, c) -> number or nil; show(value); better: "more" or "less"
+function M.heat(rows, columns, value, options)
+  local low, high = math.huge, -math.huge
+  for r = 1, #rows do
+    for c = 1, #columns do
+      local v = value(r, c)
+      if v then low, high = math.min(low, v), math.max(high, v) end
+    end
+  end
+  if low > high then return nil end
+  local out = { '<div class="wide"><table class="heat"><tr><th></th>' }
+  for _, c in ipairs(columns) do out[#out + 1] = "<th>" .. escape(c) .. "</th>" end
+  out[#out + 1] = "</tr>"
+  for r, name in ipairs(rows) do
+    out[#out + 1] = "<tr><th>" .. escape(name) .. "</th>"
+    for c = 1, #columns do
+      local v = value(r, c)
+      local share = v and high > low and (v - low) / (high - low) or 0.5
+      if options.better == "less" then share = 1 - share end
+      out[#out + 1] = v and ('<td style="--h:%.2f">%s</td>'):format(share, escape(options.show(v))) or "<td>–</td>"
+    end
+    out[#out + 1] = "</tr>"
+  end
+  out[#out + 1] = "</table></div>"
+  return table.concat(out)
+end
+
+return M

@@ -1,0 +1,367 @@
+-- knbl.format.html - one page that holds everything: no script, no network, nothing beside it. It opens from a file or a mail, on a phone, in the
+-- dark and on paper. First the question and the verdict, then the tables, then the charts, then what it was measured on.
+local chart = require "knbl.format.chart"
+local figures = require "knbl.figures"
+local report = require "knbl.report"
+local table_format = require "knbl.format.table"
+
+local M = {}
+
+local escape = chart.escape
+local SERIES_MAX = 8
+local POINTS_MAX = 600
+
+local style = [[
+:root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--bar:#2f6fb3;--doubt:#b8860b;
+--good:#1a7f37;--bad:#c0392b;--s1:#2f6fb3;--s2:#d9822b;--s3:#2e8b57;--s4:#b3395b;--s5:#7a5bb5;--s6:#148a8a;--s7:#8a6d3b;--s8:#59636e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;
+--good:#4cc26a;--bad:#ff7b6b;--s1:#5b9bd9;--s2:#f0a050;--s3:#5cc08a;--s4:#e8708f;--s5:#ad93e6;--s6:#4cc4c4;--s7:#c9a66b;--s8:#a0abb6}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:70rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
+h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.2rem 0 .2rem}
+p,ul{margin:.4rem 0}.soft,small{color:var(--soft)}.wide{overflow-x:auto}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
+th,td{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}
+td.n,th.n{text-align:right;padding-left:.7rem}td.skip{color:var(--soft)}td.doubt{color:var(--doubt)}
+.verdict{display:inline-block;padding:.15rem .7rem;border-radius:1rem;font-weight:600;color:#fff;background:var(--soft)}
+.verdict.pass{background:var(--good)}.verdict.fail,.verdict.error{background:var(--bad)}.verdict.inconclusive{background:var(--doubt)}
+figure{margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid}figcaption{font-weight:600}figcaption small{font-weight:400}
+svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
+.bar{fill:var(--bar)}.bar.doubtful{fill:var(--doubt)}.whisker,.axis{stroke:var(--ink);fill:none}.grid{stroke:var(--line);fill:none}
+.line{fill:none;stroke-width:2}.legend{font-size:.85rem;margin:.3rem 0 0}
+.key{margin-right:1rem;white-space:nowrap}.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px;background:currentColor}
+.heat td{text-align:center;padding:.4rem .7rem;background:color-mix(in srgb,var(--good) calc(var(--h,0)*55%),transparent)}
+@media print{:root{--page:#fff;--ink:#000;--card:#fff}body{max-width:none}figure{border:1px solid var(--line)}}
+]]
+for i = 1, 8 do
+  style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i)
+end
+
+-- ---- tables ------------------------------------------------------------------------------------------------------------
+
+local function marker()
+  local numbers, list = {}, {}
+  return function(note)
+    if not numbers[note] then
+      list[#list + 1] = note
+      numbers[note] = #list
+    end
+    return numbers[note]
+  end, list
+end
+
+local function cell_html(options, cell, mark)
+  if cell.joined then
+    local parts = {}
+    for i, part in ipairs(cell.joined) do parts[i] = cell_html(options, part, mark) end
+    return table.concat(parts, "<br>")
+  end
+  return (escape(table_format.cell(options, cell, mark)):gsub(" %[([%d,]+)%]$", "<sup>%1</sup>"))
+end
+
+local function grid_html(grid, options)
+  local mark, notes = marker()
+  local out = { grid.title and ("<h3>%s</h3>"):format(escape(grid.title)) or "", '<div class="wide"><table><tr>' }
+  for _, name in ipairs(grid.heads) do out[#out + 1] = "<th>" .. escape(name) .. "</th>" end
+  for _, column in ipairs(grid.columns) do out[#out + 1] = '<th class="n">' .. escape(column.title) .. "</th>" end
+  out[#out + 1] = "</tr>"
+  for _, row in ipairs(grid.rows) do
+    out[#out + 1] = "<tr>"
+    for i, value in ipairs(row.values) do
+      if grid.heads[i] == "size" and type(value) == "number" then value = options.core.format_size(value) end
+      if type(value) == "number" then value = ("%.14g"):format(value) end
+      out[#out + 1] = "<td>" .. escape(value) .. "</td>"
+    end
+    for _, cell in ipairs(row.cells) do out[#out + 1] = '<td class="n">' .. cell_html(options, cell, mark) .. "</td>" end
+    out[#out + 1] = "</tr>"
+  end
+  out[#out + 1] = "</table></div>"
+  for i, note in ipairs(notes) do out[#out + 1] = ("<p><small>%d. %s</small></p>"):format(i, escape(note)) end
+  return table.concat(out)
+end
+
+local function expectations_html(data)
+  if #data.expectations == 0 then return "" end
+  local out = { '<h2>Expectations</h2><div class="wide"><table>' }
+  for _, e in ipairs(data.expectations) do
+    out[#out + 1] = ('<tr><td><span class="verdict %s">%s</span></td><td>%s%s</td><td>%s</td></tr>'):format(escape(e.status), escape(e.status),
+      escape(table_format.subject(e)), escape(e.expression), escape(e.reason or ""))
+  end
+  return table.concat(out) .. "</table></div>"
+end
+
+-- ---- charts --------------------------------------------------------------------------------------------------------------
+
+local function figure_html(title, note, drawing)
+  if not drawing then return "" end
+  return ("<figure><figcaption>%s <small>%s</small></figcaption>%s</figure>"):format(escape(title), escape(note), drawing)
+end
+
+local function better_note(figure)
+  return figure.better == "more" and "more is better" or figure.better == "less" and "less is better" or ""
+end
+
+-- Measurements of one test and case, sizes and repeats apart: { test, label, list } in the order of the run.
+local function groups_of(data, split)
+  local groups, by_key = {}, {}
+  for _, m in ipairs(data.measurements) do
+    if m.ok and m.metrics then
+      local key = m.test .. "\0" .. m.case .. "\0" .. (m.via or "") .. "\0" .. (split and tostring(m.params[split]) or "")
+      local g = by_key[key]
+      if not g then
+        g = { test = m.test, label = m.case .. (m.via and " · " .. m.via:gsub("_", " ") or ""), list = {}, first = m }
+        by_key[key], groups[#groups + 1] = g, g
+      end
+      g.list[#g.list + 1] = m
+    end
+  end
+  return groups
+end
+
+local function tests_of(groups)
+  local order, by_test = {}, {}
+  for _, g in ipairs(groups) do
+    if not by_test[g.test] then
+      by_test[g.test] = {}
+      order[#order + 1] = g.test
+    end
+    table.insert(by_test[g.test], g)
+  end
+  return order, by_test
+end
+
+local function values_of(list, figure)
+  local values = {}
+  for _, m in ipairs(list) do values[#values + 1] = figures.value(m, figure) end
+  return values
+end
+
+local function bar_charts(data, core, out)
+  local order, by_test = tests_of(groups_of(data, "size"))
+  for _, test in ipairs(order) do
+    local figure, bars = figures.headline(test), {}
+    local function show(v) return figures.show(core, figure, v) end
+    for _, g in ipairs(by_test[test]) do
+      local values = values_of(g.list, figure)
+      if #values > 0 then
+        local size = (test == "tcp_bw" or test == "tcp_lat") and " · " .. core.format_size(g.first.params.size) or ""
+        local bar = { label = g.label .. size }
+        for _, flag in ipairs(g.first.flags or {}) do bar.doubtful = bar.doubtful or figures.concerns(flag, figure) end
+        bar.value, bar.low, bar.high = core.median_interval(values, 0.95)
+        if #values < 3 then bar.low, bar.high = nil, nil end
+        bars[#bars + 1] = bar
+      end
+    end
+    if #bars > 0 then
+      out[#out + 1] = figure_html(test .. ": " .. figure.title, better_note(figure) .. (#by_test[test][1].list > 2 and ", with 95 % intervals" or "")
+        .. "; * is doubtful, see the tables", chart.bars(bars, { title = test, show = show }))
+    end
+  end
+end
+
+-- Latency by percentile, the tail stretched: x is log(1 / (1 - p)).
+local percents = { 0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999 }
+local percent_ticks = { { 1, "0" }, { 2, "50 %" }, { 10, "90 %" }, { 100, "99 %" }, { 1000, "99.9 %" }, { 10000, "99.99 %" }, { 100000, "99.999 %" } }
+
+local function percentile_series(core, g)
+  local json = require "knbl.json"
+  local texts = {}
+  for _, m in ipairs(g.list) do
+    if type(m.latency_histogram) == "table" then texts[#texts + 1] = json.encode(m.latency_histogram) end
+  end
+  if #texts == 0 then return nil end
+  local merged = #texts == 1 and texts[1] or core.hist_merge(texts)
+  local count = json.decode(merged).count
+  local list, points = core.hist_percentile(merged, percents), {}
+  for i, p in ipairs(percents) do
+    local odds = 1 / (1 - p / 100)
+    if list[i] and odds <= count * 2 then points[#points + 1] = { odds, math.max(list[i], 1) } end
+  end
+  return #points > 1 and { label = g.label, points = points } or nil
+end
+
+-- A chart holds so many series; what is more goes into the next one.
+local function in_charts(series, draw)
+  for from = 1, #series, SERIES_MAX do
+    local part = {}
+    for i = from, math.min(from + SERIES_MAX - 1, #series) do part[#part + 1] = series[i] end
+    draw(part)
+  end
+end
+
+local function percentile_charts(data, core, out)
+  local order, by_test = tests_of(groups_of(data, "size"))
+  local function show(v) return core.format_duration(v) end
+  for _, test in ipairs(order) do
+    local series = {}
+    for _, g in ipairs(by_test[test]) do
+      local s = percentile_series(core, g)
+      if s and test == "tcp_lat" then s.label = s.label .. " · " .. core.format_size(g.first.params.size) end
+      series[#series + 1] = s
+    end
+    in_charts(series, function(part)
+      out[#out + 1] = figure_html(test .. ": latency by percentile", "less is better", chart.lines(part, { title = test .. " latency", log_x = true,
+        log_y = true, show_x = tostring, show_y = show, x_ticks = percent_ticks }))
+    end)
+  end
+end
+
+local function thinned(points)
+  if #points <= POINTS_MAX then return points end
+  local out, step = {}, #points / POINTS_MAX
+  for i = 1, POINTS_MAX do
+    local from, to, sum = math.floor((i - 1) * step) + 1, math.floor(i * step), 0
+    for k = from, to do sum = sum + points[k][2] end
+    out[i] = { points[from][1], sum / (to - from + 1) }
+  end
+  return out
+end
+
+local function time_charts(data, core, out)
+  local order, by_test = tests_of(groups_of(data, "size"))
+  for _, test in ipairs(order) do
+    local figure, series = figures.headline(test), {}
+    local key = figure.name == "throughput" and "bps" or "ops_per_s"
+    for _, g in ipairs(by_test[test]) do
+      local points = {}
+      for _, i in ipairs(g.first.metrics.intervals or {}) do points[#points + 1] = { i.t, i[key] or 0 } end
+      if #points > 2 then series[#series + 1] = { label = g.label, points = thinned(points) } end
+    end
+    in_charts(series, function(part)
+      out[#out + 1] = figure_html(test .. " over time", "more is better; seconds since the window opened", chart.lines(part, { title = test .. " over time",
+        show_x = function(v) return ("%g s"):format(v) end,
+        show_y = key == "bps" and core.format_bits or core.format_rate }))
+    end)
+  end
+end
+
+-- What a case shows over a parameter that it sweeps: message size, MSS.
+local function sweep_charts(data, core, out, key, title)
+  local order, by_test = tests_of(groups_of(data))
+  for _, test in ipairs(order) do
+    local figure, series = figures.headline(test), {}
+    for _, g in ipairs(by_test[test]) do
+      local at, points = {}, {}
+      for _, m in ipairs(g.list) do
+        local x, v = tonumber(m.params[key]), figures.value(m, figure)
+        if x and v then
+          if not at[x] then at[x], points[#points + 1] = {}, { x } end
+          table.insert(at[x], v)
+        end
+      end
+      for _, p in ipairs(points) do p[2] = (core.median_interval(at[p[1]], 0.95)) end
+      table.sort(points, function(a, b) return a[1] < b[1] end)
+      if #points > 2 then series[#series + 1] = { label = g.label, points = points } end
+    end
+    local marks, marked = {}, {}
+    for _, one in ipairs(series) do
+      for _, p in ipairs(one.points) do
+        if not marked[p[1]] then marked[p[1]], marks[#marks + 1] = true, p[1] end
+      end
+    end
+    table.sort(marks)
+    while #marks > 12 do -- every other one
+      for i = 1, math.ceil(#marks / 2) do marks[i] = marks[2 * i - 1] end
+      for i = #marks, math.ceil(#marks / 2) + 1, -1 do marks[i] = nil end
+    end
+    in_charts(series, function(part)
+      out[#out + 1] = figure_html(("%s: %s by %s"):format(test, figure.title, title), better_note(figure), chart.lines(part, { title = test .. " by " .. title,
+        log_x = true, log_y = true, x_ticks = marks, show_x = core.format_size, show_y = function(v) return figures.show(core, figure, v) end }))
+    end)
+  end
+end
+
+-- Who reaches whom: where three or more ends are both clients and servers.
+local function heat_maps(data, core, out)
+  local order, by_test = tests_of(groups_of(data))
+  for _, test in ipairs(order) do
+    local figure, names, seen, values = figures.headline(test), {}, {}, {}
+    for _, g in ipairs(by_test[test]) do
+      local m = g.first
+      for _, name in ipairs { m.from, m.to } do
+        if not seen[name] then seen[name], names[#names + 1] = true, name end
+      end
+      values[m.from .. "\0" .. m.to] = (core.median_interval(values_of(g.list, figure), 0.95))
+    end
+    local filled = 0
+    for _ in pairs(values) do filled = filled + 1 end
+    table.sort(names)
+    if #names > 2 and filled >= #names * (#names - 1) / 2 then
+      out[#out + 1] = figure_html(("%s: %s, from (down) to (across)"):format(test, figure.title), better_note(figure), chart.heat(names, names,
+        function(r, c) return values[names[r] .. "\0" .. names[c]] end,
+        { better = figure.better, show = function(v) return figures.show(core, figure, v) end }))
+    end
+  end
+end
+
+-- ---- the page ------------------------------------------------------------------------------------------------------------
+
+local function flat(value)
+  if type(value) ~= "table" then return tostring(value) end
+  local parts, keys = {}, {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(keys) do
+    parts[#parts + 1] = type(key) == "number" and flat(value[key]) or ("%s: %s"):format(key, flat(value[key]))
+  end
+  return table.concat(parts, ", ")
+end
+
+local function environment_html(data)
+  local out, keys = { '<h2>Measured on</h2><div class="wide"><table>' }, {}
+  local rows = { provider = data.provider, knbl = data.knbl, started = data.started, ended = data.ended, scenario = data.scenario }
+  for key, value in pairs(data.environment or {}) do rows[key] = value end
+  for key in pairs(rows) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    out[#out + 1] = ("<tr><th>%s</th><td style=\"white-space:normal\">%s</td></tr>"):format(escape((key:gsub("_", " "))), escape(flat(rows[key])))
+  end
+  return table.concat(out) .. "</table></div>"
+end
+
+local function flags_html(data)
+  local seen, list = {}, {}
+  for _, m in ipairs(data.measurements) do
+    for _, flag in ipairs(m.flags or {}) do
+      if not seen[flag] then seen[flag], list[#list + 1] = true, flag end
+    end
+  end
+  if #list == 0 then return "" end
+  table.sort(list)
+  local out = { "<h2>What makes figures doubtful here</h2><ul>" }
+  for _, flag in ipairs(list) do out[#out + 1] = ("<li><b>%s</b>: %s</li>"):format(escape((flag:gsub("_", " "))), escape(figures.explain(flag))) end
+  return table.concat(out) .. "</ul>"
+end
+
+local verdicts = { pass = "everything was measured, every expectation held", fail = "an expectation failed", inconclusive = "too few samples to tell",
+  error = "not everything could be measured", interrupted = "interrupted: what was measured until then" }
+
+function M.render(data, given)
+  local core = given.core
+  local options = { core = core }
+  local verdict = data.verdict or {}
+  local title = data.question or data.scenario or "knbl"
+  local out = { '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
+    "<title>", escape(title), "</title><style>", style, "</style></head><body>",
+    ('<p class="soft">knbl · %s · %s</p><h1>%s</h1>'):format(escape(data.provider or ""), escape(data.started or ""), escape(title)),
+    ('<p><span class="verdict %s">%s</span> %s</p>'):format(escape(verdict.status or ""), escape(verdict.status or "unfinished"),
+      escape(verdict.message or verdicts[verdict.status] or "")) }
+  out[#out + 1] = expectations_html(data)
+  out[#out + 1] = "<h2>Figures</h2>"
+  for _, grid in ipairs(report.grids(core, data)) do
+    if #grid.rows > 0 then out[#out + 1] = grid_html(grid, options) end
+  end
+  for _, note in ipairs(data.notes or {}) do out[#out + 1] = "<p>" .. escape(table_format.note_text(note)) .. "</p>" end
+  out[#out + 1] = "<h2>Charts</h2>"
+  bar_charts(data, core, out)
+  percentile_charts(data, core, out)
+  sweep_charts(data, core, out, "size", "message size")
+  sweep_charts(data, core, out, "mss", "MSS")
+  heat_maps(data, core, out)
+  time_charts(data, core, out)
+  out[#out + 1] = flags_html(data)
+  out[#out + 1] = environment_html(data)
+  out[#out + 1] = "</body></html>\n"
+  return table.concat(out)
+end
+
+return M
