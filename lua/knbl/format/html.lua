@@ -276,12 +276,16 @@ local function heat_maps(data, core, out)
   for _, test in ipairs(order) do
     local figure, names, seen, values = figures.headline(test), {}, {}, {}
     for _, g in ipairs(by_test[test]) do
-      local m = g.first
-      for _, name in ipairs { m.from, m.to } do
-        if not seen[name] then seen[name], names[#names + 1] = true, name end
+      for _, m in ipairs(g.list) do
+        for _, name in ipairs { m.from, m.to } do
+          if not seen[name] then seen[name], names[#names + 1] = true, name end
+        end
+        local key, value = m.from .. "\0" .. m.to, figures.value(m, figure)
+        values[key] = values[key] or {}
+        table.insert(values[key], value)
       end
-      values[m.from .. "\0" .. m.to] = (core.median_interval(values_of(g.list, figure), 0.95))
     end
+    for key, list in pairs(values) do values[key] = (core.median_interval(list, 0.95)) end
     local filled = 0
     for _ in pairs(values) do filled = filled + 1 end
     table.sort(names)
