@@ -17,6 +17,7 @@ Client.__index = Client
 
 local MANAGER = "knbl"
 local RETRIES_S = 30
+local FIRST_S = 3 -- a server that has never answered is not there: no use in asking for long
 
 -- ---- requests --------------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ local function show_warnings(client, response)
 end
 
 local function pause(response, attempt, deadline)
-  local asked = response and tonumber(response.headers["retry-after"] or "")
+  local asked = response and tonumber((response.headers or {})["retry-after"] or "")
   local seconds = asked or math.min(0.2 * 2 ^ attempt, 5)
   seconds = seconds * (1 + 0.2 * math.random())
   if core.now() + seconds > deadline then return false end
@@ -84,10 +85,21 @@ local function worth_retry(method, response, err)
   return err.code ~= "interrupted" and err.code ~= "argument" and err.code ~= "auth" and (method ~= "POST" or err.code == "refused")
 end
 
+-- What kept us from an answer: the server is named once.
+local function no_answer(client, err)
+  local server = client.config.server
+  local text = err.message
+  if text:sub(1, #server) == server then text = text:gsub("^%S+: ", "") end
+  err.message = ("%s: %s"):format(server, text)
+  return err
+end
+
 -- One request, repeated where the server asks for it or where it cannot have been done. -> decoded body, response | nil, err
+-- options: query, body, headers, content_type, raw, timeout (seconds, of each try), retry (seconds in which it is tried again)
 function Client:request(method, path, options)
   options = options or {}
-  local deadline = core.now() + (options.retry or RETRIES_S)
+  local patience = options.retry or self.patience or RETRIES_S
+  local deadline = core.now() + (self.reached and patience or math.min(patience, FIRST_S))
   local renewed = false
   for attempt = 0, math.huge do
     local headers = { ["Content-Type"] = options.body and (options.content_type or "application/json") or nil }
@@ -95,10 +107,13 @@ function Client:request(method, path, options)
     local transfer, err = self:transfer(method, path, options.query, headers)
     if not transfer then return nil, err end
     transfer.body = options.body and (type(options.body) == "string" and options.body or json.encode(options.body))
-    transfer.timeout = options.timeout or 30
+    transfer.timeout = math.min(options.timeout or 30, math.max(self.patience or 30, 1))
     local response
     response, err = core.fetch(transfer)
-    if response then show_warnings(self, response) end
+    if response then
+      self.reached = true
+      show_warnings(self, response)
+    end
     if response and response.status < 300 then
       if options.raw then return response.body, response end
       return response.body ~= "" and json.decode(response.body) or {}, response
@@ -107,8 +122,7 @@ function Client:request(method, path, options)
       renewed = true
     elseif not worth_retry(method, response, err) or not pause(response, attempt, deadline) then
       if response then return nil, status_error(response, method .. " " .. path) end
-      err.message = ("%s: %s"):format(self.config.server, err.message)
-      return nil, err
+      return nil, no_answer(self, err)
     end
   end
 end
@@ -251,7 +265,7 @@ function Client:stream(kind, options, query, subpath)
     transfer.timeout = options and options.open_timeout or 10
     local stream
     stream, err = core.fetch_open(transfer)
-    if not stream then return nil, err end
+    if not stream then return nil, no_answer(self, err) end
     if stream:status() < 300 then return stream end
     local response = { status = stream:status(), body = stream:read(5) or "" }
     stream:close()

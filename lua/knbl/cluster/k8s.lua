@@ -7,20 +7,27 @@ local agent = require "knbl.agent"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
 local explain = require "knbl.kube.explain"
+local pods = require "knbl.kube.pods"
 local choice = require "knbl.kube.nodes"
 local facts = require "knbl.kube.facts"
 
 local M = { name = "k8s" }
 
-local READY_S = 90
 local AGENT_S = 10
-local GONE_S = 30
 local SERVICE_S = 20
+local CONTROL_GRACE_S = 30 -- an API server that restarts is no lost agent
 
 local Provider = {}
 Provider.__index = Provider
 
 local function skip(message, ...) return nil, { code = "skip", message = message:format(...) } end
+
+-- What an API server answers to the rest of knbl: these codes have a meaning there, all others are "no cluster".
+local known_codes = { skip = true, usage = true, argument = true, interrupted = true, lost = true, auth = true, version = true }
+local function outward(thing, err)
+  if not thing and err and not known_codes[err.code] then err = { code = "unavailable", message = err.message } end
+  return thing, err
+end
 
 -- ---- nodes ---------------------------------------------------------------------------------------------------------------
 
@@ -39,6 +46,8 @@ local function chosen_nodes(self)
     if err.status == 403 then err.message = err.message .. "; name the nodes with --nodes a,b, or permit 'list' on nodes" end
     return nil, err
   end
+  local unknown = choice.unknown(list.items, settings.node_names)
+  if unknown then return nil, { code = "usage", message = unknown } end
   local nodes, left_out = choice.choose(list.items, { nodes = settings.node_names, selector = settings.node_selector, tolerations = self.tolerations })
   if #nodes == 0 then
     return nil, { code = "unavailable", message = "no node can be used: " .. table.concat(left_out, ", ") }
@@ -67,57 +76,13 @@ end
 
 -- ---- pods ----------------------------------------------------------------------------------------------------------------
 
-local function pod_events(self, name)
-  local list = self.api:list("Event", { field = "involvedObject.name=" .. name })
-  return list and explain.events(list.items)
-end
-
-local function is_ready(pod)
-  for _, c in ipairs(pod.status.conditions or {}) do
-    if c.type == "Ready" then return c.status == "True" end
-  end
-  return false
-end
-
--- Waits for a pod; what keeps it from coming up ends the wait as soon as it is known for sure.
-local function await(self, name)
-  local w <close> = self.api:watch("Pod", { field = "metadata.name=" .. name, timeout = READY_S })
-  local doubtful_since, reason
-  while true do
-    w.deadline = math.min(w.deadline, doubtful_since and doubtful_since + 8 or math.huge)
-    local event, err = w:next()
-    if not event then
-      if err.code ~= "timeout" then return nil, err end
-      return nil, { code = "pod", message = reason or pod_events(self, name) or ("not ready after %d s"):format(READY_S) }
-    end
-    local pod = event.object
-    if event.type == "DELETED" then return nil, { code = "pod", message = "somebody deleted it" } end
-    if is_ready(pod) and pod.status.podIP then return pod end
-    local why, final = explain.pod(pod)
-    if final then
-      if pod.status.phase == "Failed" or pod.metadata.deletionTimestamp then return nil, { code = "pod", message = why } end
-      doubtful_since, reason = doubtful_since or core.now(), why -- a second try may still go well: a few seconds more
-    end
-    if not why and not doubtful_since then
-      local event_text = pod_events(self, name)
-      if event_text then doubtful_since, reason = core.now(), event_text end
-    end
-  end
-end
-
-local function addresses_of(pod)
-  local addresses = {}
-  for _, ip in ipairs(pod.status.podIPs or { { ip = pod.status.podIP } }) do addresses[ip.ip:find(":", 1, true) and "v6" or "v4"] = ip.ip end
-  return addresses
-end
-
 -- How the orchestrator reaches an agent: straight from inside the cluster, through the API server's pod proxy from outside.
 local function control(self, name, addresses, port)
   if self.api.config.in_cluster then
     local host = addresses.v4 or "[" .. addresses.v6 .. "]"
     return { url = ("http://%s:%d"):format(host, port) }
   end
-  return { url = "", fetch = self.api:proxy(name, port) }
+  return { url = "", fetch = self.api:proxy(name, port), grace = CONTROL_GRACE_S }
 end
 
 -- The container runs before its agent listens: asked until it answers.
@@ -132,31 +97,47 @@ local function await_agent(endpoint)
   end
 end
 
+-- Why a pod was refused at the door. What a path asks for beyond the ordinary (the host's network, a runtime) is a path that is not to be
+-- had; what would refuse every pod ends the run.
+local function refused(err, want)
+  if err.status ~= 403 and err.status ~= 422 and err.status ~= 400 then return nil, err end
+  local message = explain.refusal(err, want)
+  if err.status == 403 and (want.host_network and explain.is_pod_security(err) or want.runtime and explain.is_runtime(err)) then
+    return skip("%s", message)
+  end
+  return nil, { code = "unavailable", message = message }
+end
+
 local function make_pod(self, want, kind)
   local object = manifest.pod(self.run, want)
   local name = object.metadata.name
   self.made[#self.made + 1] = { kind = "Pod", name = name }
   local made, err = self.api:create(object)
-  if not made then
-    if err.status == 403 or err.status == 422 then return skip("%s", explain.refusal(err, want.name)) end
-    return nil, err
-  end
+  if not made then return refused(err, want) end
   local pod
-  pod, err = await(self, name)
+  pod, err = pods.await(self.api, name)
   if not pod then
     if err.code ~= "pod" then return nil, err end
-    if want.runtime then return skip("runtime %s: %s", want.runtime, err.message) end
+    if want.runtime then
+      self:delete(want.name)
+      return skip("runtime %s: %s", want.runtime, err.message)
+    end
     return nil, { code = "unavailable", message = ("it does not come up: %s"):format(err.message) }
   end
   if want.node and pod.spec.nodeName ~= want.node then
     return nil, { code = "unavailable", message = ("it landed on %s, not on %s"):format(pod.spec.nodeName, want.node) }
   end
-  local addresses = addresses_of(pod)
+  return self:adopt(pod, want, kind)
+end
+
+-- A running pod as an endpoint, once its agent answers.
+function Provider:adopt(pod, want, kind)
+  local name, addresses = pod.metadata.name, pods.addresses(pod)
   local endpoint = { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = addresses, port = want.port, runtime = want.runtime or "runc",
-    control = control(self, name, addresses, want.port), token = self.run.token, object = name, labels = made.metadata.labels }
-  local about
-  about, err = await_agent(endpoint)
+    control = control(self, name, addresses, want.port), token = self.run.token, object = name, labels = pod.metadata.labels }
+  local about, err = await_agent(endpoint)
   if not about then return nil, { code = "lost", message = ("its agent does not answer: %s"):format(err.message) } end
+  facts.learn(self.facts, pod.spec.nodeName, about)
   return endpoint
 end
 
@@ -169,7 +150,7 @@ local function wanted(self, name, more)
 end
 
 -- A node as an end of a path: an agent in the node's own network.
-function Provider:node(which)
+local function node_endpoint(self, which)
   local node, err = node_named(self, which)
   if not node then return nil, err end
   if not self.node_agents[node.name] then
@@ -181,6 +162,8 @@ function Provider:node(which)
   end
   return self.node_agents[node.name]
 end
+
+function Provider:node(which) return outward(node_endpoint(self, which)) end
 
 -- Whether RuntimeClass `name` is there; "runc" and "host" are every cluster's.
 local function check_runtime(self, name)
@@ -194,7 +177,7 @@ local function check_runtime(self, name)
   return skip("no RuntimeClass named %s; there are: %s", name, #names > 0 and table.concat(names, ", ") or "none")
 end
 
-function Provider:pod(t)
+local function pod_endpoint(self, t)
   local node, err = nil, nil
   if t.node then
     node, err = node_named(self, t.node)
@@ -216,6 +199,8 @@ function Provider:pod(t)
   return endpoint
 end
 
+function Provider:pod(t) return outward(pod_endpoint(self, t)) end
+
 -- ---- Services ------------------------------------------------------------------------------------------------------------
 
 -- One label that all endpoints carry: the pod's own where there is one, else a label of the Service's put onto each.
@@ -231,21 +216,46 @@ local function selector_for(self, t)
   return { [manifest.RUN] = self.run.id, [key] = "1" }
 end
 
+-- How many endpoints of a Service are ready: by its EndpointSlices, or where a server has none of that version or they may not be read, by its
+-- Endpoints. nil and an error where neither may be read.
+local function ready_endpoints(self, name)
+  local n = 0
+  if not self.no_slices then
+    local list, err = self.api:list({ api = "discovery.k8s.io/v1", kind = "EndpointSlice" }, { selector = "kubernetes.io/service-name=" .. name })
+    if list then
+      for _, slice in ipairs(list.items) do
+        for _, e in ipairs(slice.endpoints or {}) do
+          if e.conditions == nil or e.conditions.ready ~= false then n = n + #(e.addresses or {}) end
+        end
+      end
+      return n
+    end
+    if err.status ~= 404 and err.status ~= 403 then return nil, err end
+    self.no_slices = true
+  end
+  local list, err = self.api:get("Endpoints", name)
+  if not list then return err.status == 404 and 0 or nil, err end
+  for _, subset in ipairs(list.subsets or {}) do n = n + #(subset.addresses or {}) end
+  return n
+end
+
 -- A Service answers only once every node's proxy has heard of it: waited for, with the API's own word on its endpoints.
 local function await_endpoints(self, name, n)
   local deadline = core.now() + SERVICE_S
   repeat
-    local found = self.api:get("Endpoints", name)
-    local ready = 0
-    for _, subset in ipairs(found and found.subsets or {}) do ready = ready + #(subset.addresses or {}) end
-    if ready >= n then return true end
+    local ready, why = ready_endpoints(self, name)
+    if not ready and why.status == 403 then
+      why.message = why.message .. "; permit 'list' on endpointslices or 'get' on endpoints"
+      return nil, why
+    end
+    if ready and ready >= n then return true end
     local ok, err = core.sleep(0.1)
     if not ok then return nil, err end
   until core.now() > deadline
   return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s"):format(SERVICE_S) }
 end
 
-function Provider:service(t)
+local function service_of(self, t)
   local selector, err = selector_for(self, t)
   if not selector then return nil, err end
   local object = manifest.service(self.run, { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity,
@@ -267,11 +277,13 @@ function Provider:service(t)
     node_port = made.spec.ports[1].nodePort, type = t.type, headless = t.headless, settling = SERVICE_S }
 end
 
+function Provider:service(t) return outward(service_of(self, t)) end
+
 function Provider:delete(name)
   for i, thing in ipairs(self.made) do
     if thing.name == ("knbl-%s-%s"):format(self.run.id, name) then
       table.remove(self.made, i)
-      return self.api:delete(thing.kind, thing.name, { grace = 0 })
+      return outward(self.api:delete(thing.kind, thing.name))
     end
   end
   return true
@@ -279,31 +291,17 @@ end
 
 -- ---- the whole -----------------------------------------------------------------------------------------------------------
 
-function Provider:environment() return facts.read(self.api, self.nodes_chosen) end
+function Provider:environment() return self.facts end
 
 -- Removes what this run made, and waits until its pods are gone. What cannot be removed is said, with how to finish.
 function Provider:close()
   if self.closed then return end
   self.closed = true
-  local failed
-  for i = #self.made, 1, -1 do
-    local thing = self.made[i]
-    local ok, err = self.api:delete(thing.kind, thing.name, { grace = 0 })
-    if not ok then failed = failed or err end
-  end
-  if self.namespace_made then
+  if #self.made == 0 then return end
+  local failed = pods.remove(self.api, self.made, manifest.RUN .. "=" .. self.run.id)
+  if not failed and self.namespace_made then
     local ok, err = self.api:delete("Namespace", self.run.namespace)
-    if not ok then failed = failed or err end
-  end
-  local deadline = core.now() + GONE_S
-  while not failed do
-    local left, err = self.api:list("Pod", { selector = manifest.RUN .. "=" .. self.run.id })
-    if not left then failed = err break end
-    if #left.items == 0 then break end
-    if core.now() > deadline then
-      failed = { message = ("%d pods are still going after %d s"):format(#left.items, GONE_S) }
-    end
-    if not core.sleep(0.1) then break end
+    if not ok then failed = err end
   end
   if failed then
     io.stderr:write(("knbl: not all of run %s could be removed: %s\nknbl: `knbl clean --namespace %s` finishes it\n"):format(self.run.id,
@@ -316,13 +314,15 @@ local function ensure_namespace(self)
   if there and there.metadata.deletionTimestamp then
     return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(self.run.namespace) }
   end
-  if there or err.status == 403 then return true end
+  if there or err.status == 403 then return true end -- who may not look at namespaces finds out at the first object
   if err.status ~= 404 then return nil, err end
   local made
   made, err = self.api:create { apiVersion = "v1", kind = "Namespace", metadata = { name = self.run.namespace, labels = { [manifest.MANAGED] = "knbl",
     [manifest.RUN] = self.run.id } } }
+  if not made and err.status == 409 then return true end -- another run made it meanwhile
   if not made then return nil, err end
   self.namespace_made = true
+  self.made[#self.made + 1] = { kind = "Namespace", name = self.run.namespace, later = true }
   return true
 end
 
@@ -345,11 +345,25 @@ local function begin(self)
   local owner
   owner, err = self.api:create(manifest.owner(self.run))
   if not owner then return nil, err end
-  self.made[1] = { kind = "ConfigMap", name = owner.metadata.name }
+  self.made[#self.made + 1] = { kind = "ConfigMap", name = owner.metadata.name }
   self.run.owner = manifest.owner_reference(owner)
   ok, err = self.api:create(manifest.secret(self.run))
   if not ok then return nil, err end
-  self.made[2] = { kind = "Secret", name = owner.metadata.name }
+  self.made[#self.made + 1] = { kind = "Secret", name = owner.metadata.name }
+  return true
+end
+
+-- What the command line got wrong, before the server is asked.
+local function check_settings(settings, namespace)
+  for _, key in ipairs { "cpu", "memory" } do
+    local text = settings[key]
+    if text and not tostring(text):match "^[%d.]+[eEinumkKMGTP]*[-+]?%d*$" then
+      return nil, { code = "usage", message = ("--%s: '%s' is no quantity; 2, 500m or 1Gi are"):format(key, text) }
+    end
+  end
+  if namespace and (#namespace > 63 or not namespace:match "^[%l%d]$" and not namespace:match "^[%l%d][%l%d-]*[%l%d]$") then
+    return nil, { code = "usage", message = ("--namespace: '%s' cannot be a name: small letters, digits and '-', at most 63"):format(namespace) }
+  end
   return true
 end
 
@@ -360,18 +374,21 @@ function M.open(options)
   local function flag(name) return options[name] or flags[name] end
   local settings = { image = flag "image", image_pull_secret = flag "image_pull_secret", cpu = flag "cpu", memory = flag "memory",
     node_names = flags.node_names, node_selector = flag "node_selector" }
-  local api, err = kube.connect { kubeconfig = flag "kubeconfig", context = options.on or flag "context", namespace = flag "namespace", as = flag "as" }
+  local ok, err = check_settings(settings, flag "namespace")
+  if not ok then return nil, err end
+  local api
+  api, err = kube.connect { kubeconfig = flag "kubeconfig", context = options.on or flag "context", namespace = flag "namespace", as = flag "as" }
   if not api then return nil, err end
   local id = core.token():sub(1, 8)
   local self = setmetatable({ api = api, settings = settings, tolerations = parse_tolerations(flag "tolerations"), made = {}, node_agents = {},
     left_out = {}, max_duration = 3600, host_port = 20000 + tonumber(id:sub(1, 3), 16) * 2,
     run = { id = id, namespace = api.namespace, token = options.token, started = core.wall(), scenario = options.scenario } }, Provider)
-  local ok
   ok, err = begin(self)
   if not ok then
     self:close()
     return nil, err
   end
+  self.facts = facts.read(api, chosen_nodes(self))
   return self
 end
 

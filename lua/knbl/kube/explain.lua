@@ -54,19 +54,24 @@ function M.events(list)
   return best and ("%s: %s"):format(best.reason, (best.message or ""):gsub("%s+", " "))
 end
 
--- A refusal at the door: Pod Security, quota, policy, RBAC.
-function M.refusal(err, what)
+function M.is_pod_security(err) return (err.message or ""):find("PodSecurity", 1, true) ~= nil or (err.message or ""):find("pod security policy", 1, true) ~= nil end
+function M.is_runtime(err) return (err.message or ""):find("RuntimeClass", 1, true) ~= nil end
+
+-- A refusal at the door: Pod Security, quota, policy, RBAC. want: { name, host_network }.
+function M.refusal(err, want)
   local text = err.message or ""
-  if text:find("violates PodSecurity", 1, true) then
-    return ("%s: Pod Security of the namespace refuses it; it needs the label pod-security.kubernetes.io/enforce=privileged (host network): %s"):format(what, text)
-  elseif text:find("exceeded quota", 1, true) then
-    return ("%s: the namespace's quota is used up: %s"):format(what, text)
-  elseif text:find("RuntimeClass", 1, true) then
-    return ("%s: %s"):format(what, text)
-  elseif err.status == 403 then
-    return ("%s: not permitted: %s"):format(what, text)
+  if M.is_pod_security(err) then
+    local needs = want.host_network and "an agent in a node's own network needs a namespace labelled pod-security.kubernetes.io/enforce=privileged"
+      or "the namespace refuses even restricted pods"
+    return ("Pod Security: %s: %s"):format(needs, text)
+  elseif text:find("exceeded quota", 1, true) or text:find("failed quota", 1, true) then
+    return ("the namespace's quota leaves no room for it: %s"):format(text)
+  elseif M.is_runtime(err) then
+    return text
+  elseif text:find("is forbidden: User", 1, true) then
+    return ("not permitted (deploy/role.yaml has what is needed): %s"):format(text)
   end
-  return ("%s: %s"):format(what, text)
+  return text
 end
 
 return M

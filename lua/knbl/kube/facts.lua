@@ -34,6 +34,19 @@ local function proxy_mode(api)
   return mode and mode ~= "" and mode or "iptables (default)"
 end
 
+-- What an agent says of the network that it stands in.
+function M.learn(known, node, about)
+  local environment = about.environment
+  if not known or type(environment) ~= "table" then return end
+  for _, described in ipairs(known.nodes) do
+    if described.name == node then
+      described.mtu = environment.mtu or described.mtu
+      described.congestion_control = environment.congestion_control or described.congestion_control
+    end
+  end
+  if known.mtu == "unknown" then known.mtu = environment.mtu or "unknown" end
+end
+
 function M.read(api, nodes)
   local version = api:request("GET", "/version", { retry = 0 })
   if not nodes then
@@ -43,10 +56,10 @@ function M.read(api, nodes)
   local described = {}
   for i, node in ipairs(nodes or {}) do
     described[i] = { name = node.name, kernel = node.kernel or "unknown", cpus = node.cpus or "unknown", zone = node.zone or "unknown",
-      runtime = node.runtime or "unknown", arch = node.arch or "unknown" }
+      runtime = node.runtime or "unknown", arch = node.arch or "unknown", mtu = "unknown" }
   end
   return { kubernetes = version and version.gitVersion or "unknown", cni = plugin_of(api, nodes) or "unknown", proxy_mode = proxy_mode(api) or "unknown",
-    nodes = described, namespace = api.namespace, kernel = described[1] and described[1].kernel or "unknown" }
+    nodes = described, mtu = "unknown", namespace = api.namespace, kernel = described[1] and described[1].kernel or "unknown" }
 end
 
 return M

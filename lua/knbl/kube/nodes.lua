@@ -37,6 +37,18 @@ local function matches(node, selector)
   return true
 end
 
+-- What is wrong with names that were asked for: nil where every one is a node's.
+function M.unknown(items, names)
+  local there = {}
+  for i, node in ipairs(items) do there[i] = node.metadata.name end
+  table.sort(there)
+  for _, name in ipairs(names or {}) do
+    local found = false
+    for _, known in ipairs(there) do found = found or known == name end
+    if not found then return ("--nodes: there is no node '%s'; there are: %s"):format(name, table.concat(there, ", ")) end
+  end
+end
+
 -- options: nodes (names, in order), selector, tolerations -> list of { name, zone, arch, … }, reasons of those left out
 function M.choose(items, options)
   local by_name, chosen, left_out = {}, {}, {}

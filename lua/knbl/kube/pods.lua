@@ -1,0 +1,95 @@
+-- knbl.kube.pods: pods that come up or say why not, and pods that go.
+local core = require "knbl.core"
+local explain = require "knbl.kube.explain"
+
+local M = {}
+
+local READY_S = 90
+local DOUBT_S = 6      -- in which what looks final may still turn out well
+local PICKED_UP_S = 15 -- in which a kubelet takes a pod that was given to it
+local GONE_S, FORCE_S = 30, 10
+
+local function events_of(api, name)
+  local list = api:list("Event", { field = "involvedObject.name=" .. name })
+  return list and explain.events(list.items)
+end
+
+local function is_ready(pod)
+  for _, c in ipairs(pod.status.conditions or {}) do
+    if c.type == "Ready" then return c.status == "True" end
+  end
+  return false
+end
+
+-- The kubelet writes startTime as the first thing: without it, nobody on the node has seen the pod.
+local function not_picked_up(pod)
+  if pod and pod.spec.nodeName and not pod.status.startTime then
+    return ("%s was given the pod and does not take it up; is its kubelet running?"):format(pod.spec.nodeName)
+  end
+end
+
+-- Waits for a pod; what keeps it from coming up ends the wait as soon as it is known for sure. -> the pod | nil, { code = "pod", message }
+function M.await(api, name)
+  local w <close> = api:watch("Pod", { field = "metadata.name=" .. name, timeout = READY_S })
+  local last, doubtful_until, reason, given
+  local limit = w.deadline
+  while true do
+    w.deadline = math.min(limit, doubtful_until or math.huge, given and given + PICKED_UP_S or math.huge, core.now() + 2)
+    local event, err = w:next()
+    local now = core.now()
+    if not event and err.code ~= "timeout" then return nil, err end
+    if event then
+      last = event.object
+      if event.type == "DELETED" then return nil, { code = "pod", message = "somebody deleted it" } end
+      if is_ready(last) and last.status.podIP then return last end
+      if last.spec.nodeName and not last.status.startTime then given = given or now else given = nil end
+      local why, final = explain.pod(last)
+      if last.status.phase == "Failed" or last.metadata.deletionTimestamp then return nil, { code = "pod", message = why } end
+      if final then doubtful_until, reason = doubtful_until or now + DOUBT_S, why end
+    elseif doubtful_until and now >= doubtful_until then
+      return nil, { code = "pod", message = reason }
+    elseif given and now >= given + PICKED_UP_S then
+      return nil, { code = "pod", message = not_picked_up(last) }
+    elseif now >= limit then
+      return nil, { code = "pod", message = events_of(api, name) or ("not ready after %d s"):format(READY_S) }
+    end
+    if not doubtful_until then
+      reason = events_of(api, name)
+      doubtful_until = reason and now + DOUBT_S
+    end
+  end
+end
+
+function M.addresses(pod)
+  local addresses = {}
+  for _, ip in ipairs(pod.status.podIPs or { { ip = pod.status.podIP } }) do addresses[ip.ip:find(":", 1, true) and "v6" or "v4"] = ip.ip end
+  return addresses
+end
+
+-- Deletes { kind, name }… from the last to the first and waits until no pod with that label is left; those that a dead kubelet keeps are taken
+-- off the list by force. -> nil, or what went wrong. The whole is bounded: a server that is gone is asked no longer than GONE_S.
+function M.remove(api, made, selector)
+  local deadline, forced = core.now() + GONE_S, false
+  for i = #made, 1, -1 do
+    if not made[i].later then
+      api.patience = math.max(deadline - core.now(), 0)
+      local ok, err = api:delete(made[i].kind, made[i].name)
+      if not ok then return err end
+    end
+  end
+  while true do
+    api.patience = math.max(deadline - core.now(), 1)
+    local left, err = api:list("Pod", { selector = selector })
+    if not left then return err end
+    if #left.items == 0 then return nil end
+    if core.now() > deadline then return { message = ("%d pods are still going after %d s"):format(#left.items, GONE_S) } end
+    if not forced and core.now() > deadline - GONE_S + FORCE_S then
+      forced = true
+      for _, pod in ipairs(left.items) do api:delete("Pod", pod.metadata.name, { grace = 0 }) end
+    end
+    local ok, stopped = core.sleep(0.1)
+    if not ok and not (stopped and stopped.code == "interrupted") then return stopped end
+  end
+end
+
+return M
