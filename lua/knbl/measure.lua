@@ -277,6 +277,17 @@ local function skip(s, entry, reason)
   return entry
 end
 
+-- An endpoint that is made at its first use (a node's agent on a real cluster). Returns why it cannot be had, or nil.
+local function unprepared(thing)
+  local endpoint = thing and thing.endpoint
+  if not (endpoint and endpoint.prepare) then return nil end
+  local ok, err = endpoint:prepare()
+  if ok then return nil end
+  if err.code ~= "skip" then errors.raise(err, thing.kind .. " " .. thing.name) end
+  thing.skip = err.message
+  return thing.skip
+end
+
 local function one(s, request, spec)
   local entry = entry_of(s, request, spec)
   if not selected(s, request) then
@@ -284,7 +295,7 @@ local function one(s, request, spec)
     return entry
   end
   if s.plan then return s.plan:add(entry, request) end
-  local reason = request.from.skip or request.route.skip
+  local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
   if reason then return skip(s, entry, reason) end
   local target, token = target_of(request, spec)
   if not target then return skip(s, entry, token) end

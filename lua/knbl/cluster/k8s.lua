@@ -149,18 +149,33 @@ local function wanted(self, name, more)
   return want
 end
 
--- A node as an end of a path: an agent in the node's own network.
+-- The agent in a node's own network comes with the first measurement that needs it: scenarios that only place pods need no host network.
+local function prepare_node(endpoint)
+  if endpoint.ready then return true end
+  local self, name = endpoint.provider, endpoint.name
+  local made, err = make_pod(self, wanted(self, "host-" .. name, { agent = name, node = name, host_network = true, port = self.host_port }), "node")
+  if not made then return outward(nil, err) end
+  for _, key in ipairs { "addresses", "control", "object", "labels" } do endpoint[key] = made[key] end
+  endpoint.ready = true
+  return true
+end
+
+-- A node as an end of a path.
 local function node_endpoint(self, which)
   local node, err = node_named(self, which)
   if not node then return nil, err end
-  if not self.node_agents[node.name] then
-    local endpoint
-    endpoint, err = make_pod(self, wanted(self, "host-" .. node.name, { agent = node.name, node = node.name, host_network = true, port = self.host_port }), "node")
-    if not endpoint then return nil, err end
-    endpoint.name = node.name
+  local endpoint = self.node_agents[node.name]
+  if not endpoint then
+    endpoint = { kind = "node", name = node.name, node = node.name, addresses = node.addresses, port = self.host_port, runtime = "runc",
+      token = self.run.token, prepare = prepare_node, provider = self }
     self.node_agents[node.name] = endpoint
+    if not next(node.addresses) then -- the node's own object could not be read: only the agent knows where it is
+      local ok
+      ok, err = endpoint:prepare()
+      if not ok then return nil, err end
+    end
   end
-  return self.node_agents[node.name]
+  return endpoint
 end
 
 function Provider:node(which) return outward(node_endpoint(self, which)) end
@@ -256,6 +271,12 @@ local function await_endpoints(self, name, n)
 end
 
 local function service_of(self, t)
+  for _, endpoint in ipairs(t.endpoints) do
+    if endpoint.prepare then
+      local ok, why = endpoint:prepare()
+      if not ok then return nil, why end
+    end
+  end
   local selector, err = selector_for(self, t)
   if not selector then return nil, err end
   local object = manifest.service(self.run, { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity,
@@ -342,14 +363,18 @@ end
 local function begin(self)
   local ok, err = ensure_namespace(self)
   if not ok then return nil, err end
-  local owner
-  owner, err = self.api:create(manifest.owner(self.run))
-  if not owner then return nil, err end
-  self.made[#self.made + 1] = { kind = "ConfigMap", name = owner.metadata.name }
+  local object, owner = manifest.owner(self.run), nil
+  -- on the list before it is asked for: an answer that is lost, or cut short, may have made it
+  self.made[#self.made + 1] = { kind = "ConfigMap", name = object.metadata.name }
+  owner, err = self.api:create(object)
+  if not owner then
+    if err.status then self.made[#self.made] = nil end
+    return nil, err
+  end
   self.run.owner = manifest.owner_reference(owner)
+  self.made[#self.made + 1] = { kind = "Secret", name = owner.metadata.name }
   ok, err = self.api:create(manifest.secret(self.run))
   if not ok then return nil, err end
-  self.made[#self.made + 1] = { kind = "Secret", name = owner.metadata.name }
   return true
 end
 

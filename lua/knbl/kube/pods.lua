@@ -66,10 +66,20 @@ function M.addresses(pod)
   return addresses
 end
 
--- Deletes { kind, name }… from the last to the first and waits until no pod with that label is left; those that a dead kubelet keeps are taken
--- off the list by force. -> nil, or what went wrong. The whole is bounded: a server that is gone is asked no longer than GONE_S.
+-- Its containers have ended, or never began: nothing of it can be cut short.
+local function is_over(pod)
+  if pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then return true end
+  for _, status in ipairs(pod.status.containerStatuses or {}) do
+    if status.state.running or status.state.terminated then return false end
+  end
+  return true
+end
+
+-- Deletes { kind, name }… from the last to the first and waits until no pod with that label runs any more; a kubelet that is slow to say so, or dead,
+-- is not waited for. -> nil, or what went wrong. The whole is bounded: a server that is gone is asked no longer than GONE_S.
 function M.remove(api, made, selector)
-  local deadline, forced = core.now() + GONE_S, false
+  local deadline = core.now() + GONE_S
+  local force_at = core.now() + FORCE_S
   for i = #made, 1, -1 do
     if not made[i].later then
       api.patience = math.max(deadline - core.now(), 0)
@@ -83,12 +93,10 @@ function M.remove(api, made, selector)
     if not left then return err end
     if #left.items == 0 then return nil end
     if core.now() > deadline then return { message = ("%d pods are still going after %d s"):format(#left.items, GONE_S) } end
-    if not forced and core.now() > deadline - GONE_S + FORCE_S then
-      forced = true
-      for _, pod in ipairs(left.items) do api:delete("Pod", pod.metadata.name, { grace = 0 }) end
+    for _, pod in ipairs(left.items) do
+      if is_over(pod) or core.now() > force_at then api:delete("Pod", pod.metadata.name, { grace = 0 }) end
     end
-    local ok, stopped = core.sleep(0.1)
-    if not ok and not (stopped and stopped.code == "interrupted") then return stopped end
+    core.sleep(0.1)
   end
 end
 
