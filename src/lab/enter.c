@@ -20,7 +20,13 @@
 #define CAPTURE_MAX (1u << 20)
 enum { CANNOT = 127 };
 
-struct entry { pid_t keeper, inside; char *const *argv; bool terminal; int output; /* -1: not captured */ };
+struct entry {
+    pid_t keeper, inside;
+    const json_t *cgroups;
+    char *const *argv;
+    bool terminal;
+    int output;         /* -1: not captured */
+};
 
 static bool same_namespace(const char *a, const char *b)
 {
@@ -49,6 +55,19 @@ static int step(pid_t pid, int namespaces)
     int bad = fd < 0 || setns(fd, namespaces);
     if (fd >= 0) close(fd);
     return bad ? -1 : 0;
+}
+
+/* Its CPU counts as the pod's, and is limited with it. */
+static void join_cgroups(const json_t *files)
+{
+    size_t i;
+    json_t *file;
+    json_array_foreach((json_t *)(uintptr_t)files, i, file) {
+        int fd = open(json_string_value(file), O_WRONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : write(fd, "0", 1);
+        (void)n;        /* where it may not, it runs outside of them */
+        if (fd >= 0) close(fd);
+    }
 }
 
 static void complain(const char *what, const char *whom)
@@ -97,6 +116,8 @@ static int outside(const struct entry *entry)
         dup2(entry->output, 1);
         dup2(entry->output, 2);
     }
+    join_cgroups(entry->cgroups);
+    if (entry->keeper == 0) return in_lab(entry);
     snprintf(theirs, sizeof theirs, "/proc/%d/ns/user", (int)entry->keeper);
     int user = same_namespace("/proc/self/ns/user", theirs) ? 0 : CLONE_NEWUSER;
     if (step(entry->keeper, user | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)) {
@@ -131,51 +152,85 @@ static json_t *answer(int status, char *output)
     return json;
 }
 
-static json_t *go(struct entry *entry, bool capture, struct kn_error *err)
+/* The terminal's own signals are for what runs in the foreground, a request to end is for a shell's opener: with it
+ * goes the lab. */
+static void signals(struct sigaction old[4], bool shell)
 {
-    int fds[2] = { -1, -1 };
-    char *output = NULL;
-    if (capture && pipe2(fds, O_CLOEXEC)) {
+    static const int which[4] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
+    struct sigaction ignore = { .sa_handler = SIG_IGN }, end = { .sa_handler = SIG_DFL };
+    for (int i = 0; i < 4; i++) sigaction(which[i], i < 2 ? &ignore : shell ? &end : NULL, &old[i]);
+}
+
+static void signals_back(const struct sigaction old[4])
+{
+    static const int which[4] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
+    for (int i = 0; i < 4; i++) sigaction(which[i], &old[i], NULL);
+}
+
+static void take_terminal_back(void)
+{
+    void (*old)(int) = signal(SIGTTOU, SIG_IGN);
+    tcsetpgrp(0, getpgrp());
+    signal(SIGTTOU, old);
+}
+
+static json_t *attached(struct entry *entry, bool shell)
+{
+    struct sigaction old[4];
+    entry->terminal = shell && isatty(0) && tcgetpgrp(0) == getpgrp();
+    signals(old, shell);
+    pid_t pid = fork();
+    if (pid == 0) {
+        signals_back(old);
+        _exit(outside(entry));
+    }
+    int status = pid < 0 ? CANNOT : status_of(pid);
+    signals_back(old);
+    if (entry->terminal) take_terminal_back();
+    return answer(status, NULL);
+}
+
+static json_t *captured(struct entry *entry, struct kn_error *err)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC)) {
         kn_fail_errno(err, "no pipe for the output");
         return NULL;
     }
     entry->output = fds[1];
-    entry->terminal = !capture && isatty(0) && tcgetpgrp(0) == getpgrp();
-    void (*interrupt)(int) = capture ? NULL : signal(SIGINT, SIG_IGN);
     pid_t pid = fork();
     if (pid == 0) _exit(outside(entry));
-    if (capture) {
-        close(fds[1]);
-        output = read_output(fds[0]);
-        close(fds[0]);
-    }
-    int status = pid < 0 ? CANNOT : status_of(pid);
-    if (!capture) signal(SIGINT, interrupt);
-    if (entry->terminal) {
-        void (*old)(int) = signal(SIGTTOU, SIG_IGN);
-        tcsetpgrp(0, getpgrp());
-        signal(SIGTTOU, old);
-    }
-    return answer(status, output);
+    close(fds[1]);
+    char *output = read_output(fds[0]);
+    close(fds[0]);
+    return answer(pid < 0 ? CANNOT : status_of(pid), output);
 }
 
-json_t *kn_lab_exec(pid_t keeper, pid_t inside, const json_t *request, struct kn_error *err)
+static char **words(const json_t *list, struct kn_error *err)
+{
+    size_t n = json_array_size(list), i = 0;
+    char **argv = calloc(n + 1, sizeof *argv);
+    for (; argv && i < n; i++)
+        if (!(argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i)))) break;
+    if (argv && n > 0 && i == n) return argv;
+    free(argv);
+    kn_fail(err, KN_E_ARGUMENT, "'exec' needs 'argv', a list of texts");
+    return NULL;
+}
+
+json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, struct kn_error *err)
 {
     static const struct kn_lab_field fields[] = {
-        { "op", LAB_TEXT }, { "in", LAB_TEXT }, { "argv", LAB_LIST }, { "capture", LAB_BOOL }
+        { "op", LAB_TEXT }, { "in", LAB_TEXT }, { "argv", LAB_LIST }, { "capture", LAB_BOOL }, { "shell", LAB_BOOL },
     };
-    const json_t *list = json_object_get(request, "argv");
-    size_t n = json_array_size(list);
-    if (kn_lab_check(request, "'exec'", fields, 4, err)) return NULL;
-    char **argv = calloc(n + 1, sizeof *argv);
-    for (size_t i = 0; argv && i < n; i++) argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
-    json_t *json = NULL;
-    if (!argv || n == 0 || !argv[0]) {
-        kn_fail(err, KN_E_ARGUMENT, "'exec' needs 'argv', a list of texts");
-    } else {
-        struct entry entry = { .keeper = keeper, .inside = inside, .argv = argv };
-        json = go(&entry, json_is_true(json_object_get(request, "capture")), err);
-    }
+    if (kn_lab_check(request, "'exec'", fields, 5, err)) return NULL;
+    char **argv = words(json_object_get(request, "argv"), err);
+    if (!argv) return NULL;
+    struct entry entry = { .keeper = keeper, .inside = (pid_t)json_integer_value(json_object_get(where, "pid")),
+                           .cgroups = json_object_get(where, "cgroups"), .argv = argv, .output = -1 };
+    json_t *json = json_is_true(json_object_get(request, "capture"))
+                       ? captured(&entry, err)
+                       : attached(&entry, json_is_true(json_object_get(request, "shell")));
     free(argv);
     return json;
 }

@@ -88,6 +88,7 @@ static int mount_own(struct kn_error *err)
     if (mount("knbl", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m"))
         return kn_fail_errno(err, "the lab cannot mount its /run");
     if (mkdir(LAB_RUN, 0700)) return kn_fail_errno(err, "the lab cannot make %s", LAB_RUN);
+    kn_names_mount();
     return 0;
 }
 
@@ -114,6 +115,8 @@ static int set_up(struct kn_keeper *keeper, struct kn_error *err)
 {
     prctl(PR_SET_NAME, "knbl-keeper", 0, 0, 0);
     raise_limits();
+    if (kn_cgroup_pod(&keeper->options.cgroups, LAB_KEEPER_CGROUP, 0, 0, err)) return -1;
+    kn_cgroup_join(&keeper->options.cgroups, LAB_KEEPER_CGROUP);
     if (mount_own(err)) return -1;
     keeper->netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     keeper->pidns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);

@@ -6,6 +6,7 @@
 #define KN_LAB_KEEPER_H
 
 #include <jansson.h>
+#include <limits.h>
 #include <netlink/netlink.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@
 #define LAB_ENDPOINTS_MAX 250
 #define LAB_PORTS_MAX 16
 #define LAB_RUN "/run/knbl"
+#define LAB_KEEPER_CGROUP "keeper"
 #define LAB_NODE_PORT_FIRST 30000
 #define LAB_VNI 1
 #define LAB_VXLAN_PORT 8472
@@ -32,11 +34,16 @@ struct kn_ip { int family; uint8_t bytes[16]; };            /* family 0: none */
 struct kn_mac { uint8_t bytes[6]; };
 #define LAB_IP_TEXT 48
 
+/* The lab's folders of cpu, cpuacct and memory (v2: the first alone); empty where there may be none. */
+enum { LAB_CGROUPS = 3 };
+struct kn_lab_cgroups { int version; char folder[LAB_CGROUPS][PATH_MAX]; };
+
 struct kn_lab_options {
     unsigned mtu, services;
     bool v4, v6, vxlan, chains;
     uint16_t port;
     char token[129];
+    struct kn_lab_cgroups cgroups;  /* the warden's to make */
 };
 
 struct kn_lab_node {
@@ -77,6 +84,8 @@ struct kn_lab_pod {
     int exit_status;
     uint16_t port;
     bool agent;
+    uint64_t cpu_milli, memory, bandwidth_bps; /* limits; 0: none */
+    bool hardened;
     struct kn_lab_pod *next;
 };
 
@@ -189,7 +198,7 @@ int kn_link_forward(struct nl_sock *nl, unsigned index, const struct kn_mac *mac
 int kn_link_shape(struct nl_sock *nl, unsigned index, uint64_t bps, unsigned mtu, struct kn_error *err);
 int kn_link_counters(struct nl_sock *nl, const char *owner, const char *kind, json_t *into, struct kn_error *err);
 
-/* ---- node.c, overlay.c, pod.c, service.c, nft.c ---- */
+/* ---- node.c, overlay.c, wish.c, pod.c, service.c, nft.c ---- */
 int kn_lab_fabric_make(struct kn_keeper *keeper, struct kn_error *err);
 json_t *kn_lab_node_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
 json_t *kn_lab_node_json(const struct kn_keeper *keeper, const struct kn_lab_node *node);
@@ -197,6 +206,7 @@ int kn_lab_node_delete(struct kn_keeper *keeper, struct kn_lab_node *node, struc
 unsigned kn_lab_pod_mtu(const struct kn_lab_options *options); /* what the overlay leaves of the fabric's MTU */
 /* routes both ways to all other nodes */
 int kn_overlay_join(struct kn_keeper *keeper, struct kn_lab_node *node, struct kn_error *err);
+int kn_lab_pod_read(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 json_t *kn_lab_pod_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
 json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod *pod);
 int kn_lab_pod_delete(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_error *err);
@@ -223,6 +233,8 @@ struct kn_spawn {
     struct kn_ip listen;        /* family 0: every address */
     uint16_t port;
     const json_t *command;      /* NULL: the agent */
+    uint64_t cpu_milli, memory; /* limits; 0: none */
+    bool hardened;
 };
 /* Forks the first process of a new PID namespace with mounts and a host name of its own; returns once it is ready, or
  * says why it is not. */
@@ -231,14 +243,38 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
 char *kn_control_path(const struct kn_keeper *keeper, const char *name, char *buf, size_t size);
 void kn_end_process(pid_t *pid);
 
+/* ---- cgroup.c ---- */
+void kn_cgroups_make(struct kn_lab_cgroups *cgroups);
+void kn_cgroups_remove(const struct kn_lab_cgroups *cgroups);
+int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64_t cpu_milli, uint64_t memory,
+                  struct kn_error *err);
+void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name);
+json_t *kn_cgroup_list(const struct kn_lab_cgroups *cgroups, const char *name); /* the files that take a process in */
+void kn_cgroup_pod_gone(const struct kn_lab_cgroups *cgroups, const char *name);
+
+/* ---- seccomp.c ---- */
+int kn_seccomp_harden(struct kn_error *err); /* what container engines forbid by default; for this process, for good */
+
 /* ---- ready.c ---- */
 #define LAB_READY_NS (10ull * 1000000000ull)
 int kn_lab_await_port(struct kn_keeper *keeper, const struct kn_spawn *spawn, pid_t pid, struct kn_error *err);
 
+/* ---- names.c: what the lab knows, as files that its pods see ---- */
+void kn_names_mount(void);
+void kn_names_add(const char *name, const struct kn_ip ip[2]);
+void kn_names_add_service(const struct kn_lab_service *service);
+void kn_names_write(const struct kn_keeper *keeper); /* all of them anew */
+/* Where a program can be run: {"pid","cgroups"}. */
+json_t *kn_place_json(const struct kn_lab_cgroups *cgroups, pid_t pid, const char *name);
+void kn_place_write(const struct kn_lab_cgroups *cgroups, pid_t pid, const char *name);
+void kn_place_remove(const char *name);
+json_t *kn_place_read(const char *name, struct kn_error *err); /* for a process inside */
+
 /* ---- enter.c: in the opener ---- */
-json_t *kn_lab_exec(pid_t keeper, pid_t inside, const json_t *request, struct kn_error *err);
+/* PID 0 in `where`: the keeper's own namespaces. Keeper 0: this process is in the lab. */
+json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, struct kn_error *err);
 /* ---- start.c: namespaces ---- */
 /* forks; the child never returns */
-pid_t kn_warden_start(const struct kn_lab_options *options, int request_fd, struct kn_error *err);
+pid_t kn_warden_start(struct kn_lab_options *options, int request_fd, struct kn_error *err);
 
 #endif

@@ -65,20 +65,24 @@ struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err)
     return lab;
 }
 
-/* The process in which a program is to run: a pod's or a node's agent; none: beside the keeper. */
 static json_t *exec(struct kn_lab *lab, const json_t *request, struct kn_error *err)
 {
-    const char *where = json_string_value(json_object_get(request, "in"));
-    json_int_t pid = 0;
-    if (where) {
-        json_t *question = json_pack("{s:s,s:s}", "op", "find", "name", where);
-        json_t *answer = ask(lab, question, err);
-        json_decref(question);
-        if (!answer) return NULL;
-        json_unpack(answer, "{s:I}", "pid", &pid);
-        json_decref(answer);
-    }
-    return kn_lab_exec(lab->keeper, (pid_t)pid, request, err);
+    json_t *question = json_pack("{s:s,s:O?}", "op", "find", "name", json_object_get(request, "in"));
+    json_t *where = question ? ask(lab, question, err) : NULL;
+    json_t *answer = where ? kn_lab_run(lab->keeper, where, request, err) : NULL;
+    json_decref(question);
+    json_decref(where);
+    return answer;
+}
+
+json_t *kn_lab_exec_inside(const json_t *request, struct kn_error *err)
+{
+    const char *name = json_string_value(json_object_get(request, "in"));
+    json_t *where = name ? kn_place_read(name, err) : NULL;
+    if (!name) kn_fail(err, KN_E_ARGUMENT, "'exec' needs 'in', a name");
+    json_t *answer = where ? kn_lab_run(0, where, request, err) : NULL;
+    json_decref(where);
+    return answer;
 }
 
 json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_error *err)

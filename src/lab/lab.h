@@ -9,7 +9,8 @@
  *
  *   {"op":"node","name":?}
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
- *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"bandwidth":?,"port":?,"command":[...]?}
+ *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"port":?,"command":[...]?,
+ *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?}
  *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?}
  *   {"op":"service","name":?,"endpoints":[NAME...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
  *    "node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
@@ -24,9 +25,9 @@
  *   {"op":"backends","service":?}
  *       {"backends":[{"service","endpoint","protocol","port","node","family","connections"}...]}
  *       what the DNAT of each node sent to whom
- *   {"op":"exec","in":?,"argv":[...],"capture":?}
+ *   {"op":"exec","in":?,"argv":[...],"capture":?,"shell":?}
  *       {"status","output"?}: runs a program in a pod, on a node or, without "in", beside the fabric; with this
- *       process' standard streams, or with its output captured (1 MiB at most)
+ *       process' standard streams, or with its output captured (1 MiB at most); a "shell" gets the terminal
  *
  * A list of addresses has IPv4 first. A name is a DNS label of at most 63 characters. PATH is a Unix socket that this
  * process can connect to (through /proc/PID/root). */
@@ -44,6 +45,8 @@ struct kn_lab;
 struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err);
 /* The answer, a new reference; NULL with the keeper's own message on an error. */
 json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_error *err);
+/* "exec" for a process that is in a lab already: from a lab's shell into one of its pods. */
+json_t *kn_lab_exec_inside(const json_t *request, struct kn_error *err);
 int kn_lab_keeper(const struct kn_lab *lab); /* the keeper's PID */
 void kn_lab_close(struct kn_lab *lab);       /* waits until every process is gone; takes NULL */
 

@@ -88,6 +88,8 @@ static void release(struct kn_keeper *keeper, struct kn_lab_node *node)
 {
     struct kn_error ignored;
     kn_end_process(&node->pid);
+    kn_place_remove(node->name);
+    kn_cgroup_pod_gone(&keeper->options.cgroups, node->name);
     kn_link_delete(keeper->nl, LAB_IF_PORTS + node->index, &ignored);
     if (node->nl) nl_socket_free(node->nl);
     if (node->netns >= 0) close(node->netns);
@@ -134,6 +136,7 @@ json_t *kn_lab_node_add(struct kn_keeper *keeper, const json_t *request, struct 
     }
     while (*end) end = &(*end)->next;
     *end = node;
+    kn_names_add(node->name, node->ip);
     return kn_lab_node_json(keeper, node);
 }
 

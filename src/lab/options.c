@@ -62,10 +62,12 @@ int kn_lab_number(const json_t *object, const char *key, long long low, long lon
     return 0;
 }
 
-/* A DNS label, as Kubernetes has it. */
+/* A DNS label, as Kubernetes has it. The keeper's cgroup lies beside the others'. */
 int kn_lab_name_check(const char *name, struct kn_error *err)
 {
     size_t n = strlen(name);
+    if (strcmp(name, LAB_KEEPER_CGROUP) == 0 || strcmp(name, "localhost") == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "'%s' means something else in a lab: take another name", name);
     bool ok = n > 0 && n <= LAB_NAME_MAX && name[0] != '-' && name[n - 1] != '-';
     for (size_t i = 0; ok && i < n; i++)
         ok = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '-';

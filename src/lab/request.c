@@ -40,19 +40,23 @@ static json_t *delete_op(struct kn_keeper *keeper, const json_t *request, struct
     else if ((pod = kn_lab_pod_find(keeper, name))) bad = kn_lab_pod_delete(keeper, pod, err);
     else if ((node = kn_lab_node_find(keeper, name))) bad = kn_lab_node_delete(keeper, node, err);
     else return nothing(keeper, name, err);
-    return bad ? NULL : json_pack("{s:s}", "deleted", name);
+    if (bad) return NULL;
+    kn_names_write(keeper);
+    return json_pack("{s:s}", "deleted", name);
 }
 
-/* For the opener's `exec`: the process whose namespaces are to be entered, as the keeper numbers it. */
+/* For `exec`: the process whose namespaces are to be entered, as the keeper numbers it, and its cgroups. Without a
+ * name: the keeper's. */
 static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
-    const char *name = name_of(request, "'exec'", err);
-    const struct kn_lab_node *node = name ? kn_lab_node_find(keeper, name) : NULL;
-    const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
-    if (!name) return NULL;
+    const char *name = json_string_value(json_object_get(request, "name"));
+    if (kn_lab_check(request, "'exec'", named, 2, err)) return NULL;
+    if (!name) return kn_place_json(&keeper->options.cgroups, 0, LAB_KEEPER_CGROUP);
+    const struct kn_lab_node *node = kn_lab_node_find(keeper, name);
+    const struct kn_lab_pod *pod = kn_lab_pod_find(keeper, name);
     if (!node && !pod) return nothing(keeper, name, err);
     pid_t pid = pod ? pod->pid : node->pid;
-    if (pid > 0) return json_pack("{s:i}", "pid", (int)pid);
+    if (pid > 0) return kn_place_json(&keeper->options.cgroups, pid, name);
     kn_fail(err, KN_E_LOST, "'%s' has ended", name);
     return NULL;
 }
@@ -111,8 +115,7 @@ static json_t *backends_op(struct kn_keeper *keeper, const json_t *request, stru
 
 json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
-    static const struct {
-        const char *name;
+    static const struct { const char *name;
         json_t *(*act)(struct kn_keeper *, const json_t *, struct kn_error *);
     } ops[] = {
         { "node", node_op },     { "pod", kn_lab_pod_add }, { "service", kn_lab_service_add }, { "delete", delete_op },

@@ -233,6 +233,7 @@ json_t *kn_lab_service_add(struct kn_keeper *keeper, const json_t *request, stru
     }
     while (*end) end = &(*end)->next;
     *end = service;
+    kn_names_add_service(service);
     return kn_lab_service_json(keeper, service);
 }
 

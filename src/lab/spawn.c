@@ -61,7 +61,7 @@ static int keep_only(int fd)
     return (int)syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0);
 }
 
-static int move_in(const struct kn_spawn *spawn, int report_fd, struct kn_error *err)
+static int move_in(const struct kn_keeper *keeper, const struct kn_spawn *spawn, int report_fd, struct kn_error *err)
 {
     sigset_t none;
     char title[16];
@@ -69,13 +69,14 @@ static int move_in(const struct kn_spawn *spawn, int report_fd, struct kn_error 
     sigprocmask(SIG_SETMASK, &none, NULL);
     snprintf(title, sizeof title, "knbl:%.10s", spawn->name);
     prctl(PR_SET_NAME, title, 0, 0, 0);
+    kn_cgroup_join(&keeper->options.cgroups, spawn->name);
     if (kn_netns_enter(spawn->netns, err)) return -1;
     if (keep_only(report_fd)) return kn_fail_errno(err, "a pod cannot close what is not its own");
     if (unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC))
         return kn_fail_errno(err, "a pod cannot have namespaces of its own");
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);     /* see keeper.c */
-    return sethostname(spawn->name, strlen(spawn->name)) ? kn_fail_errno(err, "a pod cannot have a name of its own")
-                                                         : 0;
+    if (sethostname(spawn->name, strlen(spawn->name))) return kn_fail_errno(err, "a pod cannot have a name of its own");
+    return spawn->hardened ? kn_seccomp_harden(err) : 0;
 }
 
 static void listen_everywhere(const struct kn_lab_options *options, uint16_t port, struct kn_addr *addr)
@@ -150,7 +151,8 @@ static int run_command(const struct kn_spawn *spawn)
 static int child(const struct kn_keeper *keeper, const struct kn_spawn *spawn, int report_fd)
 {
     struct kn_error err;
-    if (move_in(spawn, report_fd, &err) == 0) return spawn->command ? run_command(spawn) : run_agent(keeper, spawn);
+    if (move_in(keeper, spawn, report_fd, &err) == 0)
+        return spawn->command ? run_command(spawn) : run_agent(keeper, spawn);
     report_error(&err);
     return 1;
 }
@@ -188,6 +190,7 @@ static pid_t fork_into_new(const struct kn_keeper *keeper, struct kn_error *err)
 pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn_error *err)
 {
     int fds[2];
+    if (kn_cgroup_pod(&keeper->options.cgroups, spawn->name, spawn->cpu_milli, spawn->memory, err)) return -1;
     if (pipe2(fds, O_CLOEXEC)) return kn_fail_errno(err, "the lab cannot make a pipe");
     pid_t pid = fork_into_new(keeper, err);
     if (pid == 0) _exit(child(keeper, spawn, fds[1]));
@@ -199,5 +202,6 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
         pid = -1;
     }
     close(fds[0]);
+    if (pid > 0) kn_place_write(&keeper->options.cgroups, pid, spawn->name);
     return pid;
 }

@@ -141,17 +141,9 @@ static void stand_watch(int opener, int keeper, pid_t pid)
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) { }
 }
 
-static int warden(const struct kn_lab_options *options, int request_fd, pid_t opener)
+/* From the keeper's birth to its end; `life` is a pipe of which the warden alone holds the writing end. */
+static int keep(const struct kn_lab_options *options, int request_fd, int opener_fd, const int life[2])
 {
-    struct kn_error err;
-    int life[2], opener_fd = (int)syscall(SYS_pidfd_open, opener, 0);
-    prctl(PR_SET_NAME, "knbl-warden", 0, 0, 0);
-    if (opener_fd < 0 || getppid() != opener) return 1;
-    close_others(request_fd, opener_fd);
-    reset_signals();
-    setpgid(0, 0);                          /* Ctrl-C is for the opener */
-    if (enter_namespaces(&err)) return tell(request_fd, kn_lab_error_json(&err));
-    if (pipe2(life, O_CLOEXEC)) return refuse(request_fd, "the lab cannot make a pipe");
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -169,7 +161,25 @@ static int warden(const struct kn_lab_options *options, int request_fd, pid_t op
     return 0;
 }
 
-pid_t kn_warden_start(const struct kn_lab_options *options, int request_fd, struct kn_error *err)
+static int warden(struct kn_lab_options *options, int request_fd, pid_t opener)
+{
+    struct kn_error err;
+    int life[2], opener_fd = (int)syscall(SYS_pidfd_open, opener, 0);
+    prctl(PR_SET_NAME, "knbl-warden", 0, 0, 0);
+    if (opener_fd < 0) return refuse(request_fd, "the lab cannot watch over knbl (it needs Linux 5.9)");
+    if (getppid() != opener) return 1;
+    close_others(request_fd, opener_fd);
+    reset_signals();
+    setpgid(0, 0);                          /* Ctrl-C is for the opener */
+    if (enter_namespaces(&err)) return tell(request_fd, kn_lab_error_json(&err));
+    if (pipe2(life, O_CLOEXEC)) return refuse(request_fd, "the lab cannot make a pipe");
+    kn_cgroups_make(&options->cgroups);
+    int code = keep(options, request_fd, opener_fd, life);
+    kn_cgroups_remove(&options->cgroups);
+    return code;
+}
+
+pid_t kn_warden_start(struct kn_lab_options *options, int request_fd, struct kn_error *err)
 {
     pid_t opener = getpid(), pid = fork();
     if (pid == 0) _exit(warden(options, request_fd, opener));

@@ -1,0 +1,105 @@
+#include "lab/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* What lies in the lab's /run/knbl for those who are inside: its names, as /etc/hosts of every pod and node (a headless
+ * Service has as many lines as endpoints), and for each a file that says how to enter it. All mounts of /etc/hosts show
+ * one file, so it is changed in place. */
+
+#define HOSTS LAB_RUN "/hosts"
+
+static void add_lines(FILE *file, const char *name, const struct kn_ip ip[2])
+{
+    char text[LAB_IP_TEXT];
+    for (int i = 0; i < 2; i++)
+        if (ip[i].family) fprintf(file, "%s\t%s\n", kn_ip_text(&ip[i], text, sizeof text), name);
+}
+
+static void add_service(FILE *file, const struct kn_lab_service *service)
+{
+    if (!service->headless) add_lines(file, service->name, service->ip);
+    for (size_t i = 0; service->headless && i < service->n_endpoints; i++)
+        add_lines(file, service->name, service->endpoints[i].ip);
+}
+
+static FILE *hosts(const char *mode)
+{
+    FILE *file = fopen(HOSTS, mode);
+    if (file && mode[0] == 'w') fputs("127.0.0.1\tlocalhost\n::1\tlocalhost\n", file);
+    return file;
+}
+
+/* Without a file at that place there is nothing to mount on, and names are not resolved; addresses still do. */
+void kn_names_mount(void)
+{
+    FILE *file = hosts("we");
+    if (file) fclose(file);
+    mount(HOSTS, "/etc/hosts", NULL, MS_BIND, NULL);
+}
+
+void kn_names_add(const char *name, const struct kn_ip ip[2])
+{
+    FILE *file = hosts("ae");
+    if (file) add_lines(file, name, ip);
+    if (file) fclose(file);
+}
+
+void kn_names_add_service(const struct kn_lab_service *service)
+{
+    FILE *file = hosts("ae");
+    if (file) add_service(file, service);
+    if (file) fclose(file);
+}
+
+void kn_names_write(const struct kn_keeper *keeper)
+{
+    FILE *file = hosts("we");
+    if (!file) return;
+    for (const struct kn_lab_node *node = keeper->nodes; node; node = node->next) add_lines(file, node->name, node->ip);
+    for (const struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next) add_lines(file, pod->name, pod->ip);
+    for (const struct kn_lab_service *s = keeper->services; s; s = s->next) add_service(file, s);
+    fclose(file);
+}
+
+/* ---- places ---- */
+
+static char *place_path(const char *name, char *buf, size_t size)
+{
+    snprintf(buf, size, LAB_RUN "/%s.place", name);
+    return buf;
+}
+
+json_t *kn_place_json(const struct kn_lab_cgroups *cgroups, pid_t pid, const char *name)
+{
+    return json_pack("{s:i,s:o}", "pid", (int)pid, "cgroups", kn_cgroup_list(cgroups, name));
+}
+
+void kn_place_write(const struct kn_lab_cgroups *cgroups, pid_t pid, const char *name)
+{
+    char path[128];
+    json_t *json = kn_place_json(cgroups, pid, name);
+    if (json) json_dump_file(json, place_path(name, path, sizeof path), JSON_COMPACT);
+    json_decref(json);
+}
+
+void kn_place_remove(const char *name)
+{
+    char path[128];
+    unlink(place_path(name, path, sizeof path));
+}
+
+json_t *kn_place_read(const char *name, struct kn_error *err)
+{
+    char path[128];
+    json_t *json = kn_lab_name_check(name, err) ? NULL : json_load_file(place_path(name, path, sizeof path), 0, NULL);
+    if (!json && access(LAB_RUN, F_OK))
+        kn_fail(err, KN_E_ARGUMENT, "this is not a lab: `in` works in the shell of `knbl lab`");
+    else if (!json) kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.70s'", name);
+    return json;
+}
