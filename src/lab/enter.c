@@ -26,6 +26,7 @@ struct entry {
     char *const *argv;
     bool terminal;
     int output;         /* -1: not captured */
+    char folder[PATH_MAX];
 };
 
 static bool same_namespace(const char *a, const char *b)
@@ -78,6 +79,7 @@ static void complain(const char *what, const char *whom)
 static void run(const struct entry *entry)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (*entry->folder && chdir(entry->folder)) { }     /* entering mounts led to their root */
     if (entry->terminal) {          /* a shell wants to be the terminal's foreground */
         signal(SIGTTOU, SIG_IGN);
         setpgid(0, 0);
@@ -228,6 +230,7 @@ json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, str
     if (!argv) return NULL;
     struct entry entry = { .keeper = keeper, .inside = (pid_t)json_integer_value(json_object_get(where, "pid")),
                            .cgroups = json_object_get(where, "cgroups"), .argv = argv, .output = -1 };
+    if (!getcwd(entry.folder, sizeof entry.folder)) entry.folder[0] = '\0';
     json_t *json = json_is_true(json_object_get(request, "capture"))
                        ? captured(&entry, err)
                        : attached(&entry, json_is_true(json_object_get(request, "shell")));

@@ -89,6 +89,7 @@ static int mount_own(struct kn_error *err)
         return kn_fail_errno(err, "the lab cannot mount its /run");
     if (mkdir(LAB_RUN, 0700)) return kn_fail_errno(err, "the lab cannot make %s", LAB_RUN);
     kn_names_mount();
+    sethostname("lab", 3);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What lies in the lab's /run/knbl for those who are inside: its names, as /etc/hosts of every pod and node (a headless
@@ -35,12 +36,34 @@ static FILE *hosts(const char *mode)
     return file;
 }
 
+/* `in NAME COMMAND` (and `on`): the program that made this lab does it. KNBL_LAB tells it that it is inside. `in` is a word of the
+ * shells' own, which in bash an alias can take; other shells have `on`. */
+static void write_in(void)
+{
+    static const char rc[] = "unset BASH_ENV\nshopt -s expand_aliases\n"
+                             "case $- in *i*) [ -r ~/.bashrc ] && . ~/.bashrc ;; esac\n"
+                             "PATH=" LAB_RUN "/bin:$PATH\nalias in=" LAB_RUN "/bin/in\n";
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || memchr(self, '\'', (size_t)n) || mkdir(LAB_RUN "/bin", 0755)) return;
+    self[n] = '\0';
+    FILE *file = fopen(LAB_RUN "/bin/in", "we");
+    if (!file) return;
+    fprintf(file, "#!/bin/sh\nKNBL_LAB=1 exec '%s' lab in \"$@\"\n", self);
+    fchmod(fileno(file), 0755);
+    fclose(file);
+    if (link(LAB_RUN "/bin/in", LAB_RUN "/bin/on") || !(file = fopen(LAB_RUN "/rc", "we"))) return;
+    fputs(rc, file);
+    fclose(file);
+}
+
 /* Without a file at that place there is nothing to mount on, and names are not resolved; addresses still do. */
 void kn_names_mount(void)
 {
     FILE *file = hosts("we");
     if (file) fclose(file);
     mount(HOSTS, "/etc/hosts", NULL, MS_BIND, NULL);
+    write_in();
 }
 
 void kn_names_add(const char *name, const struct kn_ip ip[2])

@@ -55,8 +55,17 @@ static int l_lab(lua_State *L)
     return 1;
 }
 
+/* An "exec" from within a lab. */
+static int l_lab_exec(lua_State *L)
+{
+    struct kn_error err;
+    json_t *json = kn_lab_exec_inside(kn_lua_check_json(L, 1), &err);
+    return json ? answer(L, json) : kn_lua_fail(L, &err);
+}
+
 static const luaL_Reg functions[] = {
     { "lab", l_lab },
+    { "lab_exec", l_lab_exec },
     { NULL, NULL },
 };
 

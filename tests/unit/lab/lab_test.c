@@ -178,6 +178,89 @@ static void test_exec(void **state)
     kn_lab_close(lab);
 }
 
+/* All know each other's names, and Services'. */
+static void test_names(void **state)
+{
+    (void)state;
+    struct kn_lab *lab = with_pods("{\"families\":4}");
+    static const char script[] = "getent ahostsv4 %s | sort -u | awk '/STREAM/ {print $1}'";
+    char words[200];
+    tell(lab, "{\"op\":\"service\",\"name\":\"front\",\"endpoints\":[\"web\"]}");
+    tell(lab, "{\"op\":\"service\",\"name\":\"bare\",\"endpoints\":[\"web\",\"db\"],\"headless\":true}");
+    static const struct { const char *name, *is;
+    } names[] = {
+        { "web", "10.244.0.2\n" },
+        { "node-2", "172.30.0.12\n" },
+        { "front", "10.96.0.10\n" },
+        { "bare", "10.244.0.2\n10.244.4.2\n" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(words, sizeof words, script, names[i].name);
+        json_t *r =
+            ask(lab, "{\"op\":\"exec\",\"in\":\"db\",\"capture\":true,\"argv\":[\"/bin/sh\",\"-c\",\"%s\"]}", words);
+        assert_string_equal(text(r, "output"), names[i].is);
+        json_decref(r);
+    }
+    tell(lab, "{\"op\":\"delete\",\"name\":\"front\"}");
+    json_t *r = ask(lab, "{\"op\":\"exec\",\"in\":\"db\",\"capture\":true,\"argv\":[\"cat\",\"/etc/hosts\"]}");
+    assert_null(strstr(text(r, "output"), "front"));
+    assert_non_null(strstr(text(r, "output"), "bare"));
+    json_decref(r);
+    kn_lab_close(lab);
+}
+
+/* Where the lab may make cgroups, each pod has one, with its limits; where not, who asks for limits is told. */
+static void test_limits(void **state)
+{
+    (void)state;
+    struct kn_lab *lab = with_pods("{}");
+    json_t *place = ask(lab, "{\"op\":\"find\",\"name\":\"web\"}");
+    bool able = json_array_size(json_object_get(place, "cgroups")) > 0;
+    json_decref(place);
+    refuses(lab, KN_E_ARGUMENT, "'cpu'", "{\"op\":\"pod\",\"cpu\":0}");
+    refuses(lab, KN_E_ARGUMENT, "'cpu'", "{\"op\":\"pod\",\"cpu\":\"half\"}");
+    refuses(lab, KN_E_ARGUMENT, "'memory'", "{\"op\":\"pod\",\"memory\":\"1K\"}");
+    refuses(lab, KN_E_ARGUMENT, "lots", "{\"op\":\"pod\",\"memory\":\"lots\"}");
+    if (!able) {
+        refuses(lab, KN_E_UNSUPPORTED, "may not limit a pod's CPU", "{\"op\":\"pod\",\"cpu\":\"500m\"}");
+        kn_lab_close(lab);
+        return;
+    }
+    tell(lab, "{\"op\":\"pod\",\"name\":\"half\",\"node\":\"node-2\",\"cpu\":\"200m\",\"memory\":\"256Mi\"}");
+    json_t *r = ask(lab, "{\"op\":\"exec\",\"in\":\"half\",\"capture\":true,\"argv\":[\"/bin/sh\",\"-c\","
+                         "\"timeout 0.6 sh -c 'while :; do :; done'; times\"]}");
+    int minutes;
+    double seconds = 10;
+    const char *children = strchr(text(r, "output"), '\n');
+    assert_int_equal(sscanf(children, " %dm%lfs", &minutes, &seconds), 2);
+    assert_true(seconds < 0.4);
+    json_decref(r);
+    kn_lab_close(lab);
+}
+
+static void test_hardened(void **state)
+{
+    (void)state;
+    struct kn_lab *lab = with_pods("{}");
+    tell(lab, "{\"op\":\"pod\",\"name\":\"hard\",\"node\":\"node-2\",\"hardened\":true}");
+    json_t *r = ask(lab, "{\"op\":\"exec\",\"in\":\"hard\",\"capture\":true,\"argv\":[\"grep\",\"-E\",\"Seccomp:|"
+                         "NoNewPrivs\",\"/proc/1/status\"]}");
+    assert_string_equal(text(r, "output"), "NoNewPrivs:\t1\nSeccomp:\t2\n");
+    json_decref(r);
+    tell(lab, "{\"op\":\"pod\",\"name\":\"own\",\"command\":[\"/bin/sh\",\"-c\",\"unshare -n true 2>&1; mount -t tmpfs "
+              "x /mnt; exec sleep 100\"],"
+              "\"hardened\":true}");
+    bool both = false;
+    for (uint64_t end = kn_now_ns() + 5 * KN_NS_PER_S; !both && kn_now_ns() < end;) {
+        r = ask(lab, "{\"op\":\"exec\",\"capture\":true,\"argv\":[\"cat\",\"/run/knbl/own.log\"]}");
+        bool both =
+            strstr(text(r, "output"), "unshare failed: Operation not permitted") && strstr(text(r, "output"), "mount:");
+        json_decref(r);
+    }
+    assert_true(both);
+    kn_lab_close(lab);
+}
+
 static void test_commands(void **state)
 {
     (void)state;
@@ -424,7 +507,7 @@ static void test_speed(void **state)
 {
     double up = 1e9, down = 1e9;
     (void)state;
-    for (int i = 0; i < 5 && (up > 150 || down > 100); i++) {
+    for (int i = 0; i < 20 && (up > 150 || down > 100); i++) {
         uint64_t start = kn_now_ns();
         struct kn_lab *lab = with_pods("{}");
         tell(lab, "{\"op\":\"pod\"}");
@@ -458,7 +541,8 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "nested") == 0) return nested(atoi(argv[2]));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options),    cmocka_unit_test(test_refusals), cmocka_unit_test(test_agents),
-        cmocka_unit_test(test_exec),       cmocka_unit_test(test_commands), cmocka_unit_test(test_mtu),
+        cmocka_unit_test(test_exec),       cmocka_unit_test(test_commands), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_hardened), cmocka_unit_test(test_mtu),
         cmocka_unit_test(test_links),      cmocka_unit_test(test_users),    cmocka_unit_test(test_lab_in_a_lab),
         cmocka_unit_test(test_two),        cmocka_unit_test(test_broken),   cmocka_unit_test(test_speed),
         cmocka_unit_test(test_fifty_pods),

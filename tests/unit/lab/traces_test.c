@@ -254,11 +254,35 @@ static void test_killed(void **state)
     free(mounts.data);
 }
 
+static unsigned left_cgroups;
+
+/* knbl-lab-NAMESPACE-PID: of those whose warden is gone. */
+static int count_cgroup(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    unsigned long space;
+    int pid;
+    struct stat own;
+    (void)st;
+    stat("/proc/self/ns/pid", &own);
+    if (flag == FTW_D && sscanf(path + ftw->base, "knbl-lab-%lu-%d", &space, &pid) == 2 && space == own.st_ino &&
+        kill(pid, 0) && errno == ESRCH)
+        left_cgroups++;
+    return 0;
+}
+
+static void test_cgroups(void **state)
+{
+    (void)state;
+    left_cgroups = 0;
+    nftw("/sys/fs/cgroup", count_cgroup, 16, FTW_PHYS);
+    assert_int_equal(left_cgroups, 0);
+}
+
 int main(int argc, char **argv)
 {
     inside_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "victim") == 0) return victim();
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_untouched), cmocka_unit_test(test_marks),
-                                        cmocka_unit_test(test_killed) };
+                                        cmocka_unit_test(test_killed), cmocka_unit_test(test_cgroups) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
