@@ -90,9 +90,12 @@ static int spin(struct loop *l, struct epoll_event *events, uint64_t until_ns)
     return n;
 }
 
-static uint64_t next_event_ns(const struct kn_http_client *h)
+static uint64_t next_event_ns(const struct loop *l)
 {
-    uint64_t until_ns = h->wake_ns < h->w->end_ns ? h->wake_ns : h->w->end_ns;
+    const struct kn_http_client *h = &l->h;
+    uint64_t until_ns = h->wake_ns > l->tick_after_ns ? h->wake_ns : l->tick_after_ns;
+    if (h->w->end_ns < until_ns)
+        until_ns = h->w->end_ns;
     if (h->open_loop && h->n_idle && !h->dry && kn_pace_due_ns(&h->pace) < until_ns)
         until_ns = kn_pace_due_ns(&h->pace);
     return until_ns;
@@ -101,10 +104,8 @@ static uint64_t next_event_ns(const struct kn_http_client *h)
 static void epoll_round(struct loop *l, uint64_t now_ns)
 {
     struct epoll_event events[EVENTS];
-    uint64_t until_ns = next_event_ns(&l->h), most_ns = now_ns + 100 * KN_NS_PER_MS; /* a stop is noticed by then */
+    uint64_t until_ns = next_event_ns(l), most_ns = now_ns + 100 * KN_NS_PER_MS; /* a stop is noticed by then */
     int n = 0;
-    if (until_ns < l->tick_after_ns && until_ns == l->h.wake_ns)
-        until_ns = l->tick_after_ns;
     if (until_ns > most_ns)
         until_ns = most_ns;
     if (l->h.w->spec->wait != KN_WAIT_BLOCK && !l->no_spin)
@@ -292,8 +293,8 @@ static int collect(struct kn_http_client *h, struct kn_error *err)
             shutdown(h->conns[i].fd, SHUT_WR);
     for (unsigned i = 0; i < h->n; i++) {
         struct kn_http_conn *c = &h->conns[i];
-        if (c->fd < 0 || (c->state != KN_HTTP_READY && c->state != KN_HTTP_ASKED))
-            continue;
+        if (c->fd < 0 || (c->state != KN_HTTP_READY && c->state != KN_HTTP_ASKED) || (h->greets && !c->began))
+            continue; /* one that had nothing to do was not begun: there is no report */
         int fd = c->fd;
         c->fd = -1;
         failed |= kn_flow_close(w, fd, w->first_flow + i, NULL, 0, err);

@@ -11,36 +11,46 @@
 
 /* ---- opening ---- */
 
-static unsigned poll_pending(struct kn_http_client *h, struct pollfd *fds)
+struct pending { struct pollfd *fds; struct kn_http_conn **conns; unsigned n; };
+
+static void find_pending(struct kn_http_client *h, struct pending *p)
 {
-    unsigned n = 0;
+    p->n = 0;
     for (unsigned i = 0; i < h->n; i++) {
-        uint8_t state = h->conns[i].state;
-        bool pending = state == KN_HTTP_CONNECTING || state == KN_HTTP_WELCOME;
-        fds[i] = (struct pollfd){.fd = pending ? h->conns[i].fd : -1, .events = state == KN_HTTP_WELCOME ? POLLIN : POLLOUT};
-        n += pending;
+        struct kn_http_conn *c = &h->conns[i];
+        if (c->state != KN_HTTP_CONNECTING && c->state != KN_HTTP_WELCOME)
+            continue;
+        p->fds[p->n] = (struct pollfd){.fd = c->fd, .events = c->state == KN_HTTP_WELCOME ? POLLIN : POLLOUT};
+        p->conns[p->n++] = c;
     }
-    return n;
+}
+
+static void open_pending(struct kn_http_client *h, struct pending *p)
+{
+    for (find_pending(h, p); p->n && !h->failed && !kn_worker_stopped(h->w); find_pending(h, p)) {
+        poll(p->fds, p->n, POLL_MS);
+        uint64_t now_ns = kn_now_ns();
+        for (unsigned i = 0; i < p->n && !h->failed; i++) {
+            if (p->fds[i].revents)
+                kn_http_step(h, p->conns[i]);
+            else if (now_ns >= p->conns[i]->deadline_ns)
+                kn_http_timed_out(h, p->conns[i], now_ns);
+        }
+    }
 }
 
 int kn_http_open_all(struct kn_http_client *h)
 {
-    struct pollfd *fds = malloc(h->n * sizeof *fds);
-    if (!fds)
-        return kn_fail(h->err, KN_E_MEMORY, "no memory for %u connections", h->n);
-    for (unsigned i = 0; i < h->n && !h->failed; i++)
+    struct pending p = {.fds = calloc(h->n, sizeof *p.fds), .conns = calloc(h->n, sizeof *p.conns)};
+    bool memory = p.fds && p.conns;
+    for (unsigned i = 0; memory && i < h->n && !h->failed; i++)
         kn_http_dial(h, &h->conns[i]);
-    while (!h->failed && poll_pending(h, fds) && !kn_worker_stopped(h->w)) {
-        poll(fds, h->n, POLL_MS);
-        uint64_t now_ns = kn_now_ns();
-        for (unsigned i = 0; i < h->n && !h->failed; i++) {
-            if (fds[i].fd >= 0 && fds[i].revents)
-                kn_http_step(h, &h->conns[i]);
-            else if (fds[i].fd >= 0 && now_ns >= h->conns[i].deadline_ns)
-                kn_http_timed_out(h, &h->conns[i], now_ns);
-        }
-    }
-    free(fds);
+    if (memory)
+        open_pending(h, &p);
+    free(p.fds);
+    free(p.conns);
+    if (!memory)
+        return kn_fail(h->err, KN_E_MEMORY, "no memory for %u connections", h->n);
     return h->failed ? -1 : 0;
 }
 

@@ -58,6 +58,13 @@ static void op_failed(struct kn_http_client *h, struct kn_http_conn *c, uint64_t
     op_over(h, c);
 }
 
+static void give_up(struct kn_http_client *h, const struct kn_error *why)
+{
+    if (!h->failed)
+        *h->err = *why;
+    h->failed = true;
+}
+
 /* No connection. With none ever, and each tried once, there is nothing to measure: `why` is the run's error. */
 static void no_connection(struct kn_http_client *h, struct kn_http_conn *c, const struct kn_error *why)
 {
@@ -68,10 +75,8 @@ static void no_connection(struct kn_http_client *h, struct kn_http_conn *c, cons
     kn_http_close(c);
     c->failures++;
     await(h, c, now_ns + wait_ns);
-    if (++h->refused >= h->n && !h->connected && !h->failed) {
-        h->failed = true;
-        *h->err = *why;
-    }
+    if (++h->refused >= h->n && !h->connected)
+        give_up(h, why);
 }
 
 static void connect_failed(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno)
@@ -112,11 +117,8 @@ static void check_refusal(struct kn_http_client *h, const uint8_t *bytes, size_t
 {
     struct kn_welcome answer;
     struct kn_error why;
-    if (h->w->spec->external || n < h->welcome_size || bytes[0] == 'H' || !kn_welcome_unpack(bytes, h->welcome_size, &answer, &why))
-        return;
-    if (!h->failed)
-        *h->err = why;
-    h->failed = true;
+    if (!h->w->spec->external && n >= h->welcome_size && bytes[0] != 'H' && kn_welcome_unpack(bytes, h->welcome_size, &answer, &why))
+        give_up(h, &why);
 }
 
 static void nonsense(struct kn_http_client *h, struct kn_http_conn *c, size_t n)
@@ -192,6 +194,19 @@ static void send_request(struct kn_http_client *h, struct kn_http_conn *c)
     push(h, c);
 }
 
+/* That is our own lack, and nothing that the network did: fewer connections than were asked for would measure something else. */
+static void no_socket(struct kn_http_client *h, struct kn_http_conn *c)
+{
+    struct kn_error why;
+    if (errno == EMFILE || errno == ENFILE)
+        kn_fail(&why, KN_E_LIMIT, "%llu connections are more than this process may have open (ulimit -n)",
+                (unsigned long long)h->w->spec->flows);
+    else
+        kn_fail_errno(&why, "socket");
+    no_connection(h, c, &why);
+    give_up(h, &why);
+}
+
 /* Tries to send at once: over loopback the handshake is through when connect() returns. */
 void kn_http_dial(struct kn_http_client *h, struct kn_http_conn *c)
 {
@@ -205,7 +220,7 @@ void kn_http_dial(struct kn_http_client *h, struct kn_http_conn *c)
     await(h, c, c->connect_from_ns + h->w->spec->timeout_ns);
     c->fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0) {
-        connect_failed(h, c, errno);
+        no_socket(h, c);
     } else if (kn_tcp_options(c->fd, h->w->spec, &why)) {
         no_connection(h, c, &why);
     } else if ((connect(c->fd, &to->u.sa, to->len) && errno != EINPROGRESS) || !kn_http_register(h, c)) {

@@ -74,7 +74,7 @@ static void close_window(struct guest *g, uint64_t now_ns)
     read_node(g->desk->all, &s->at_close);
 }
 
-/* Before kn_served_tick does, for it knows of no thread that is shared. */
+/* What kn_served_tick does for a flow that has a thread. */
 static void tick(struct guest *g, bool over)
 {
     const struct kn_served *s = g->flow.s;
@@ -169,6 +169,7 @@ int kn_http_desk_serve(struct kn_http_desk *desk, struct kn_served *s, int fd, s
     if (!g)
         return kn_fail(err, KN_E_MEMORY, "no memory for a flow");
     kn_http_flow_init(&g->flow, s, fd);
+    g->flow.at_desk = true;
     pthread_cond_init(&g->left, NULL);
     g->desk = seat(desk, err);
     int failed = !g->desk || stay(g, err);

@@ -40,7 +40,7 @@ void kn_http_flow_init(struct kn_http_flow *f, struct kn_served *s, int fd)
     uint64_t body = s->spec->body, first = body < KN_HTTP_REPLY_WHOLE ? body : KN_HTTP_REPLY_WHOLE;
     f->fd = fd;
     f->s = s;
-    f->failed = false;
+    f->failed = f->at_desk = false;
     f->have = 0;
     f->left = f->served = 0;
     size_t head = kn_http_reply_head((char *)f->out, body, true);
@@ -85,7 +85,9 @@ static void count(struct kn_http_flow *f, size_t request)
 {
     struct kn_served *s = f->s;
     f->served++;
-    if (!kn_served_tick(s, kn_now_ns()))
+    if (!f->at_desk)
+        kn_served_tick(s, kn_now_ns());
+    if (!s->opened || s->closed)
         return;
     s->figures.ops++;
     s->figures.rx_bytes += request;

@@ -21,6 +21,7 @@ ssize_t kn_http_request_length(const uint8_t *bytes, size_t n);
 struct kn_http_flow {
     int fd;
     struct kn_served *s;
+    bool at_desk;              /* which opens and closes the window itself: its CPU time is not one flow's */
     bool failed;               /* ended by something that is no half-close */
     size_t have;               /* bytes of requests in `in` */
     uint64_t left;             /* of the reply that is being sent */

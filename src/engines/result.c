@@ -58,7 +58,7 @@ static int add_report(struct kn_run *run, const struct kn_figures *figures, cons
     json_t *cpu = json_object_get(report, "cpu");
     if (json_is_object(cpu) && figures->window_ns >= r->cpu_window_ns) {
         json_decref(r->cpu);
-        r->cpu = json_incref(cpu);
+        r->cpu = json_deep_copy(cpu); /* the report is another thread's to free */
         r->cpu_window_ns = figures->window_ns;
     }
     return 0;

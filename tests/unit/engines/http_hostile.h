@@ -5,6 +5,8 @@
 
 #include "loopback.h"
 
+#include <netinet/tcp.h>
+
 struct hostile {
     int fd;
     uint16_t port;
@@ -100,7 +102,7 @@ static bool answer(struct visit *v, const char *r, unsigned number)
     if (is(r, "/big")) return send_big(fd, 300000);
     if (is(r, "/lengths")) return ok_of(fd, number && number % 4 == 0 ? 6 : 5);
     if (is(r, "/slow")) { pause_for(20 * KN_NS_PER_MS); return ok_of(fd, 5); }
-    if (is(r, "/stall")) { if (number == 100) pause_for(300 * KN_NS_PER_MS); return ok_of(fd, 5); }
+    if (is(r, "/stall")) { if (number == 100) pause_for(200 * KN_NS_PER_MS); return ok_of(fd, 5); }
     if (is(r, "/late-body")) {
         bool good = say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
         pause_for(20 * KN_NS_PER_MS);
@@ -158,6 +160,8 @@ static void invite(struct hostile *h, int fd)
 {
     pthread_t thread;
     struct visit *v = calloc(1, sizeof *v);
+    const int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     v->h = h;
     v->fd = fd;
     atomic_fetch_add(&h->connections, 1);
