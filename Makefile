@@ -43,7 +43,7 @@ libs_of   = $(shell pkg-config --libs $(sort $(call packages,$1))) -pthread -lm
 static_of = $(foreach l,$(call libs_of,$1),$(if $(filter $(STATIC:%=-l%),$l),$(l:-l%=-l:lib%.a),$l))
 KN_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed -Wl,-z,relro,-z,now
 
-KNBL     := $(if $(SAN),$B/knbl,knbl)
+KNBL     := $(if $(filter build,$B),knbl,$B/knbl)
 .PHONY: all run test check bench install uninstall clean deps lint
 all: deps-check $(KNBL) $B/libknbl.so $B/knbl.so
 
