@@ -253,7 +253,7 @@ static void test_hardened(void **state)
     bool both = false;
     for (uint64_t end = kn_now_ns() + 5 * KN_NS_PER_S; !both && kn_now_ns() < end;) {
         r = ask(lab, "{\"op\":\"exec\",\"capture\":true,\"argv\":[\"cat\",\"/run/knbl/own.log\"]}");
-        bool both =
+        both =
             strstr(text(r, "output"), "unshare failed: Operation not permitted") && strstr(text(r, "output"), "mount:");
         json_decref(r);
     }
