@@ -264,7 +264,6 @@ static int measure(struct loop *l)
         else
             epoll_round(l, now_ns);
     }
-    h->over = true;
     return failed || h->failed ? -1 : 0;
 }
 

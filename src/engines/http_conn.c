@@ -248,11 +248,13 @@ static void begin(struct kn_http_client *h, struct kn_http_conn *c, uint64_t fro
     send_request(h, c);
 }
 
-static bool take(struct kn_http_client *h)
+/* One more operation to begin? What is begun after the end would load the server for nothing. */
+static bool take(struct kn_http_client *h, uint64_t now_ns)
 {
-    if (!h->dry && !h->over)
-        h->dry = !kn_worker_take(h->w, 1);
-    return !h->dry && !h->over;
+    if (h->dry || now_ns >= h->w->end_ns)
+        return false;
+    h->dry = !kn_worker_take(h->w, 1);
+    return !h->dry;
 }
 
 void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
@@ -264,7 +266,7 @@ void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now
         return;
     }
     if (!h->open_loop) {
-        if (take(h))
+        if (take(h, now_ns))
             begin(h, c, now_ns, now_ns);
     } else if (!c->idle) {
         c->idle = true;
@@ -274,7 +276,7 @@ void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now
 
 void kn_http_issue(struct kn_http_client *h, uint64_t now_ns)
 {
-    while (h->n_idle && kn_pace_due_ns(&h->pace) <= now_ns && take(h)) {
+    while (h->n_idle && kn_pace_due_ns(&h->pace) <= now_ns && take(h, now_ns)) {
         struct kn_http_conn *c = &h->conns[h->idle[--h->n_idle]];
         uint64_t due_ns = kn_pace_due_ns(&h->pace);
         c->idle = false;

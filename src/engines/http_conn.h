@@ -45,7 +45,6 @@ struct kn_http_client {
     unsigned n, busy;
     int ep;                  /* sockets are registered with it; -1: they are swept */
     bool dry;                /* `count`: nothing is left to take */
-    bool over;               /* no operation is begun any more */
     bool measured;           /* after kn_worker_ready */
     uint64_t wake_ns;        /* the earliest deadline; may be earlier */
     uint64_t done;           /* operations that ended, the warm-up's too */

@@ -38,18 +38,22 @@ local function start()
   if not inside.await(function() return inside.listening(port) end) then error("nginx did not come up: " .. inside.sh("cat %s/nginx.log", inside.dir)) end
 end
 
--- What the log says since it was emptied, once it has as many lines as are expected (nginx writes a line after the answer is out).
+-- What the log says of the last run, once it has as many lines as are expected (nginx writes a line after the answer is out).
+local asked = 0
 local function log_of(lines)
   local log
+  local pattern = "^(%d+) (%d+) (%d+) (%d+) (%d+) %S+%?" .. asked .. "$"
   local function read()
     log = { lines = 0, body = 0, sent = 0, received = 0, connections = 0, status = {} }
     local seen = {}
     for line in io.lines(inside.dir .. "/access.log") do
-      local status, body, sent, received, connection = line:match "^(%d+) (%d+) (%d+) (%d+) (%d+)"
-      log.lines = log.lines + 1
-      log.body, log.sent, log.received = log.body + tonumber(body), log.sent + tonumber(sent), log.received + tonumber(received)
-      log.status[status] = (log.status[status] or 0) + 1
-      if not seen[connection] then seen[connection], log.connections = true, log.connections + 1 end
+      local status, body, sent, received, connection = line:match(pattern)
+      if status then
+        log.lines = log.lines + 1
+        log.body, log.sent, log.received = log.body + tonumber(body), log.sent + tonumber(sent), log.received + tonumber(received)
+        log.status[status] = (log.status[status] or 0) + 1
+        if not seen[connection] then seen[connection], log.connections = true, log.connections + 1 end
+      end
     end
     return log.lines >= lines
   end
@@ -58,8 +62,8 @@ local function log_of(lines)
 end
 
 local function ask(spec)
-  spec.test, spec.external = "http", true
-  inside.sh(": >%s/access.log", inside.dir)
+  asked = asked + 1
+  spec.test, spec.external, spec.path = "http", true, spec.path .. "?" .. asked
   local host = spec.ip == 6 and "::1" or "127.0.0.1"
   return inside.measure(spec, { host = host, port = port })
 end
@@ -144,8 +148,8 @@ function TestNginx:test_duration()
 end
 
 function TestNginx:test_rate()
-  local m = ask { path = "/file", duration = 0.5, warmup = 0, flows = 10, rate = "2000/s" }
-  lu.assertTrue(m.ops >= 980 and m.ops <= 1000, ("%d of 1000"):format(m.ops))
+  local m = ask { path = "/file", duration = 0.5, warmup = 0, flows = 10, rate = "400/s" }
+  lu.assertTrue(m.ops >= 150 and m.ops <= 200, ("%d of 200"):format(m.ops))
 end
 
 TestAgent = {}

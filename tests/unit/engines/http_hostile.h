@@ -105,7 +105,7 @@ static bool answer(struct visit *v, const char *r, unsigned number)
     if (is(r, "/stall")) { if (number == 100) pause_for(200 * KN_NS_PER_MS); return ok_of(fd, 5); }
     if (is(r, "/late-body")) {
         bool good = say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
-        pause_for(20 * KN_NS_PER_MS);
+        pause_for(50 * KN_NS_PER_MS);
         return good && say(fd, "body");
     }
     if (is(r, "/hang")) { until_gone(fd); return false; }

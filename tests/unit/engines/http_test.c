@@ -185,8 +185,8 @@ static void times_are_told_apart(void **state)
     assert_true(count_at(r, "metrics.first_byte_ns.min") >= 20 * KN_NS_PER_MS);
     json_decref(r);
     r = ask("/late-body", "\"requests\": 8, \"connections\": 2");
-    assert_true(count_at(r, "metrics.latency_ns.min") >= 20 * KN_NS_PER_MS);
-    assert_true(count_at(r, "metrics.first_byte_ns.p50") < 15 * KN_NS_PER_MS);
+    assert_true(count_at(r, "metrics.latency_ns.min") >= 50 * KN_NS_PER_MS);
+    assert_true(count_at(r, "metrics.first_byte_ns.min") < 45 * KN_NS_PER_MS);
     json_decref(r);
 }
 
@@ -209,9 +209,9 @@ static void open_loop_counts_from_the_due_time(void **state)
 static void the_rate_is_kept(void **state)
 {
     (void)state;
-    json_t *r = ask("/ok", "\"connections\": 8, \"rate\": \"2000/s\", \"duration\": \"500ms\", \"warmup\": 0, \"threads\": 2");
+    json_t *r = ask("/ok", "\"connections\": 8, \"rate\": \"400/s\", \"duration\": \"500ms\", \"warmup\": 0, \"threads\": 2");
     assert_ok(r);
-    assert_in_range(count_at(r, "metrics.ops"), 950, 1001);
+    assert_in_range(count_at(r, "metrics.ops"), 150, 200);
     json_decref(r);
 }
 
