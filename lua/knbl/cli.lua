@@ -69,7 +69,7 @@ local function optional(name)
 end
 
 -- The flags that this build can serve.
-local function available()
+function M.available()
   local list = {}
   for _, flag in ipairs(M.flags) do
     if not flag.module or optional(flag.module) then list[#list + 1] = flag end
@@ -199,7 +199,7 @@ function M.main(argv, context)
   context.core = context.core or require "knbl.native"
   context.out = context.out or function(s) io.stdout:write(s) end
   context.err = context.err or function(s) io.stderr:write(s) end
-  context.flags = available()
+  context.flags = M.available()
   local ok, code = xpcall(dispatch, function(e)
     if type(e) == "table" then return e end
     return debug.traceback(tostring(e), 2)
@@ -212,7 +212,7 @@ end
 function M.standalone(words)
   local list = {}
   for i = 1, #words do list[i] = words[i] end
-  return require("knbl.command.run").standalone(list, words[0], available())
+  return require("knbl.command.run").standalone(list, words[0], M.available())
 end
 
 return M

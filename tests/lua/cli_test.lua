@@ -24,7 +24,8 @@ end
 
 function TestCli:test_wrong_command_lines()
   for _, case in ipairs {
-    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" }, { { "show" }, "which one" }, { { "show", "pod_to_sv" }, "did you mean 'pod_to_svc'" },
+    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" }, { { "show" }, "which one" },
+    { { "show", "pod_to_sv" }, "did you mean 'pod_to_svc'" },
     { { "--on" }, "--on needs a value" }, { { "list", "--fast" }, "unknown option --fast of knbl list" },
   } do
     local code, _, err = fake.knbl(nil, case[1])

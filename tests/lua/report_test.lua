@@ -87,7 +87,8 @@ end
 
 function TestReport:test_bad_declarations()
   for body, text in pairs {
-    ["5"] = "takes a table", ["{ rws = 'x' }"] = "did you mean 'rows'", ["{ columns = { 'p98x' } }"] = "no figure", ["{ columns = { { 'x', show = 'rat' } } }"] = "did you mean 'rate'",
+    ["5"] = "takes a table", ["{ rws = 'x' }"] = "did you mean 'rows'", ["{ columns = { 'p98x' } }"] = "no figure",
+    ["{ columns = { { 'x', show = 'rat' } } }"] = "did you mean 'rate'",
     ["{ columns = { { 'x', 'rate', unit = 'furlong' } } }"] = "unknown unit", ["{ layout = 'sweep' }"] = "what is swept", ["{ layout = 'pie' }"] = "layout",
   } do
     local code, _, err = fake.knbl(fake.pair .. "knbl.report(" .. body .. ")")

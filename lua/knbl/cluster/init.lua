@@ -51,9 +51,14 @@ local function set(text)
   return t
 end
 
-local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory selector"
+local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory"
 local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened annotations labels env command"
 local service_keys = set "name type headless affinity endpoints port ports"
+
+M.keys = { cluster = cluster_keys, pod = pod_keys, service = service_keys }
+
+-- What the lab alone can be told; a real cluster has its own.
+local lab_keys = set "mtu pod_mtu overlay families services mode"
 
 local function check_name(self, what, name)
   if type(name) ~= "string" or #name > 63 or not name:match("^[%l%d][%l%d-]*$") or name:sub(-1) == "-" then
@@ -140,7 +145,7 @@ local function check_pod(self, t)
       errors.misuse("pod: bandwidth: %s", err and tostring(err) or ("'%s' is no rate of bits"):format(t.bandwidth))
     end
   end
-  if t.image ~= nil and t.port == nil then errors.misuse("pod: an image of your own needs the port that it serves") end
+  if (t.image or t.command) and t.port == nil then errors.misuse("pod: a server of your own needs the port that it serves") end
 end
 
 -- A pod with an agent; with `image` and `port`, a server of your own.
@@ -160,7 +165,7 @@ function Cluster:pod(t)
   for key, value in pairs(t) do request[key] = value end
   request.name, request.node = name, node and node.endpoint.name
   local pod = thing_of(self, Pod, "pod", name, self.provider:pod(request))
-  pod.node, pod.runtime, pod.external = node, t.runtime or pod.runtime, t.image ~= nil
+  pod.node, pod.runtime, pod.external = node, t.runtime or pod.runtime, (t.image or t.command) ~= nil
   if pod.external then pod.port = t.port end
   return pod
 end
@@ -299,6 +304,7 @@ local function load_provider(s, name)
 end
 
 local function token_of(s)
+  if s.plan then return "", true end
   local path = s.settings.token_file
   if path then
     local file, err = io.open(path, "r")
@@ -318,6 +324,11 @@ local function check_cluster(s, module, t)
   for key in pairs(cluster_keys) do known[key] = true end
   for key in pairs(module.options or {}) do known[key] = true end
   check_keys(s.core, "cluster", t, known)
+  for key in pairs(t) do
+    if lab_keys[key] and module.name ~= "lab" and not (module.options or {})[key] then
+      errors.raise(errors.new("unavailable", ("'%s' can be chosen in the lab only; this is %s"):format(key, module.name)), "cluster")
+    end
+  end
   check_number("cluster", "nodes", t.nodes, 1, 10000)
   check_number("cluster", "mtu", t.mtu, 576, 65535)
   check_number("cluster", "services", t.services, 0, 100000)

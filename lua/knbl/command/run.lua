@@ -245,7 +245,8 @@ function M.standalone(words, name, flags)
   })
   session.use(s)
   return s, function()
-    pcall(s.close, s)
+    -- when LuaJIT ends, what the engines hold is freed before this runs
+    if not rawget(_G, "jit") then pcall(s.close, s) end
     output.finish(context, job, book, nil, show_error)
   end
 end

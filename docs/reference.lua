@@ -1,0 +1,140 @@
+-- Makes docs/reference.md of lua/knbl/meta.lua, the table of flags, the figures and the parameters: ./knbl docs/reference.lua > docs/reference.md
+local cli = require "knbl.cli"
+local core = require "knbl.native"
+local figures = require "knbl.figures"
+
+local out = {}
+local function say(format, ...) out[#out + 1] = select("#", ...) > 0 and format:format(...) or format end
+
+local function cell(text) return (text:gsub("|", "\\|")) end
+
+-- ---- lua/knbl/meta.lua ----
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- A type may have spaces inside brackets and behind "|".
+local function split_type(text)
+  local depth, i = 0, 1
+  while i <= #text do
+    local c = text:sub(i, i)
+    if c:match "[%(%[{<]" then depth = depth + 1 elseif c:match "[%)%]}>]" then depth = depth - 1 end
+    if c == " " and depth == 0 then break end
+    i = i + 1
+  end
+  return text:sub(1, i - 1), text:sub(i + 1)
+end
+
+local function class(block)
+  local name, about = block[1]:match "^@class (%S+)%s*(.*)$"
+  say("### %s\n", name)
+  if about ~= "" then say("%s\n", about) end
+  local rows = {}
+  for i = 2, #block do
+    local field, rest = block[i]:match "^@field (%S+) (.*)$"
+    if field then
+      local kind, help = split_type(rest)
+      rows[#rows + 1] = ("| `%s` | `%s` | %s |"):format(cell(field), cell(kind), help)
+    end
+  end
+  if #rows > 0 then say("| key | type | |\n|:--|:--|:--|\n%s\n", table.concat(rows, "\n")) end
+end
+
+local function func(block, signature)
+  local text, params, returns = {}, {}, {}
+  for _, line in ipairs(block) do
+    local tag, rest = line:match "^@(%a+) (.*)$"
+    if tag == "param" then
+      local name, kind = rest:match "^(%S+) (.*)$"
+      params[#params + 1] = ("`%s`: `%s`"):format(name, kind)
+    elseif tag == "return" then
+      returns[#returns + 1] = ("`%s`"):format(rest)
+    elseif not tag then
+      text[#text + 1] = line
+    end
+  end
+  say("### %s\n\n%s\n", signature, table.concat(text, " "))
+  if #params > 0 then say("- takes %s", table.concat(params, ", ")) end
+  if #returns > 0 then say("- gives %s", table.concat(returns, ", ")) end
+  say ""
+end
+
+local function library()
+  local block, aliases = {}, {}
+  for line in read("lua/knbl/meta.lua"):gmatch "([^\n]*)\n" do
+    local comment = line:match "^%-%-%-%s?(.*)$"
+    local alias = comment and comment:match "^@alias (.*)$"
+    if alias then
+      local name, rest = alias:match "^(%S+) (.*)$"
+      local kind, help = split_type(rest)
+      aliases[#aliases + 1] = ("| `%s` | `%s` | %s |"):format(name, cell(kind), help)
+    elseif comment then
+      block[#block + 1] = comment
+    else
+      if #aliases > 0 and #block == 0 then
+        say("| type | is | |\n|:--|:--|:--|\n%s\n", table.concat(aliases, "\n"))
+        aliases = {}
+      end
+      local title = line:match "^%-%- ## (.*)$"
+      local name = line:match "^function ([%w_.:]+%b())"
+      if title then say("## %s\n", title) end
+      if name then func(block, name:gsub("^%u", string.lower)) elseif #block > 0 and block[1]:match "^@class" then class(block) end
+      block = {}
+    end
+  end
+end
+
+-- ---- tables that the program itself uses ----
+
+local function parameters()
+  say "## Parameters by test\n\n| key | kind | tests | |\n|:--|:--|:--|:--|"
+  for _, field in ipairs(core.fields()) do
+    local tests = #field.tests == #core.tests() and "all" or table.concat(field.tests, ", ")
+    local kind = field.choices and table.concat(field.choices, ", ") or field.kind
+    say("| `%s` | %s | %s | %s |", field.name, kind, tests, field.help)
+  end
+  say ""
+end
+
+local function shown_figures()
+  say "## Figures\n\nWhat `show`, `columns` and expectations call them. Any other number below `metrics` goes by its path: `rtt_ns`, `status.5xx`, "
+  say "`cpu.client_softirq`; any whole percentile by its name: `p66`.\n\n| name | in `metrics` | unit | better |\n|:--|:--|:--|:--|"
+  for _, figure in ipairs(figures.list) do
+    local path = type(figure.path) == "table" and table.concat(figure.path, " + ") or figure.path
+    say("| `%s` | %s | %s | %s |", figure.name, path, figure.unit, figure.better or "")
+  end
+  say "\n## Flags\n\nWhy a figure is doubtful; in tables a number in brackets leads to it.\n\n| flag | |\n|:--|:--|"
+  local names = {}
+  for name in pairs(figures.flags) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do say("| `%s` | %s |", name, figures.flags[name]) end
+  say ""
+end
+
+local function command_line()
+  say "## The command line\n\n    knbl [OPTIONS] SCENARIO [SCENARIO'S OPTIONS]\n\n| option | |\n|:--|:--|"
+  for _, flag in ipairs(cli.available()) do
+    say("| `--%s%s`%s | %s |", flag.name, flag.value and " " .. cell(flag.value) or "", flag.short and (", `%s`"):format(flag.short) or "", cell(flag.help))
+  end
+  say "\n| command | |\n|:--|:--|"
+  for _, command in ipairs(cli.commands) do say("| `%s` | %s |", command[1], command[2]) end
+  say "\n| exit code | |\n|--:|:--|"
+  for _, row in ipairs {
+    { 0, "all measured, and every expectation held" }, { 99, "an expectation failed" }, { 98, "inconclusive: too few samples to tell" },
+    { 1, "the script or a measurement failed" }, { 2, "the command line is wrong" }, { 3, "no cluster or lab could be had, or an agent was lost" },
+    { 130, "interrupted; what was measured until then is kept" },
+  } do
+    say("| %d | %s |", row[1], row[2])
+  end
+end
+
+say "# Reference\n\n<!-- made by docs/reference.lua: change lua/knbl/meta.lua, or the tables that it reads -->\n"
+library()
+parameters()
+shown_figures()
+command_line()
+io.write(table.concat(out, "\n"), "\n")

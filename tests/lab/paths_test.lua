@@ -1,0 +1,130 @@
+-- What a scenario measures over the lab is what it says: the fabric was crossed, the Service's DNAT happened, the hairpin came back to its
+-- own pod, the MSS is the one that was asked for.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local fake = require "fake"
+local json = require "knbl.json"
+
+TestPaths = {}
+
+local start = [[
+local knbl = require "knbl"
+local json = require "knbl.json"
+local cluster <close> = knbl.cluster()
+local a, b = cluster:nodes(2)
+local client, near, far = cluster:pod { name = "client", node = a }, cluster:pod { name = "near", node = a }, cluster:pod { name = "far", node = b }
+local function uplink()
+  for _, link in ipairs(cluster.provider:request { op = "links" }.links) do
+    if link.owner == "fabric" and link.name == "node1" then return link.rx_bytes end
+  end
+end
+]]
+
+local function run(body, args)
+  local argv = { "--json", "-", "-q", "--duration", "60ms" }
+  for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
+  local code, out, err = fake.knbl(start .. body, argv, core)
+  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  lu.assertEquals(code, 0, err)
+  local data = json.decode(out)
+  for _, m in ipairs(data.measurements) do
+    lu.assertTrue(m.ok, m.case)
+    lu.assertNotStrContains(table.concat(m.flags, " "), "wrong_backend")
+  end
+  return data
+end
+
+function TestPaths:test_only_what_is_remote_crosses_the_fabric()
+  local data = run [[
+local before = uplink()
+local r = knbl.tcp_stream { from = client, to = near }
+local between = uplink()
+local s = knbl.tcp_stream { from = client, to = far }
+knbl.note { near = between - before, far = uplink() - between, far_bytes = s.metrics.bytes }
+]]
+  local note = data.notes[1]
+  lu.assertTrue(note.near < 100000, "local traffic stays on its node")
+  lu.assertTrue(note.far >= note.far_bytes, "remote traffic crosses the fabric")
+  lu.assertEquals({ data.measurements[1].via, data.measurements[2].via }, { "pod_ip", "pod_ip" })
+end
+
+function TestPaths:test_the_service_s_dnat_happened()
+  local data = run [[
+local svc = cluster:service { name = "two", endpoints = { near, far } }
+local r = knbl.tcp_crr { from = client, to = svc }
+local seen = {}
+for _, b in ipairs(cluster.provider:request { op = "backends", service = "two" }.backends) do
+  seen[b.endpoint] = (seen[b.endpoint] or 0) + b.connections
+end
+knbl.note(seen)
+]]
+  local m = data.measurements[1]
+  lu.assertEquals(m.via, "service")
+  lu.assertEquals(m.path.to.endpoints, { "near", "far" })
+  lu.assertTrue(data.notes[1].near > 0 and data.notes[1].far > 0, "both answered")
+  local names = {}
+  for _, server in ipairs(m.servers) do names[server.name] = true end
+  lu.assertEquals(names, { near = true, far = true })
+end
+
+function TestPaths:test_a_hairpin_comes_back_to_its_own_pod()
+  local m = run("knbl.tcp_rr { from = client, to = client:service() }").measurements[1]
+  lu.assertEquals({ m.via, m.servers[1].name, #m.servers }, { "hairpin", "client", 1 })
+end
+
+function TestPaths:test_node_ports_hosts_and_headless()
+  local data = run [[
+local svc = far:service { type = "NodePort" }
+knbl.tcp_rr { from = client, to = svc:on(a) }
+knbl.tcp_rr { from = client, to = svc:on(2) }
+knbl.tcp_rr { from = client, to = near:service { headless = true } }
+knbl.tcp_rr { from = a, to = b }
+knbl.tcp_rr { from = a, to = a }
+knbl.udp_rr { from = a, to = far }
+]]
+  local ways, servers = {}, {}
+  for i, m in ipairs(data.measurements) do ways[i], servers[i] = m.via, m.servers[1].name end
+  lu.assertEquals(ways, { "node_port", "node_port", "headless", "host", "loopback", "pod_ip" })
+  lu.assertEquals(servers, { "far", "far", "near", "node-2", "node-1", "far" })
+end
+
+function TestPaths:test_the_mss_is_the_one_asked_for()
+  local data = run("for _, mss in ipairs { 96, 536, 1460 } do knbl.tcp_stream { from = client, to = far, mss = mss } end")
+  for i, mss in ipairs { 96, 536, 1460 } do
+    local effective = data.measurements[i].metrics.mss_effective
+    lu.assertTrue(effective <= mss and effective >= mss - 12, ("asked %d, got %d"):format(mss, effective))
+  end
+end
+
+function TestPaths:test_ipv6()
+  local data = run("knbl.tcp_rr { from = client, to = far, ip = 6 } knbl.tcp_rr { from = client, to = far:service(), ip = 6 }")
+  for _, m in ipairs(data.measurements) do
+    if not m.skipped then lu.assertStrContains(m.servers[1].address, "[") end
+  end
+end
+
+function TestPaths:test_what_is_not_there_is_skipped_with_the_reason()
+  local code, out, err = fake.knbl(start .. "knbl.tcp_rr { from = client, to = cluster:pod { runtime = 'nosuch' } }\n"
+    .. "knbl.tcp_rr { from = client, to = cluster:node(7) }", { "--json", "-", "-q", "--nodes", "2" }, core)
+  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  lu.assertEquals(code, 0, err)
+  local list = json.decode(out).measurements
+  lu.assertStrContains(list[1].skipped, "nosuch")
+  lu.assertStrContains(list[2].skipped, "2 nodes")
+end
+
+function TestPaths:test_bad_clusters_end_at_the_script_s_line()
+  for body, text in pairs {
+    ["cluster:pod { node = 'node-9x' }"] = "node-9x", ["cluster:pod { name = 'client' }"] = "already",
+    ["knbl.cluster { mtu = 20 }"] = "mtu", ["cluster:service { endpoints = {} }"] = "without endpoints",
+  } do
+    local code, _, err = fake.knbl(start .. body, { "-q" }, core)
+    if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+    lu.assertTrue(code == 1 or code == 3, body .. err)
+    lu.assertStrContains(err, "SCRIPT:11: ")
+    lu.assertStrContains(err, text)
+  end
+end
+
+os.exit(lu.LuaUnit.run())

@@ -1,0 +1,86 @@
+-- The pages: the reference is what the code says, the tutorial's snippets run, the annotations have every name.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local cluster = require "knbl.cluster"
+local core = require "knbl.native"
+local fake = require "fake"
+
+TestDocs = {}
+
+local knbl = arg and arg[-1] or os.getenv "KNBL" or "./knbl"
+
+function TestDocs:test_the_reference_is_current()
+  local pipe = assert(io.popen(knbl .. " docs/reference.lua"))
+  local made = pipe:read "a"
+  pipe:close()
+  lu.assertTrue(made == fake.read "docs/reference.md", "make it again: ./knbl docs/reference.lua > docs/reference.md")
+end
+
+-- The fields of a class in lua/knbl/meta.lua.
+local function fields_of(class)
+  local fields, on = {}, false
+  for line in fake.read("lua/knbl/meta.lua"):gmatch "[^\n]+" do
+    local name = line:match "^%-%-%-@class (%S+)"
+    if name then on = name == class end
+    local field = on and line:match "^%-%-%-@field ([%w_]+)"
+    if field then fields[field] = true end
+  end
+  return fields
+end
+
+function TestDocs:test_every_key_is_annotated()
+  local ask = fields_of "knbl.Ask"
+  for _, field in ipairs(core.fields()) do lu.assertTrue(ask[field.name], "knbl.Ask lacks " .. field.name) end
+  for class, keys in pairs { ["knbl.ClusterOptions"] = cluster.keys.cluster, ["knbl.PodOptions"] = cluster.keys.pod,
+    ["knbl.ServiceOptions"] = cluster.keys.service } do
+    local fields = fields_of(class)
+    for key in pairs(keys) do lu.assertTrue(fields[key], class .. " lacks " .. key) end
+    for key in pairs(fields) do lu.assertTrue(keys[key], class .. " has " .. key) end
+  end
+end
+
+function TestDocs:test_every_name_of_the_module_is_annotated()
+  local text = fake.read "lua/knbl/meta.lua"
+  for name, value in pairs(require "knbl") do
+    if type(value) == "function" then lu.assertStrContains(text, ("\nfunction knbl.%s("):format(name)) end
+  end
+end
+
+local function snippets(kind)
+  local list = {}
+  for block in fake.read("docs/tutorial.md"):gmatch("```" .. kind .. "\n(.-)```") do list[#list + 1] = block end
+  return list
+end
+
+-- Engines that are thought of, over the lab that is planned: every line is run, nothing is measured. tests/lab runs them for real.
+function TestDocs:test_the_tutorial_s_snippets_are_right()
+  local list = snippets "lua"
+  lu.assertTrue(#list >= 6)
+  for _, snippet in ipairs(list) do
+    local code, out, err = fake.knbl(snippet, { "--dry-run", "--duration", "100ms" })
+    lu.assertEquals(code, 0, err)
+    lu.assertStrContains(out, "measurement")
+    lu.assertNotStrContains(out, "the plan ends here")
+  end
+end
+
+function TestDocs:test_the_tutorial_s_commands_are_right()
+  local script = snippets("lua")[3]
+  for _, block in ipairs(snippets "sh") do
+    for line in block:gmatch "[^\n]+" do
+      local argv, at = {}, nil
+      for word in line:gsub("'([^']*)'", function(s) return (s:gsub(" ", "\1")) end):gmatch "%S+" do
+        word = word:gsub("\1", " ")
+        if word:match "%.lua$" then at = #argv
+        elseif word == "node_to_node" then argv[#argv + 1] = word
+        elseif word ~= "knbl" and word ~= "last.json" and word ~= "--baseline" then argv[#argv + 1] = word end
+      end
+      argv.at = at and at + 1
+      argv[#argv + 1] = "--dry-run"
+      local code, _, err = fake.knbl(at and script or nil, argv)
+      lu.assertEquals(code, 0, line .. ": " .. err)
+    end
+  end
+end
+
+os.exit(lu.LuaUnit.run())
