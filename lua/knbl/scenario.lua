@@ -19,7 +19,7 @@ local function read(path)
   if not file then return nil, err end
   local text, wrong = file:read("*a")
   file:close()
-  return text, wrong
+  return text, wrong and path .. ": " .. wrong
 end
 
 -- The text of a scenario and the name of its chunk; nil and what is wrong where there is none.
@@ -43,6 +43,12 @@ end
 function M.question(text)
   local line = text:gsub("^#![^\n]*\n", ""):match("^%s*%-%-%s*([^\n]*)")
   return line and (line:gsub("^scenarios/[%w_]+%.lua:%s*", "")) or nil
+end
+
+-- Modules that lie beside a scenario, or in lua/ beside it, can be required by it.
+function M.require_beside(name)
+  local folder = name:match("^(.*)/[^/]*$") or "."
+  package.path = ("%s/?.lua;%s/lua/?.lua;%s/lua/?/init.lua;%s"):format(folder, folder, folder, package.path)
 end
 
 -- The chunk of a scenario, in `env` where one is given; nil and the message of the parser.

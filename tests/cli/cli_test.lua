@@ -68,6 +68,16 @@ function TestKnows:test_files_win_over_what_is_inside()
   lu.assertEquals(got.code, 42, got.err)
 end
 
+function TestKnows:test_scripts_find_modules_beside_them()
+  local dir <close> = shell.folder()
+  os.execute("mkdir -p " .. dir:file "lua/deep")
+  shell.write(dir:file "one.lua", "return 1")
+  shell.write(dir:file "lua/two.lua", "return 2")
+  shell.write(dir:file "lua/deep/init.lua", "return 3")
+  local path = shell.write(dir:file "script.lua", 'print(require "one" + require "two" + require "deep")')
+  lu.assertEquals(shell.knbl_with(path).out, "6\n")
+end
+
 function TestKnows:test_scripts_find_c_modules()
   script('print(pcall(require, "lfs"))', nil, function(got)
     if got.out:find "not found" then lu.skip "lua-filesystem is not installed" end

@@ -8,6 +8,7 @@ local function walk(value, path)
     names[#names + 1] = path .. " " .. type(value)
     return
   end
+  if path:find "%.flags$" then value = {} end -- what is doubtful differs from run to run
   if #value > 0 then return walk(value[1], path .. "[]") end
   for key, item in pairs(value) do walk(item, path .. "." .. tostring(key)) end
   if next(value) == nil then names[#names + 1] = path .. " {}" end

@@ -171,6 +171,7 @@ local function prepare(context, argv)
   local job = { settings = settings, name = found, words = words, text = source, question = scenario.question(source) }
   local chunk, err = scenario.load(source, found)
   if not chunk then error(errors.new("argument", err), 0) end
+  scenario.require_beside(found)
   return job
 end
 
