@@ -90,13 +90,13 @@ end
 -- Garbage on the port, half-open clients, clients that vanish: it serves on.
 function TestServes:test_on_after_nonsense()
   local agent <close> = shell.agent()
-  local run = assert(core.run('{"test":"tcp_rr","duration":"5s"}', { host = "127.0.0.1", port = agent.port, token = token_of(agent) }))
+  local run <close> = assert(core.run('{"test":"tcp_rr","duration":"5s"}', { host = "127.0.0.1", port = agent.port, token = token_of(agent) }))
   for _, garbage in ipairs { "GARBAGE\\r\\n\\r\\n", "KNBL", "KNBL\\001\\377\\377\\377\\377", "GET", "\\026\\003\\001" } do
     shell.run(("printf '%s' | timeout 1 bash -c 'cat >/dev/tcp/127.0.0.1/%d'"):format(garbage, agent.port))
   end
   run:close() -- in the middle
   lu.assertEquals(ask(agent, "/v1/agent", token_of(agent)).status, 200)
-  local again = assert(core.run('{"test":"tcp_rr","count":100}', { host = "127.0.0.1", port = agent.port, token = token_of(agent) }))
+  local again <close> = assert(core.run('{"test":"tcp_rr","count":100}', { host = "127.0.0.1", port = agent.port, token = token_of(agent) }))
   lu.assertTrue(again:wait(10))
   lu.assertStrContains(again:result(), '"ok":true')
 end

@@ -18,7 +18,7 @@ local cluster = knbl.cluster { provider = "loopback" }
 local client, server = cluster:pair()
 walk(knbl.tcp_rr { case = "latency", from = client, to = server, duration = "150ms", labels = { path = "loopback" } }, "tcp_rr")
 walk(knbl.tcp_stream { case = "throughput", from = client, to = server, duration = "150ms" }, "tcp_stream")
-walk(knbl.tcp_lat { case = "sizes", from = client, to = server, duration = "50ms", size = "1:64:*64" }, "tcp_lat")
+walk(knbl.tcp_lat { case = "sizes", from = client, to = server, duration = "150ms", size = "1:64:*64" }, "tcp_lat")
 
 walk({ native.median_interval { 1, 2, 3, 4, 5, 6, 7, 8 } }, "median")
 walk({ native.rank_test({ 1, 2, 3 }, { 4, 5, 6 }) }, "ranks")
