@@ -129,11 +129,11 @@ static void take_connection(struct acceptor *a, int fd)
             take_hello(a, &p, (size_t)n);
             return;
         }
-        p.deadline_ns = kn_now_ns() + KN_GATE_NS;
+        p.deadline_ns = kn_now_ns() + a->agent->config.hello_ns;
         take_part(a, &p, n > 0 ? (size_t)n : 0);
         return;
     }
-    p.deadline_ns = kn_now_ns() + KN_GATE_NS;
+    p.deadline_ns = kn_now_ns() + a->agent->config.hello_ns;
     if (kn_gate_step(a->agent, &p))
         kn_keeper_add(a->agent->keeper, &p);
 }

@@ -27,6 +27,7 @@ void kn_agent_defaults(struct kn_agent_config *config)
     config->max_duration_ns = 3600 * KN_NS_PER_S;
     config->max_runs = 64;
     config->orphan_ns = 30 * KN_NS_PER_S;
+    config->hello_ns = 5 * KN_NS_PER_S;
 }
 
 int kn_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument)
@@ -179,11 +180,22 @@ static void fill_identity(struct kn_identity *me, const struct kn_identity *give
         memcpy(me->node, host, sizeof me->node);
 }
 
+static void fill_defaults(struct kn_agent_config *config)
+{
+    struct kn_agent_config usual;
+    kn_agent_defaults(&usual);
+    config->max_duration_ns = config->max_duration_ns ? config->max_duration_ns : usual.max_duration_ns;
+    config->max_runs = config->max_runs ? config->max_runs : usual.max_runs;
+    config->orphan_ns = config->orphan_ns ? config->orphan_ns : usual.orphan_ns;
+    config->hello_ns = config->hello_ns ? config->hello_ns : usual.hello_ns;
+}
+
 static int copy_config(struct kn_agent *agent, const struct kn_agent_config *config, struct kn_error *err)
 {
     if (!config->token || strlen(config->token) < TOKEN_MIN)
         return kn_fail(err, KN_E_ARGUMENT, "the token needs at least %d characters", TOKEN_MIN);
     agent->config = *config;
+    fill_defaults(&agent->config);
     agent->config.token = NULL; /* what is needed of it is the key */
     agent->config.unix_path = config->unix_path ? strdup(config->unix_path) : NULL;
     if (config->unix_path && !agent->config.unix_path)
@@ -191,7 +203,7 @@ static int copy_config(struct kn_agent *agent, const struct kn_agent_config *con
     kn_wire_key(config->token, &agent->key);
     randombytes_buf(agent->cookie_key.bytes, sizeof agent->cookie_key.bytes);
     fill_identity(&agent->server.me, &config->me);
-    agent->server.limits.max_duration_ns = config->max_duration_ns;
+    agent->server.limits.max_duration_ns = agent->config.max_duration_ns;
     agent->server.stop = &agent->stop;
     agent->server.crr = kn_crr_ledger_new();
     agent->server.http = kn_http_desk_new();

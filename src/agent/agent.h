@@ -26,7 +26,7 @@
 #include "engines/engine.h"
 #include "net/addr.h"
 
-struct kn_agent_config {
+struct kn_agent_config {            /* a number that is 0 is the default */
     struct kn_addr listen;          /* TCP and UDP; port 0 picks one */
     const char *unix_path;          /* control only, for the lab; NULL: none. "@name" is abstract */
     const char *token;              /* at least 16 characters */
@@ -34,6 +34,7 @@ struct kn_agent_config {
     uint64_t max_duration_ns;       /* default 1 h */
     unsigned max_runs;              /* default 64 */
     uint64_t orphan_ns;             /* default 30 s: a run that nobody asked after is stopped */
+    uint64_t hello_ns;              /* default 5 s: what a connection has to say what it is */
 };
 void kn_agent_defaults(struct kn_agent_config *config);
 /* "10.0.0.1:7099", "[fd00::1]:0", "name", or ":7099" for every address of both families, as `listen` wants it. */

@@ -76,7 +76,6 @@ struct kn_pending {
     size_t have;                     /* bytes of the hello in `wire` */
     uint8_t *wire;                   /* kn_hello_size(), from the first byte of a hello on */
 };
-#define KN_GATE_NS (5 * KN_NS_PER_S) /* to say what it is */
 /* Takes what came. True: it needs to wait for more, and its owner keeps it. */
 bool kn_gate_step(struct kn_agent *agent, struct kn_pending *p);
 /* A verified hello: a thread for it, or a refusal. True: the refusal lingers, and its owner keeps the socket. */

@@ -12,6 +12,7 @@ static int set_up(void **state)
 {
     (void)state;
     live_config(&l);
+    l.config.hello_ns = KN_NS_PER_S;
     live_start(&l);
     return 0;
 }
@@ -33,9 +34,7 @@ static size_t pack(const char *spec, const struct kn_key *key, uint8_t *wire)
 /* It still does what it is there for. */
 static void expect_service(void)
 {
-    char path[64];
-    start_run(&l, "{\"test\":\"tcp_rr\",\"duration\":\"10ms\",\"warmup\":0}", path);
-    expect_ok(end_of(&l, path));
+    expect_run(&l, "127.0.0.1", "tcp_rr", "");
 }
 
 static void garbage_gets_no_answer(void **state)
@@ -188,7 +187,7 @@ static void the_silent_are_let_go(void **state)
         assert_int_equal(read_to_end(fds[i], answer, sizeof answer), 0);
         close(fds[i]);
     }
-    assert_true(kn_now_ns() - from >= 4 * KN_NS_PER_S);
+    assert_true(kn_now_ns() - from >= KN_NS_PER_S * 9 / 10);
     expect_refused(&l, "silent", 41);
 }
 
@@ -341,22 +340,13 @@ static void both_families_on_one_port(void **state)
     live_start(&any);
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
         for (int udp = 0; udp < 2; udp++) {
-            char body[300];
-            int status;
             struct kn_addr at;
             assert_int_equal(kn_addr_resolve(hosts[i], kn_agent_port(any.agent), 0, 0, &at, &err), 0);
             int probe = kn_tcp_connect(&at, NULL, soon(), &err);
             if (probe < 0)
                 continue; /* a machine without that family */
             close(probe);
-            snprintf(body, sizeof body,
-                     "{\"spec\":{\"test\":\"%s\",\"duration\":\"20ms\"},\"to\":{\"host\":\"%s\",\"port\":%u}}",
-                     udp ? "udp_rr" : "tcp_rr", hosts[i], kn_agent_port(any.agent));
-            json_t *answer = ask(&any, "POST", "/v1/runs", body, &status);
-            char path[64];
-            snprintf(path, sizeof path, "/v1/runs/%s", json_string_value(json_object_get(answer, "id")));
-            json_decref(answer);
-            expect_ok(end_of(&any, path));
+            expect_run(&any, hosts[i], udp ? "udp_rr" : "tcp_rr", "");
         }
     live_end(&any);
 }

@@ -23,7 +23,7 @@ static void from_beginning_to_end(void **state)
 {
     (void)state;
     char path[64];
-    start_run(&l, "{\"test\":\"tcp_rr\",\"duration\":\"50ms\",\"wait\":\"block\"}", path);
+    start_run(&l, "{\"test\":\"tcp_rr\",\"duration\":\"500ms\",\"wait\":\"block\"}", path);
     json_t *answer = end_of(&l, path);
     json_t *servers = json_object_get(json_object_get(answer, "result"), "servers");
     assert_int_equal(json_array_size(servers), 1);
@@ -38,16 +38,21 @@ static void from_beginning_to_end(void **state)
     assert_int_equal(status, 404);
 }
 
-static void every_test_that_an_agent_serves(void **state)
+static void every_test_there_is(void **state)
 {
     (void)state;
-    static const char *const tests[] = { "tcp_rr", "tcp_lat", "tcp_crr", "udp_rr", "udp_stream" };
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
-        char path[64], spec[128];
-        snprintf(spec, sizeof spec, "{\"test\":\"%s\",\"duration\":\"50ms\"}", tests[i]);
-        start_run(&l, spec, path);
-        expect_ok(end_of(&l, path));
-    }
+    static const char *const more[] = { "", ",\"flows\":3", ",\"wait\":\"auto\"", ",\"keepalive\":false" };
+    for (int i = 0; i < KN_TEST_COUNT; i++)
+        for (size_t k = 0; k < sizeof more / sizeof *more; k++) {
+            const char *test = kn_test_name((enum kn_test)i);
+            struct kn_spec taken;
+            char spec[128];
+            snprintf(spec, sizeof spec, "{\"test\":\"%s\"%s}", test, more[k]);
+            json_t *object = json_loads(spec, 0, NULL);
+            if (kn_spec_parse(object, &taken, &err) == 0) /* else it is an option that this test has not */
+                expect_run(&l, "127.0.0.1", test, more[k]);
+            json_decref(object);
+        }
 }
 
 static void many_at_once_and_one_too_many(void **state)
@@ -71,8 +76,7 @@ static void many_at_once_and_one_too_many(void **state)
         assert_non_null(json_object_get(answer, "result"));
         json_decref(answer);
     }
-    start_run(&l, "{\"test\":\"tcp_rr\",\"duration\":\"20ms\"}", path[0]);
-    expect_ok(end_of(&l, path[0]));
+    expect_run(&l, "127.0.0.1", "tcp_rr", "");
 }
 
 static void waiting_ends_with_the_time_given(void **state)
@@ -208,7 +212,7 @@ static void nothing_is_left_behind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(from_beginning_to_end),         cmocka_unit_test(every_test_that_an_agent_serves),
+        cmocka_unit_test(from_beginning_to_end),         cmocka_unit_test(every_test_there_is),
         cmocka_unit_test(many_at_once_and_one_too_many), cmocka_unit_test(waiting_ends_with_the_time_given),
         cmocka_unit_test(a_wrong_token_fails_by_name),   cmocka_unit_test(a_run_longer_than_the_server_allows),
         cmocka_unit_test(an_orphan_is_stopped),          cmocka_unit_test(a_run_that_only_counts_is_limited_too),
