@@ -4,7 +4,7 @@
 #   make test       the quick tests (seconds)                      make check    all of them, sanitizers, fuzz corpora
 #   make bench      beside the peers                               make install  DESTDIR= PREFIX=/usr/local
 #
-# SAN=address,undefined or SAN=thread builds everything with that sanitizer, into a folder of its own. CC=clang works too.
+# V=1 shows the commands. SAN=address,undefined or SAN=thread builds everything with that sanitizer, into a folder of its own. CC=clang works too.
 
 VERSION := 0.1.0
 ifeq ($(origin CC),default)
@@ -12,6 +12,7 @@ CC      := gcc
 endif
 PREFIX  ?= /usr/local
 ,       := ,
+Q       := $(if $V,,@)
 B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 
 # ---- what it needs -------------------------------------------------------------------------------------------------
@@ -58,30 +59,33 @@ endef
 $(foreach f,$(FLOORS) abi,$(eval $(call floor,$f)))
 
 $B/%.o: src/%.c Makefile
-	@mkdir -p $(@D)
-	$(CC) $(KN_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@mkdir -p $(@D) && echo "  CC   $<"
+	$(Q)$(CC) $(KN_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- the Lua library and the scenarios, embedded ------------------------------------------------------------------
 EMBED    := $(sort $(wildcard lua/*.lua lua/*/*.lua lua/*/*/*.lua scenarios/*.lua))
 $B/embed.S: $(EMBED) src/lua/embed.sh Makefile
 	@mkdir -p $(@D)
-	sh src/lua/embed.sh $(EMBED) >$@
+	@sh src/lua/embed.sh $(EMBED) >$@
 $B/embed.o: $B/embed.S $(EMBED)
-	$(CC) -c -o $@ $<
+	$(Q)$(CC) -c -o $@ $<
 
 # ---- products ------------------------------------------------------------------------------------------------------
 # all of Lua's API stays visible, for the C modules that a script may load
 $(KNBL): $B/main.o $B/embed.o $(call archives,lua)
-	$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group \
+	@echo "  LINK $@"
+	$(Q)$(CC) $(KN_LDFLAGS) -rdynamic -o $@ $B/main.o $B/embed.o -Wl,--start-group $(call archives,lua) -Wl,--end-group \
 	    -Wl,--whole-archive -l:liblua5.4.a -Wl,--no-whole-archive -Wl,--exclude-libs,libsodium.a $(filter-out -l:liblua5.4.a,$(call static_of,lua))
 # the engines for everyone: only what knbl.h names is visible
 $B/libknbl.so: $B/libkn_abi.a $(call archives,agent) src/abi/libknbl.map
-	$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
+	@echo "  LINK $@"
+	$(Q)$(CC) $(KN_LDFLAGS) -shared -Wl,-soname,libknbl.so.0 -Wl,--version-script=src/abi/libknbl.map -o $@ \
 	    -Wl,--whole-archive $B/libkn_abi.a -Wl,--no-whole-archive $(call archives,agent) $(call libs_of,agent)
 	@ln -sf libknbl.so $@.0
 # the modules for a stock lua5.4: require "knbl"; Lua itself is the program's
 $B/knbl.so: $B/embed.o $(call archives,lua)
-	$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
+	@echo "  LINK $@"
+	$(Q)$(CC) $(KN_LDFLAGS) -shared -o $@ $B/embed.o -Wl,--whole-archive $B/libkn_lua.a -Wl,--no-whole-archive \
 	    $(filter-out $B/libkn_lua.a,$(call archives,lua)) $(filter-out -llua5.4%,$(call libs_of,lua))
 
 # ---- set-up --------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@
 UNIT := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/*/*_test.c))
 define unit_test
 $B/tests/$1/%_test: tests/unit/$1/%_test.c $$(call archives,$1)
-	@mkdir -p $$(@D)
-	$$(CC) $$(KN_CFLAGS) $$(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $$< -Wl,--start-group $$(call archives,$1) -Wl,--end-group \
+	@mkdir -p $$(@D) && echo "  CC   $$<"
+	$$(Q)$$(CC) $$(KN_CFLAGS) $$(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $$< -Wl,--start-group $$(call archives,$1) -Wl,--end-group \
 	    $$(KN_LDFLAGS) -lcmocka -pthread -lm $$(shell pkg-config --libs $$(sort $$(call packages,$1)))
 endef
 $(foreach f,$(FLOORS),$(eval $(call unit_test,$f)))

@@ -38,17 +38,6 @@ end
 
 -- ---- tables ------------------------------------------------------------------------------------------------------------
 
-local function marker()
-  local numbers, list = {}, {}
-  return function(note)
-    if not numbers[note] then
-      list[#list + 1] = note
-      numbers[note] = #list
-    end
-    return numbers[note]
-  end, list
-end
-
 local function cell_html(options, cell, mark)
   if cell.joined then
     local parts = {}
@@ -59,7 +48,7 @@ local function cell_html(options, cell, mark)
 end
 
 local function grid_html(grid, options)
-  local mark, notes = marker()
+  local mark, notes = table_format.marker()
   local out = { grid.title and ("<h3>%s</h3>"):format(escape(grid.title)) or "", '<div class="wide"><table><tr>' }
   for _, name in ipairs(grid.heads) do out[#out + 1] = "<th>" .. escape(name) .. "</th>" end
   for _, column in ipairs(grid.columns) do out[#out + 1] = '<th class="n">' .. escape(column.title) .. "</th>" end

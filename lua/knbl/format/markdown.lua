@@ -11,17 +11,6 @@ local function escaped(s)
 end
 M.escaped = escaped
 
-local function marker()
-  local numbers, list = {}, {}
-  return function(note)
-    if not numbers[note] then
-      list[#list + 1] = note
-      numbers[note] = #list
-    end
-    return numbers[note]
-  end, list
-end
-
 local function cell_text(options, cell, mark)
   if cell.joined then
     local parts = {}
@@ -37,7 +26,7 @@ local function cell_text(options, cell, mark)
 end
 
 local function grid_text(grid, options)
-  local mark, notes = marker()
+  local mark, notes = table_format.marker()
   local out = {}
   if grid.title then out[#out + 1] = "### " .. escaped(grid.title) .. "\n" end
   local head, rule = {}, {}

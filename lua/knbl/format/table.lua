@@ -25,6 +25,7 @@ local function marker()
     return numbers[note]
   end, list
 end
+M.marker = marker
 
 local function marks_of(cell, mark)
   local numbers = {}
