@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/agent.h"
@@ -288,8 +289,19 @@ static int run_agent(int argc, char **argv)
     return token ? EXIT_NO_CLUSTER : EXIT_USAGE;
 }
 
+/* The soft limit is a thousand on most machines, kept low for select(), which nothing here uses; flows need one each. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "agent") == 0)
         return run_agent(argc - 1, argv + 1);
     interrupt.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -16,8 +16,8 @@ end
 local function flows() return ask("/v1/agent").flows end
 
 -- An agent of this namespace beside the far one; killed with the test.
-local function near_agent(options)
-  local pid = inside.start(("%s agent --listen [::]:%d --token-file %s/token --name near %s"):format(knbl, inside.port, inside.dir, options or ""), "near.log")
+local function near_agent(before)
+  local pid = inside.start(("%s %s agent --listen [::]:%d --token-file %s/token --name near"):format(before or "", knbl, inside.port, inside.dir), "near.log")
   assert(inside.await(function() return inside.listening(inside.port) end), "the near agent did not come up")
   return pid
 end
@@ -113,6 +113,14 @@ function TestEnds:test_a_client_that_is_killed()
   os.execute("kill -9 " .. pid)
   lu.assertTrue(inside.await(function() return flows() == 0 end, 10), "eight flows are cleaned up")
   inside.measure { test = "tcp_rr", duration = 0.1 }
+end
+
+-- The soft limit of descriptors is raised as far as it goes.
+function TestThird:test_more_flows_than_the_soft_limit()
+  local pid = near_agent "ulimit -Sn 64;"
+  local _, result = inside.measure({ test = "tcp_rr", duration = 0.3, flows = 100 }, { host = "127.0.0.1" })
+  lu.assertEquals(result.servers[1].name, "near")
+  stop(pid)
 end
 
 TestBad = {}
