@@ -23,14 +23,13 @@ end
 
 function M.is_array(t)
   if getmetatable(t) == Array then return true end
-  local n = #t
+  local n, seen = #t, 0
   if n == 0 then return false end
-  local seen = 0
-  for _ in pairs(t) do seen = seen + 1 end
+  for _ in next, t do seen = seen + 1 end
   return seen == n
 end
 
-local tointeger = math.tointeger or function(x) return x end
+local tointeger = math.tointeger
 local exact = 2 ^ 53
 
 local function integral(x)
@@ -40,12 +39,13 @@ end
 local null = cjson.null
 -- cjson gives every number as a float: 1 becomes 1.0. Done in place; null members vanish, null elements stay.
 local function settle(value)
-  for k, v in pairs(value) do
+  for k, v in next, value do
     local kind = type(v)
     if kind == "table" then
       settle(v)
     elseif kind == "number" then
-      if integral(v) then value[k] = tointeger(v) end
+      local whole = tointeger and tointeger(v)
+      if whole then value[k] = whole end
     elseif v == null and type(k) == "string" then
       value[k] = nil
     end
@@ -58,9 +58,11 @@ function M.decode(source)
   local ok, value = pcall(parser.decode, source)
   if not ok then return nil, (tostring(value):gsub("^.-: ", "", 1)) end
   if type(value) == "table" then return settle(value) end
-  if type(value) == "number" and integral(value) then return tointeger(value) end
+  if type(value) == "number" then return tointeger and tointeger(value) or value end
   return value
 end
+
+-- ---- writing ----
 
 local function number(x)
   if x ~= x or x == math.huge or x == -math.huge then error("a number that JSON cannot say: " .. tostring(x), 0) end
@@ -77,92 +79,133 @@ local function text_of(s)
   return (writer.encode(text.valid(s)):gsub("\\/", "/"))
 end
 
+-- To the text so far: pieces that are joined into chunks, so that a long text is not a million small strings.
+local function add(out, piece)
+  local n = out.n + 1
+  out[n] = piece
+  if n == 4096 then
+    out.chunks[#out.chunks + 1] = table.concat(out, "", 1, n)
+    n = 0
+  end
+  out.n = n
+end
+
+local function keys_of(t)
+  local meta = getmetatable(t)
+  local order = meta and meta.order
+  local keys, n = {}, 0
+  for k in next, t do
+    if type(k) ~= "string" then error("a table with keys of several kinds", 0) end
+    n = n + 1
+    keys[n] = k
+  end
+  table.sort(keys)
+  if not order then return keys end
+  local ordered, named = {}, {}
+  for _, k in ipairs(order) do
+    if t[k] ~= nil then ordered[#ordered + 1], named[k] = k, true end
+  end
+  for _, k in ipairs(keys) do
+    if not named[k] then ordered[#ordered + 1] = k end
+  end
+  return ordered
+end
+
+-- Whether a table holds no tables, or (one level deeper) lists of such.
 local function is_flat(t)
-  for _, v in ipairs(t) do
+  for _, v in next, t do
     if type(v) == "table" then
-      for _, inner in ipairs(v) do
+      for _, inner in next, v do
         if type(inner) == "table" then return false end
       end
-      if #v == 0 or next(v, #v) ~= nil then return false end
     end
   end
   return true
 end
 
-local function keys_of(t)
-  local meta = getmetatable(t)
-  local keys, named = {}, {}
-  for i, k in ipairs(meta and meta.order or {}) do keys[i], named[k] = k, true end
-  local rest = {}
-  for k in pairs(t) do
-    if type(k) ~= "string" then error("a table with keys of several kinds", 0) end
-    if not named[k] then rest[#rest + 1] = k end
+-- An object without tables in it.
+local function is_row(v)
+  if type(v) ~= "table" or v[1] ~= nil or next(v) == nil then return false end
+  for _, inner in next, v do
+    if type(inner) == "table" then return false end
   end
-  table.sort(rest)
-  for _, k in ipairs(rest) do keys[#keys + 1] = k end
-  return keys
+  return true
+end
+
+-- The keys of an object, and what is written before the value of each: those of the row before where it had the same.
+local function heads_of(row, before)
+  if before then
+    local n = 0
+    for k in next, row do
+      n = n + 1
+      if not before.text[k] then n = -1 break end
+    end
+    if n == #before.keys then return before end
+  end
+  local heads = { keys = keys_of(row), text = {} }
+  for i, k in ipairs(heads.keys) do heads.text[k] = (i == 1 and "{" or ",") .. text_of(k) .. ":" end
+  return heads
 end
 
 local encode
 
+-- Lists of plain values, and of lists of them, on one line; lists of small objects with a line for each.
 local function encode_array(out, t, indent, depth)
-  if #t == 0 then out[#out + 1] = "[]"; return end
-  local inner = indent and not is_flat(t) and indent .. "  "
-  out[#out + 1] = "["
+  if #t == 0 then return add(out, "[]") end
+  local rows, heads = indent and is_row(t[1]), nil
+  local inner = indent and (rows or not is_flat(t)) and indent .. "  "
+  add(out, "[")
   for i = 1, #t do
-    if i > 1 then out[#out + 1] = inner and "," or indent and ", " or "," end
-    if inner then out[#out + 1] = "\n" .. inner end
-    encode(out, t[i], inner or nil, depth)
+    if i > 1 then add(out, inner and "," or indent and ", " or ",") end
+    if inner then add(out, "\n" .. inner) end
+    if rows and is_row(t[i]) then
+      heads = heads_of(t[i], heads)
+      for _, k in ipairs(heads.keys) do
+        add(out, heads.text[k])
+        encode(out, t[i][k], nil, depth)
+      end
+      add(out, "}")
+    else
+      encode(out, t[i], inner or nil, depth)
+    end
   end
-  if inner then out[#out + 1] = "\n" .. indent end
-  out[#out + 1] = "]"
+  if inner then add(out, "\n" .. indent) end
+  add(out, "]")
 end
 
 local function encode_object(out, t, indent, depth)
-  if next(t) == nil then out[#out + 1] = "{}"; return end
+  if next(t) == nil then return add(out, "{}") end
   local inner = indent and indent .. "  "
-  local any
-  out[#out + 1] = "{"
-  for _, k in ipairs(keys_of(t)) do
-    if t[k] ~= nil then
-      if any then out[#out + 1] = "," end
-      any = true
-      if inner then out[#out + 1] = "\n" .. inner end
-      out[#out + 1] = text_of(k) .. (inner and ": " or ":")
-      encode(out, t[k], inner, depth)
-    end
+  add(out, "{")
+  for i, k in ipairs(keys_of(t)) do
+    if i > 1 then add(out, ",") end
+    if inner then add(out, "\n" .. inner) end
+    add(out, text_of(k))
+    add(out, inner and ": " or ":")
+    encode(out, t[k], inner, depth)
   end
-  if inner and any then out[#out + 1] = "\n" .. indent end
-  out[#out + 1] = "}"
+  if inner then add(out, "\n" .. indent) end
+  add(out, "}")
 end
 
 function encode(out, value, indent, depth)
   local kind = type(value)
   if kind == "table" then
     if depth > 100 then error("a table that is nested too deeply, or holds itself", 0) end
-    if M.is_array(value) then
-      encode_array(out, value, indent, depth + 1)
-    else
-      encode_object(out, value, indent, depth + 1)
-    end
-  elseif kind == "string" then
-    out[#out + 1] = text_of(value)
-  elseif kind == "number" then
-    out[#out + 1] = number(value)
-  elseif kind == "boolean" then
-    out[#out + 1] = tostring(value)
-  elseif value == null then
-    out[#out + 1] = "null"
-  else
-    error("JSON cannot say a " .. kind, 0)
+    return (M.is_array(value) and encode_array or encode_object)(out, value, indent, depth + 1)
   end
+  if kind == "string" then return add(out, text_of(value)) end
+  if kind == "number" then return add(out, number(value)) end
+  if kind == "boolean" then return add(out, tostring(value)) end
+  if value == null then return add(out, "null") end
+  error("JSON cannot say a " .. kind, 0)
 end
 
--- The text of a value; indented where `pretty`, lists of numbers on one line. Raises on what JSON cannot say.
+-- The text of a value; indented where `pretty`. Raises on what JSON cannot say.
 function M.encode(value, pretty)
-  local out = {}
+  local out = { n = 0, chunks = {} }
   encode(out, value, pretty and "" or nil, 0)
-  return table.concat(out)
+  return table.concat(out.chunks) .. table.concat(out, "", 1, out.n)
 end
 
 return M
