@@ -47,6 +47,7 @@ local list = {
   { "connect_p99", "connect_ns.p99", "time", "less", "connect p99" },
   { "first_byte", "first_byte_ns.mean", "time", "less", "first byte" },
   { "transfer", "transfer_bps", "bits", "more", "transfer" },
+  { "share", "ceiling", "ratio", "more", "of ceiling" },
   { "duration", "duration_s", "seconds", nil, "duration" },
 }
 
@@ -88,6 +89,12 @@ end
 function M.value(measurement, figure)
   local metrics = measurement.metrics
   if not metrics then return nil end
+  if figure.name == "share" then
+    local reached = measurement.ceiling and M.value(measurement, M.headline(measurement.test))
+    if not reached or reached == 0 or measurement.ceiling == 0 then return nil end
+    local less = M.headline(measurement.test).better == "less"
+    return less and measurement.ceiling / reached or reached / measurement.ceiling
+  end
   if figure.percent and not at(metrics, figure.path) then
     local histogram = measurement.latency_histogram
     local list = type(histogram) == "table" and native.hist_percentile(json.encode(histogram), { figure.percent })

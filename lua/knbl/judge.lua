@@ -139,8 +139,28 @@ local function judged(core, about, expectation, figure, estimate, limit, what)
   return outcome(about, expectation, status, shown, { value = estimate.value, low = estimate.low, high = estimate.high, limit = limit })
 end
 
+-- What makes figures of two runs a comparison of two environments instead.
+local decisive = { "kernel", "cpu_model", "cpus", "mtu", "pod_mtu", "overlay", "proxy_mode", "cni", "server_version" }
+
+-- How the environments of two ledgers differ, as a text; nil where they do not, as far as is known.
+function M.differs(old, new)
+  local parts = {}
+  if old.provider and new.provider and old.provider ~= new.provider then
+    parts[1] = ("provider %s, now %s"):format(old.provider, new.provider)
+  end
+  local a, b = old.environment or {}, new.environment or {}
+  for _, key in ipairs(decisive) do
+    local x, y = a[key], b[key]
+    local known = x ~= nil and y ~= nil and x ~= "unknown" and y ~= "unknown" and type(x) ~= "table" and type(y) ~= "table"
+    if known and tostring(x) ~= tostring(y) then parts[#parts + 1] = ("%s %s, now %s"):format(key, tostring(x), tostring(y)) end
+  end
+  return #parts > 0 and table.concat(parts, "; ") or nil
+end
+
 local function baseline_group(context, group)
   if not context.baseline then return nil, "no --baseline was given" end
+  local other = not context.any_environment and M.differs(context.baseline, context.data)
+  if other then return nil, "the baseline is of another environment: " .. other end
   context.baseline_groups = context.baseline_groups or ledger.groups(context.baseline)
   for _, candidate in ipairs(context.baseline_groups) do
     if candidate.key == group.key then return candidate end
@@ -262,8 +282,8 @@ local function from_command_line(context, expectation, list)
 end
 
 -- All expectations of a run: those that measurements carry, and those of the command line.
-function M.expectations(core, data, extra, baseline)
-  local context = { core = core, groups = ledger.groups(data), baseline = baseline }
+function M.expectations(core, data, extra, baseline, any_environment)
+  local context = { core = core, groups = ledger.groups(data), baseline = baseline, data = data, any_environment = any_environment }
   local list, seen = json.array(), {}
   for _, group in ipairs(context.groups) do
     for _, source in ipairs(group[1].expect or {}) do
@@ -290,8 +310,8 @@ local function count(list, status)
 end
 
 -- Fills the ledger's expectations and returns the verdict: { status, exit, message?, … }. `err` ended the script early.
-function M.run(core, data, extra, baseline, err)
-  data.expectations = M.expectations(core, data, err and {} or extra, baseline)
+function M.run(core, data, extra, baseline, err, any_environment)
+  data.expectations = M.expectations(core, data, err and {} or extra, baseline, any_environment)
   local measured, failed, skipped, lost = 0, 0, 0, false
   for _, m in ipairs(data.measurements) do
     if m.skipped then skipped = skipped + 1

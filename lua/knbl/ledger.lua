@@ -15,7 +15,7 @@ local order = {
   "notes", "reports", "measurements",
 }
 local measurement_order = {
-  "test", "case", "from", "to", "via", "labels", "round", "ok", "error", "skipped", "flags", "metrics", "params", "chosen", "servers",
+  "test", "case", "from", "to", "via", "labels", "round", "ok", "error", "skipped", "flags", "ceiling", "metrics", "params", "chosen", "servers",
   "path", "started", "line", "expect", "latency_histogram",
 }
 

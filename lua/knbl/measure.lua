@@ -4,6 +4,7 @@
 -- wrong raises at the script's line. A failure of the measurement itself is its result (`ok` false, `error`); an agent that is
 -- lost, a secret that is refused and an interruption raise.
 local agent = require "knbl.agent"
+local ceiling = require "knbl.ceiling"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
 local json = require "knbl.json"
@@ -292,6 +293,7 @@ local function one(s, request, spec)
   local entry = entry_of(s, request, spec)
   if not selected(s, request) then
     entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
+    s.unselected = (s.unselected or 0) + 1
     return entry
   end
   if s.plan then return s.plan:add(entry, request) end
@@ -302,6 +304,7 @@ local function one(s, request, spec)
   if s.progress then s.progress:start(entry, expected_time(spec)) end
   local result, err = perform_patiently(s, request, spec, target, token)
   fill(entry, request, result, err)
+  if entry.ok and s.settings.ceiling then entry.ceiling = ceiling.of(s, request, spec, follow) end
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end
   if err and fatal[err.code] then errors.raise(err, err.code ~= "interrupted" and request.case or nil) end

@@ -215,6 +215,7 @@ function Service:on(node) end
 ---@field params table What was asked, defaults filled in, in base units.
 ---@field metrics knbl.Metrics
 ---@field flags string[] Why a figure is doubtful.
+---@field ceiling? number With --ceiling: what the sender's headline figure is over its own loopback.
 
 ---@class knbl.Latency
 ---@field count integer

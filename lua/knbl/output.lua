@@ -94,7 +94,7 @@ end
 -- Judges a run, shows and writes it, and returns its exit code.
 function M.finish(context, job, book, err, show_error)
   if #book.data.measurements == 0 and not err and #job.expectations == 0 and not next(job.settings) then return 0 end
-  local verdict = judge.run(context.core, book.data, job.expectations, job.baseline, err)
+  local verdict = judge.run(context.core, book.data, job.expectations, job.baseline, err, job.settings.any_environment)
   book:finish(verdict)
   if #book.data.measurements > 0 or #book.data.reports > 0 or #book.data.expectations > 0 then M.show(context, book.data, job.settings) end
   local written = M.write_files(context, book, job.settings)

@@ -278,11 +278,11 @@ end
 
 -- The table of a ledger without a report: one for each kind of test, a row for each measurement.
 local kinds = {
-  { tests = { "tcp_stream", "tcp_sendfile", "tcp_bw" }, show = { "throughput", "retransmits", "cpu_client", "cpu_server", "cpu_send_per_gb",
+  { tests = { "tcp_stream", "tcp_sendfile", "tcp_bw" }, show = { "throughput", "share", "retransmits", "cpu_client", "cpu_server", "cpu_send_per_gb",
     "cpu_recv_per_gb" } },
-  { tests = { "udp_stream" }, show = { "throughput", "loss", "jitter", "reordered", "cpu_client", "cpu_server" } },
-  { tests = { "tcp_rr", "udp_rr", "tcp_crr", "http" }, show = { "rate", "mean", "p50", "p99", "max", "errors", "timeouts", "cpu" } },
-  { tests = { "tcp_lat", "ping" }, show = { "mean", "p50", "p99", "max", "loss", "cpu" } },
+  { tests = { "udp_stream" }, show = { "throughput", "share", "loss", "jitter", "reordered", "cpu_client", "cpu_server" } },
+  { tests = { "tcp_rr", "udp_rr", "tcp_crr", "http" }, show = { "rate", "share", "mean", "p50", "p99", "max", "errors", "timeouts", "cpu" } },
+  { tests = { "tcp_lat", "ping" }, show = { "mean", "share", "p50", "p99", "max", "loss", "cpu" } },
 }
 
 function M.plain(core, data)
@@ -302,7 +302,7 @@ function M.plain(core, data)
     for _, m in ipairs(data.measurements) do
       if matches(m, nil, kind.tests) then
         any = true
-        sizes[tostring(m.params and m.params.size)] = true
+        if m.params and m.params.size then sizes[tostring(m.params.size)] = true end
       end
     end
     if #columns == 0 then columns[1] = { title = kind.show[1], show = kind.show[1], test = kind.tests } end

@@ -97,6 +97,11 @@ function TestPaths:test_the_mss_is_the_one_asked_for()
   end
 end
 
+function TestPaths:test_the_ceiling_of_the_generator()
+  local m = run("knbl.tcp_rr { from = client, to = far }", { "--ceiling" }).measurements[1]
+  lu.assertTrue(m.ceiling > 0)
+end
+
 function TestPaths:test_ipv6()
   local data = run("knbl.tcp_rr { from = client, to = far, ip = 6 } knbl.tcp_rr { from = client, to = far:service(), ip = 6 }")
   for _, m in ipairs(data.measurements) do

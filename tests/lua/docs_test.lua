@@ -65,19 +65,20 @@ function TestDocs:test_the_tutorial_s_snippets_are_right()
 end
 
 function TestDocs:test_the_tutorial_s_commands_are_right()
-  local script = snippets("lua")[3]
+  local list = snippets "lua"
+  local scripts = { ["first.lua"] = list[1], ["sizes.lua"] = list[3], ["gate.lua"] = list[5], ["shape.lua"] = list[6] }
   for _, block in ipairs(snippets "sh") do
     for line in block:gmatch "[^\n]+" do
-      local argv, at = {}, nil
+      local argv, at, script = {}, nil, nil
       for word in line:gsub("'([^']*)'", function(s) return (s:gsub(" ", "\1")) end):gmatch "%S+" do
         word = word:gsub("\1", " ")
-        if word:match "%.lua$" then at = #argv
+        if word:match "%.lua$" then at, script = #argv, assert(scripts[word], word)
         elseif word == "node_to_node" then argv[#argv + 1] = word
         elseif word ~= "knbl" and word ~= "last.json" and word ~= "--baseline" then argv[#argv + 1] = word end
       end
       argv.at = at and at + 1
       argv[#argv + 1] = "--dry-run"
-      local code, _, err = fake.knbl(at and script or nil, argv)
+      local code, _, err = fake.knbl(script, argv)
       lu.assertEquals(code, 0, line .. ": " .. err)
     end
   end

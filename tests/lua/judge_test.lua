@@ -101,6 +101,14 @@ function TestJudge:test_baseline()
   lu.assertEquals(verdict({ latency(120, 10000) }, { "p99 < 1.25x baseline" }, old(100)).exit, 0)
   lu.assertEquals(verdict({ latency(130, 10000) }, { "p99 < 1.25x baseline" }, old(100)).exit, 99)
   lu.assertEquals(verdict({ latency(130, 10000) }, { "p99 < 1.25x baseline" }).exit, 98)
+  local elsewhere = old(100)
+  elsewhere.environment = { kernel = "5.10" }
+  local here = book_of { latency(100, 10000) }
+  here.environment = { kernel = "6.1" }
+  local limit = parse { "p99 < 1.25x baseline" }
+  lu.assertEquals(judge.run(core, here, limit, elsewhere).exit, 98)
+  lu.assertStrContains(here.expectations[1].reason, "kernel 5.10, now 6.1")
+  lu.assertEquals(judge.run(core, here, limit, elsewhere, nil, true).exit, 0)
   local other = book_of { latency(100, 10000) }
   other.measurements[1].case = "else"
   lu.assertEquals(verdict({ latency(100, 10000) }, { "p99 < 1.25x baseline" }, other).exit, 98)

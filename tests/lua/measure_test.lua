@@ -146,6 +146,9 @@ end
 function TestMeasure:test_only()
   local _, _, _, core = run("for _, name in ipairs { 'pod a', 'pod b', 'svc' } do knbl.tcp_rr { case = name, from = a, to = b } end", { "--only", "POD*b", "-q" })
   lu.assertEquals(#core.asked, 1)
+  local code, _, err = run("knbl.tcp_rr { case = 'pod', from = a, to = b }", { "--only", "nosuch" })
+  lu.assertEquals(code, 2)
+  lu.assertStrContains(err, "--only nosuch selects none of 1 measurements")
 end
 
 function TestMeasure:test_a_script_error_shows_its_own_frames_only()

@@ -26,7 +26,7 @@ local function values(args)
   args[#args + 1] = "-"
   args[#args + 1] = "-q"
   local code, out, err = fake.knbl(declaration, args)
-  return out:match('"text": "([^"]*)"'), code, err
+  return out:match('"text":"([^"]*)"'), code, err
 end
 
 function TestOptions:test_kinds_by_default()

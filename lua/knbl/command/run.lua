@@ -116,6 +116,24 @@ local function print_plan(context, job, planned)
   context.out(table.concat(out, "\n") .. "\n")
 end
 
+-- What the plan shows to be in vain is refused before anything is measured: a pattern or a case that matches nothing.
+local function check_against_plan(job, planned, planning)
+  if planned.partial then return end
+  if #planned.entries == 0 and planning.unselected then
+    errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "), planning.unselected)
+  end
+  local function known(case, exact)
+    for _, item in ipairs(planned.entries) do
+      if exact and item.entry.case == case or not exact and item.entry.case:lower():find(case:lower(), 1, true) then return true end
+    end
+  end
+  for _, e in ipairs(job.expectations) do
+    for _, case in ipairs(e.left.kind == "ratio" and { e.left.a, e.left.b } or { e.case }) do
+      if not known(case, e.left.kind == "ratio") then errors.usage("--expect: no measurement has the case '%s'", case) end
+    end
+  end
+end
+
 -- ---- running ----
 
 local function on_error(e)
@@ -195,6 +213,7 @@ function M.run(context, argv)
     show_error(context, err)
     return require("knbl.cli").exit_code(err)
   end
+  check_against_plan(job, planned, planning)
   if settings.dry_run then
     print_plan(context, job, planned)
     return 0

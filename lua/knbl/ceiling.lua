@@ -1,0 +1,46 @@
+-- knbl.ceiling - what a generator reaches with no network at all: the same test from an agent to itself, over its own loopback and under
+-- its own limits. A figure near its ceiling says more about the generator than about the path.
+local agent = require "knbl.agent"
+local figures = require "knbl.figures"
+
+local M = { seconds = 0.5 }
+
+-- What changes the work of the generator; the rest is the path's.
+local alike = { "size", "response", "flows", "threads", "burst", "wait", "tune", "gso", "zerocopy", "fin", "body", "nodelay", "reverse", "bidir" }
+
+local function key_of(from, test, spec)
+  local parts = { from.name, test }
+  for _, name in ipairs(alike) do parts[#parts + 1] = tostring(spec[name]) end
+  return table.concat(parts, "\31")
+end
+
+local function loopback_spec(spec)
+  local copy = {}
+  for key, value in pairs(spec) do copy[key] = value end
+  copy.mss, copy.ip, copy.rate, copy.count = nil, nil, nil, nil
+  copy.duration = math.min(M.seconds, tonumber(spec.duration) or M.seconds)
+  copy.warmup = math.min(0.1, tonumber(spec.warmup) or 0.1)
+  return copy
+end
+
+local function measure(s, from, test, spec, follow)
+  local endpoint = from.endpoint
+  local host = endpoint.addresses.v4 and "127.0.0.1" or "::1"
+  local run = agent.start(endpoint, { spec = loopback_spec(spec), to = { host = host, port = endpoint.port }, token = endpoint.token }, s.core)
+  if not run then return nil end
+  local result = follow(s, run, M.seconds + 1, true)
+  run:close()
+  return result and result.ok and figures.value(result, figures.headline(test)) or nil
+end
+
+-- The ceiling of a measurement's headline figure, or nil: of pings, of a given rate and of foreign servers there is none. Each kind of work is
+-- measured once for each sender.
+function M.of(s, request, spec, follow)
+  if request.test == "ping" or spec.rate or spec.external or request.route.via == "loopback" then return nil end
+  s.ceilings = s.ceilings or {}
+  local key = key_of(request.from, request.test, spec)
+  if s.ceilings[key] == nil then s.ceilings[key] = measure(s, request.from, request.test, spec, follow) or false end
+  return s.ceilings[key] or nil
+end
+
+return M
