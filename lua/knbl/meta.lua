@@ -47,6 +47,7 @@ function knbl.options(declaration) end
 ---@field memory? string Memory of each pod.
 
 ---Opens a cluster: a lab of namespaces on this machine, the Kubernetes of your kubeconfig, or hosts where agents run, as `--on` says.
+---What only the lab can be told (mtu, overlay, services …) makes all that is measured with it a skipped cell elsewhere.
 ---Close it with `local cluster <close> = knbl.cluster()`; a script that forgets is helped at its end. Raises where none can be had
 ---(exit code 3).
 ---@param options? knbl.ClusterOptions

@@ -324,14 +324,25 @@ local function check_cluster(s, module, t)
   for key in pairs(cluster_keys) do known[key] = true end
   for key in pairs(module.options or {}) do known[key] = true end
   check_keys(s.core, "cluster", t, known)
-  for key in pairs(t) do
-    if lab_keys[key] and module.name ~= "lab" and not (module.options or {})[key] then
-      errors.raise(errors.new("unavailable", ("'%s' can be chosen in the lab only; this is %s"):format(key, module.name)), "cluster")
-    end
-  end
   check_number("cluster", "nodes", t.nodes, 1, 10000)
   check_number("cluster", "mtu", t.mtu, 576, 65535)
   check_number("cluster", "services", t.services, 0, 100000)
+end
+
+-- A cluster that cannot be had as it was asked for: all that is measured with it is skipped with the reason.
+local function nowhere(reason)
+  local function skipped() return nil, { code = "skip", message = reason } end
+  return { node = skipped, pod = skipped, service = skipped, environment = function() return {} end, close = function() end, nodes = nil }
+end
+
+-- Only the lab can be given a shape; a real cluster has its own.
+local function cannot_have(module, t)
+  local keys = {}
+  for key in pairs(t) do
+    if lab_keys[key] and module.name ~= "lab" and not (module.options or {})[key] then keys[#keys + 1] = "'" .. key .. "'" end
+  end
+  table.sort(keys)
+  if #keys > 0 then return ("%s can be chosen in the lab only; this is %s"):format(table.concat(keys, ", "), module.name) end
 end
 
 -- Opens a cluster. Raises where none can be had (exit code 3).
@@ -349,7 +360,10 @@ function M.open(t)
   options.token, options.token_given = token_of(s)
   options.nodes = s.settings.nodes or options.nodes
   options.core, options.provider, options.plan = s.core, name, s.plan
-  local provider, err = (s.plan and require "knbl.cluster.plan" or module).open(options)
+  local reason = cannot_have(module, t)
+  local provider, err
+  if reason then provider = nowhere(reason)
+  else provider, err = (s.plan and require "knbl.cluster.plan" or module).open(options) end
   if not provider then
     local failure = errors.from(err, "unavailable")
     if failure.code ~= "usage" and failure.code ~= "interrupted" then failure = errors.new("unavailable", failure.message) end
