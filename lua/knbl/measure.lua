@@ -296,7 +296,7 @@ local function one(s, request, spec)
     s.unselected = (s.unselected or 0) + 1
     return entry
   end
-  if s.plan then return s.plan:add(entry, request) end
+  if s.plan then return s.plan:add(entry, request, request.from.skip or request.route.skip) end
   local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
   if reason then return skip(s, entry, reason) end
   local target, token = target_of(request, spec)

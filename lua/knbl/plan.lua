@@ -37,10 +37,11 @@ local function plausible()
 end
 
 -- Notes a measurement; returns what the script sees in its place.
-function Plan:add(entry, request)
+function Plan:add(entry, request, skipped)
   measure_time = measure_time or require("knbl.measure").expected_time
   local seconds, known = measure_time(entry.params)
-  self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations }
+  if skipped then seconds, known = 0, true end
+  self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations, skipped = skipped }
   self.seconds = self.seconds + seconds
   self.about = self.about or not known
   if #self.entries > self.limit then error(Stop, 0) end

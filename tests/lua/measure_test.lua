@@ -133,6 +133,13 @@ function TestMeasure:test_skipped_with_the_reason()
   lu.assertEquals(data.verdict.skipped, 2)
 end
 
+function TestMeasure:test_a_shape_that_only_the_lab_can_have_is_skipped_elsewhere()
+  local code, out, err, core = fake.knbl("local knbl = require 'knbl' local c <close> = knbl.cluster { provider = 'loopback', mode = 'chains' }\n"
+    .. "local a, b = c:pair() knbl.tcp_rr { from = a, to = b:service() }", { "--json", "-", "-q" })
+  lu.assertEquals({ code, #core.asked }, { 0, 0 }, err)
+  lu.assertEquals(json.decode(out).measurements[1].skipped, "'mode' can be chosen in the lab only; this is loopback")
+end
+
 function TestMeasure:test_another_backend_is_flagged()
   local core = fake.core(function(spec)
     local r = fake.result(spec)

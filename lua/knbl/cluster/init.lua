@@ -362,7 +362,9 @@ function M.open(t)
   options.core, options.provider, options.plan = s.core, name, s.plan
   local reason = cannot_have(module, t)
   local provider, err
-  if reason then provider = nowhere(reason)
+  if reason then
+    provider = nowhere(reason)
+    if s.plan then s.plan:add_cluster(name) end
   else provider, err = (s.plan and require "knbl.cluster.plan" or module).open(options) end
   if not provider then
     local failure = errors.from(err, "unavailable")

@@ -107,6 +107,7 @@ local function print_plan(context, job, planned)
     local size = (e.test == "tcp_bw" or e.test == "tcp_lat") and tonumber(e.params.size)
     out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)%s  %s%.1fs"):format(i, e.test, e.case, e.from, e.to, e.via,
       size and ("  %.0f B"):format(size) or "", item.known and "" or "about ", item.seconds)
+    if item.skipped then out[#out] = out[#out] .. "  skipped: " .. item.skipped end
   end
   if planned.partial then
     out[#out + 1] = "  the plan ends here: the rest of the script cannot be thought through without running it"
