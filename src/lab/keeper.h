@@ -188,6 +188,9 @@ int kn_link_delete(struct nl_sock *nl, unsigned index, struct kn_error *err);
 int kn_link_address(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, unsigned bits, struct kn_error *err);
 int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index,
                   struct kn_error *err);
+/* A host on the link that takes less than the link does, so that whoever sends more is told; and not any more. */
+int kn_link_narrow(struct nl_sock *nl, const struct kn_ip *to, unsigned index, unsigned mtu, struct kn_error *err);
+void kn_link_widen(struct nl_sock *nl, const struct kn_ip *to, unsigned index);
 int kn_link_vxlan(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,
                   const struct kn_ip *local, struct kn_error *err);
 int kn_link_neighbour(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, const struct kn_mac *mac,

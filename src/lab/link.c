@@ -67,13 +67,28 @@ out:
     return DONE("make a pair of veth links", code);
 }
 
+static int set_mtu(struct nl_sock *nl, unsigned index, unsigned mtu)
+{
+    struct rtnl_link *link = rtnl_link_alloc();
+    if (!link) return -NLE_NOMEM;
+    rtnl_link_set_ifindex(link, (int)index);
+    rtnl_link_set_mtu(link, mtu);
+    int code = rtnl_link_add(nl, link, 0);
+    rtnl_link_put(link);
+    return code;
+}
+
+/* A bridge follows the smallest MTU of its ports, unless its own was changed; one that it is made with does not count
+ * as such. */
 int kn_link_bridge(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,
                    struct kn_error *err)
 {
     struct rtnl_link *link = rtnl_link_bridge_alloc();
     int code = -NLE_NOMEM;
-    if (link && !describe(link, name, index, mtu, mac)) code = rtnl_link_add(nl, link, NLM_F_CREATE | NLM_F_EXCL);
+    if (link && !describe(link, name, index, mtu < 65535 ? mtu + 1 : mtu - 1, mac))
+        code = rtnl_link_add(nl, link, NLM_F_CREATE | NLM_F_EXCL);
     rtnl_link_put(link);
+    if (code >= 0) code = set_mtu(nl, index, mtu);
     return DONE("make a bridge", code);
 }
 
@@ -170,26 +185,50 @@ static struct rtnl_nexthop *next_hop(const struct kn_ip *via, unsigned index)
     return hop;
 }
 
-int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index,
-                  struct kn_error *err)
+static struct rtnl_route *route_to(const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index)
 {
     struct rtnl_route *route = rtnl_route_alloc();
     struct rtnl_nexthop *hop = next_hop(via, index);
     struct nl_addr *destination = address(to, bits);
-    int code = -NLE_NOMEM;
     if (route && hop && destination) {
         rtnl_route_set_dst(route, destination);
         rtnl_route_set_family(route, (uint8_t)to->family);
         rtnl_route_set_scope(route, via ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK);
         rtnl_route_add_nexthop(route, hop);
-        hop = NULL;
-        code =
-            rtnl_route_add(nl, route, NLM_F_CREATE | NLM_F_REPLACE); /* a node that went leaves its place to another */
+        nl_addr_put(destination);
+        return route;
     }
     nl_addr_put(destination);
     if (hop) rtnl_route_nh_free(hop);
     rtnl_route_put(route);
+    return NULL;
+}
+
+int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index,
+                  struct kn_error *err)
+{
+    struct rtnl_route *route = route_to(to, bits, via, index);
+    if (!route) return NO_MEMORY;
+    int code =
+        rtnl_route_add(nl, route, NLM_F_CREATE | NLM_F_REPLACE); /* a node that went leaves its place to another */
+    rtnl_route_put(route);
     return DONE("add a route", code);
+}
+
+int kn_link_narrow(struct nl_sock *nl, const struct kn_ip *to, unsigned index, unsigned mtu, struct kn_error *err)
+{
+    struct rtnl_route *route = route_to(to, kn_lab_host_bits(to->family), NULL, index);
+    int code = route ? rtnl_route_set_metric(route, RTAX_MTU, mtu) : -NLE_NOMEM;
+    if (code >= 0) code = rtnl_route_add(nl, route, NLM_F_CREATE | NLM_F_REPLACE);
+    rtnl_route_put(route);
+    return DONE("add a route", code);
+}
+
+void kn_link_widen(struct nl_sock *nl, const struct kn_ip *to, unsigned index)
+{
+    struct rtnl_route *route = route_to(to, kn_lab_host_bits(to->family), NULL, index);
+    if (route) rtnl_route_delete(nl, route, 0);     /* gone already is as good */
+    rtnl_route_put(route);
 }
 
 static int neighbour(struct nl_sock *nl, unsigned index, int family, struct nl_addr *ip, const struct kn_mac *mac,

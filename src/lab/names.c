@@ -14,6 +14,7 @@
  * one file, so it is changed in place. */
 
 #define HOSTS LAB_RUN "/hosts"
+#define RESOLVER LAB_RUN "/resolv.conf"
 
 static void add_lines(FILE *file, const char *name, const struct kn_ip ip[2])
 {
@@ -32,12 +33,20 @@ static void add_service(FILE *file, const struct kn_lab_service *service)
 static FILE *hosts(const char *mode)
 {
     FILE *file = fopen(HOSTS, mode);
-    if (file && mode[0] == 'w') fputs("127.0.0.1\tlocalhost\n::1\tlocalhost\n", file);
+    if (file && mode[0] == 'w') fputs("127.0.0.1\tlocalhost lab\n::1\tlocalhost\n", file);
     return file;
 }
 
-/* `in NAME COMMAND` (and `on`): the program that made this lab does it. KNBL_LAB tells it that it is inside. `in` is a word of the
- * shells' own, which in bash an alias can take; other shells have `on`. */
+static void put(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+    if (!file) return;
+    fputs(text, file);
+    fclose(file);
+}
+
+/* `in NAME COMMAND` (and `on`): the program that made this lab does it. KNBL_LAB tells it that it is inside. `in` is a
+ * word of the shells' own, which in bash an alias can take; other shells have `on`. */
 static void write_in(void)
 {
     static const char rc[] = "unset BASH_ENV\nshopt -s expand_aliases\n"
@@ -52,17 +61,19 @@ static void write_in(void)
     fprintf(file, "#!/bin/sh\nKNBL_LAB=1 exec '%s' lab in \"$@\"\n", self);
     fchmod(fileno(file), 0755);
     fclose(file);
-    if (link(LAB_RUN "/bin/in", LAB_RUN "/bin/on") || !(file = fopen(LAB_RUN "/rc", "we"))) return;
-    fputs(rc, file);
-    fclose(file);
+    if (link(LAB_RUN "/bin/in", LAB_RUN "/bin/on") == 0) put(LAB_RUN "/rc", rc);
 }
 
-/* Without a file at that place there is nothing to mount on, and names are not resolved; addresses still do. */
+/* Without a file at that place there is nothing to mount on, and names are not resolved; addresses still do. Other
+ * names are nobody's: a port where nobody listens says so at once, where the machine's name servers could only not be
+ * reached. */
 void kn_names_mount(void)
 {
     FILE *file = hosts("we");
     if (file) fclose(file);
+    put(RESOLVER, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     mount(HOSTS, "/etc/hosts", NULL, MS_BIND, NULL);
+    mount(RESOLVER, "/etc/resolv.conf", NULL, MS_BIND, NULL);
     write_in();
 }
 

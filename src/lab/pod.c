@@ -57,6 +57,8 @@ static int connect_pod(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct 
     int bad = kn_netns_new(&pod->netns, err) || furnish(keeper, pod, err);
     if (kn_netns_enter(keeper->netns, bad ? &back : err)) bad = -1;
     if (bad || kn_link_up(nl, port, LAB_IF_BRIDGE, err) || kn_link_hairpin(nl, port, err)) return -1;
+    for (int i = 0; i < 2 && pod->mtu < pod->node->mtu; i++)
+        if (pod->ip[i].family && kn_link_narrow(nl, &pod->ip[i], LAB_IF_BRIDGE, pod->mtu, err)) return -1;
     return pod->bandwidth_bps ? kn_link_shape(nl, port, pod->bandwidth_bps, pod->mtu, err) : 0;
 }
 
@@ -82,6 +84,8 @@ static void release(const struct kn_keeper *keeper, struct kn_lab_pod *pod)
         kn_place_remove(pod->name);
         kn_cgroup_pod_gone(&keeper->options.cgroups, pod->name);
     }
+    for (int i = 0; i < 2 && pod->netns >= 0 && pod->mtu < pod->node->mtu; i++)
+        if (pod->ip[i].family) kn_link_widen(pod->node->nl, &pod->ip[i], LAB_IF_BRIDGE);
     if (pod->netns >= 0) {
         kn_link_delete(pod->node->nl, LAB_IF_PORTS + pod->index, &ignored);
         close(pod->netns);

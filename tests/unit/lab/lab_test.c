@@ -301,6 +301,11 @@ static void test_mtu(void **state)
     tell(lab, "{\"op\":\"pod\",\"name\":\"small\",\"node\":\"node-2\",\"mtu\":1400}");
     assert_int_equal(mss(lab, "web", "10.244.4.3"), 1348);
     assert_int_equal(mss(lab, "small", "10.244.0.2"), 1348);
+    tell(lab, "{\"op\":\"pod\",\"name\":\"wide\",\"node\":\"node-2\"}"); /* a small neighbour does not matter */
+    assert_int_equal(mss(lab, "web", "10.244.4.4"), 1448);
+    tell(lab, "{\"op\":\"delete\",\"name\":\"small\"}");
+    tell(lab, "{\"op\":\"pod\",\"name\":\"again\",\"node\":\"node-2\"}");
+    assert_int_equal(mss(lab, "web", "10.244.4.3"), 1448);
     kn_lab_close(lab);
     lab = with_pods("{\"mtu\":576,\"families\":4}");
     assert_int_equal(mss(lab, "web", "10.244.4.2"), 524);

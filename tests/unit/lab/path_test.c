@@ -186,6 +186,19 @@ static void test_headless_and_ports(void **state)
     kn_lab_close(lab);
 }
 
+/* Datagrams that a pod cannot take whole come in pieces. */
+static void test_narrow(void **state)
+{
+    (void)state;
+    struct kn_lab *lab = build("{}");
+    server(lab, "n", "node-2", ",\"mtu\":1300");
+    tell(lab, "{\"op\":\"service\",\"name\":\"narrow\",\"endpoints\":[\"n\"]}");
+    answers(lab, "a", "udp1400", "10.244.4.4", 9000, "n 10.244.0.2");
+    answers(lab, "a", "udp1400", "fd00:10:244:2::4", 9000, "n fd00:10:244:1::2");
+    answers(lab, "c", "udp1400", "10.96.0.12", 9000, "n 10.244.4.3");
+    kn_lab_close(lab);
+}
+
 /* What goes away is gone, what stays still serves, and its name and place can be had again. */
 static void test_delete(void **state)
 {
@@ -219,7 +232,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routed),  cmocka_unit_test(test_vxlan),
         cmocka_unit_test(test_single_family), cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_headless_and_ports), cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_headless_and_ports), cmocka_unit_test(test_narrow), cmocka_unit_test(test_delete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,148 @@
+-- knbl lab: a shell or a command in a lab, and `in NAME COMMAND` from there; what the lab's own options do to a measurement.
+package.path = "tests/cli/?.lua;tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local fake = require "fake"
+local json = require "knbl.json"
+local shell = require "shell"
+
+TestCommand = {}
+
+-- The command line's outcome; without namespaces there is nothing to test.
+local function lab(words, stdin)
+  local r = shell.run("exec $KNBL lab " .. words, stdin)
+  if r.err:find("no lab: ", 1, true) then lu.skip(r.err) end
+  return r
+end
+
+function TestCommand:test_a_command_in_a_pod()
+  local r = lab "in server hostname"
+  lu.assertEquals({ r.code, r.out, r.err }, { 0, "server\n", "" })
+end
+
+function TestCommand:test_names_are_known()
+  local r = lab "--families 4 in client sh -c 'getent hosts server service node-2; cat /etc/hostname >/dev/null; exit 7'"
+  lu.assertEquals(r.code, 7)
+  for _, ip in ipairs { "10.244.4.2", "10.96.0.10", "172.30.0.12" } do lu.assertStrContains(r.out, ip) end
+end
+
+function TestCommand:test_a_shell_of_commands()
+  for _, program in ipairs { "/bin/sh", "/bin/bash" } do
+    local script = "hostname; on client hostname; cd /usr; on server pwd; on node-2 sh -c 'exit 9'; echo $?; exit 3\n"
+    local r = shell.run(("SHELL=%s exec $KNBL lab"):format(program), script)
+    if r.err:find("no lab: ", 1, true) then lu.skip(r.err) end
+    lu.assertEquals({ r.code, r.out }, { 3, "lab\nclient\n/usr\n9\n" })
+    lu.assertStrContains(r.err, "pod on node-1")
+    lu.assertStrContains(r.err, "Service over server")
+  end
+end
+
+function TestCommand:test_bash_has_in()
+  local r = shell.run("SHELL=/bin/bash exec $KNBL lab", "in client hostname; in server hostname; in nobody true\n")
+  if r.err:find("no lab: ", 1, true) then lu.skip(r.err) end
+  lu.assertEquals({ r.code, r.out }, { 1, "client\nserver\n" })
+  lu.assertStrContains(r.err, "nothing in the lab is named 'nobody'")
+end
+
+function TestCommand:test_flags_of_the_command_are_its_own()
+  local r = lab "--pods 3 --overlay vxlan --mtu 9000 in pod-3 cat /sys/class/net/../../../proc/net/dev --help"
+  lu.assertStrContains(r.out, "Usage: cat")
+end
+
+function TestCommand:test_nothing_outlives_it()
+  local r = lab "sh -c 'sleep 1000 & on client sleep 1000 & sleep 0.1; cat /proc/1/comm; exec true'"
+  lu.assertEquals({ r.code, r.out }, { 0, "knbl-keeper\n" })
+  lu.assertTrue(r.seconds < 15)
+end
+
+function TestCommand:test_a_scenario_in_a_lab()
+  local r = lab("--pods 1 sh -c " .. shell.quote(shell.knbl .. " -q ping --duration 20ms; echo $?"))
+  lu.assertStrContains(r.out, "0\n")
+end
+
+function TestCommand:test_misuse()
+  for words, text in pairs {
+    ["--nods 2"] = "did you mean '--nodes'?", ["--overlay geneve"] = "none of none, vxlan", ["--nodes 0"] = "at least 1", ["--mtu many"] = "many",
+  } do
+    local r = lab(words .. " true")
+    lu.assertEquals(r.code, 2, words)
+    lu.assertStrContains(r.err, text)
+  end
+  local r = shell.run "exec $KNBL lab --mtu 100 true"
+  lu.assertNotEquals(r.code, 0)
+  lu.assertStrContains(r.err, "'mtu' must be a whole number")
+end
+
+-- ---- options of the lab that a measurement shows ----
+
+TestOptions = {}
+
+local function run(body, args)
+  local argv = { "--json", "-", "-q" }
+  for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
+  local code, out, err = fake.knbl("local knbl = require 'knbl'\n" .. body, argv, core)
+  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  lu.assertEquals(code, 0, err)
+  return json.decode(out)
+end
+
+function TestOptions:test_bandwidth()
+  local list = run([[
+    local cluster <close> = knbl.cluster()
+    local slow, fast = cluster:pod { node = 1, bandwidth = "100M" }, cluster:pod { node = 2 }
+    knbl.tcp_stream { from = slow, to = fast, cc = "cubic" }
+    knbl.tcp_stream { from = fast, to = slow, cc = "cubic" }
+  ]], { "--duration", "500ms", "--warmup", "200ms" }).measurements
+  for i = 1, 2 do
+    local bps = list[i].metrics.throughput_bps
+    lu.assertTrue(bps > 85e6 and bps < 100e6, ("%g Mbit/s through 100"):format(bps / 1e6))
+  end
+end
+
+function TestOptions:test_mtu_of_the_fabric_of_a_pod_and_of_the_command_line()
+  local body = [[
+    local cluster <close> = knbl.cluster { mtu = 4000 }
+    local a, b = cluster:pod { node = 1 }, cluster:pod { node = 2, mtu = 1400 }
+    knbl.tcp_stream { from = a, to = cluster:pod { node = 2 } }
+    knbl.tcp_stream { from = a, to = b }
+  ]]
+  local function sizes(args)
+    local list = run(body, args).measurements
+    return { list[1].metrics.mss_effective, list[2].metrics.mss_effective }
+  end
+  lu.assertEquals(sizes { "--duration", "50ms" }, { 3948, 1348 })
+  lu.assertEquals(sizes { "--duration", "50ms", "--on", "lab:mtu=9000,overlay=vxlan" }, { 8898, 1348 })
+end
+
+function TestOptions:test_idle_services_are_known_and_harmless()
+  for _, mode in ipairs { "maps", "chains" } do
+    local data = run(([[
+      local cluster <close> = knbl.cluster { services = 200, mode = %q }
+      local a, b = cluster:pair()
+      knbl.tcp_crr { from = a, to = b:service() }
+    ]]):format(mode), { "--duration", "50ms" })
+    lu.assertEquals(data.environment.idle_services, 200)
+    lu.assertStrContains(data.environment.proxy_mode, mode)
+    lu.assertTrue(data.measurements[1].metrics.ops > 10)
+  end
+end
+
+function TestOptions:test_nodes_behind_services()
+  local m = run([[
+    local cluster <close> = knbl.cluster()
+    local a, b = cluster:nodes(2)
+    knbl.tcp_rr { from = cluster:pod { node = a }, to = cluster:service { endpoints = { b } } }
+  ]], { "--duration", "50ms" }).measurements[1]
+  lu.assertEquals({ m.via, m.servers[1].name }, { "service", "node-2" })
+end
+
+function TestOptions:test_a_server_of_one_s_own()
+  local m = run([[
+    local cluster <close> = knbl.cluster()
+    local web = cluster:pod { node = 2, port = 8000, image = "mine", command = { "python3", "-m", "http.server", "-d", "/proc/sys/kernel", "8000" } }
+    knbl.http { from = cluster:pod { node = 1 }, to = web, count = 5, path = "/ostype" }
+  ]]).measurements[1]
+  lu.assertTrue(m.ok)
+end
+
+os.exit(lu.LuaUnit.run())
