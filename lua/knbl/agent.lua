@@ -64,15 +64,17 @@ local function ask(core, endpoint, method, path, body, timeout)
   if response.status < 200 or response.status > 299 then return nil, error_of(response, endpoint.name) end
   local value, wrong = json.decode(response.body or "")
   if type(value) ~= "table" then
-    return nil, errors.new("protocol", ("%s answers nonsense: %s"):format(endpoint.name, tostring(wrong or response.body)))
+    local said = ("%s answers nonsense: %s"):format(endpoint.name, tostring(wrong or response.body))
+    return nil, errors.new("protocol", said, { status = response.status })
   end
   return value
 end
 
 -- What does not say that the agent is gone for good: asked again until the grace has passed.
-local transient = { lost = true, refused = true, timeout = true, unreachable = true, system = true, resolve = true }
+local final = { interrupted = true, argument = true, auth = true, version = true, limit = true, permission = true }
 local function is_transient(err)
-  return transient[err.code] and (not err.status or err.status >= 500) or err.status == 502 or err.status == 503 or err.status == 504
+  if err.status then return err.status == 502 or err.status == 503 or err.status == 504 end
+  return not final[err.code]
 end
 
 local function ask_patiently(core, endpoint, method, path, timeout)

@@ -64,9 +64,12 @@ local function via(from, to)
   return "pod_ip"
 end
 
+-- What the agents that may answer call themselves: as the pod or node is named, unless the provider says otherwise.
 local function backends_of(to)
   local names = {}
-  for _, thing in ipairs(to.endpoints or { to }) do names[thing.name] = true end
+  for _, thing in ipairs(to.endpoints or { to }) do
+    names[thing.endpoint and thing.endpoint.agent or thing.name] = true
+  end
   return names
 end
 

@@ -289,10 +289,10 @@ function M.plain(core, data)
   local list = {}
   for _, kind in ipairs(kinds) do
     local columns, sizes = {}, {}
-    for _, name in ipairs(kind.show) do
+    for i, name in ipairs(kind.show) do
       local figure = figures.get(name)
       for _, m in ipairs(data.measurements) do
-        if matches(m, nil, kind.tests) and figures.value(m, figure) then
+        if matches(m, nil, kind.tests) and (i == 1 or m.ok and figures.value(m, figure)) then
           columns[#columns + 1] = { title = figure.title, show = name, test = kind.tests }
           break
         end
@@ -305,7 +305,6 @@ function M.plain(core, data)
         if m.params and m.params.size then sizes[tostring(m.params.size)] = true end
       end
     end
-    if #columns == 0 then columns[1] = { title = kind.show[1], show = kind.show[1], test = kind.tests } end
     local rows = { "test", "case", "via" }
     local first = next(sizes)
     if first and next(sizes, first) then rows[#rows + 1] = "size" end

@@ -61,6 +61,13 @@ function TestAgent:test_an_agent_that_is_gone_is_lost()
   lu.assertTrue(core.clock >= agent.grace and core.clock < agent.grace + 1)
 end
 
+function TestAgent:test_a_connection_that_breaks_is_no_protocol_error()
+  local core = core_with { ok({ id = "r1" }, 201), { nil, { code = "protocol", message = "connection reset" } } }
+  local run = assert(agent.start(endpoint, request, core))
+  local _, err = run:wait(1)
+  lu.assertEquals(err.code, "lost")
+end
+
 function TestAgent:test_never_there()
   local run, err = agent.start(endpoint, request, core_with {})
   lu.assertNil(run)

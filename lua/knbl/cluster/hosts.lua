@@ -32,7 +32,7 @@ local function greet(self, host)
   }
   local about, err = agent.about(endpoint, self.core)
   if not about then return nil, { code = err.code, message = ("%s (%s): %s"):format(host.name, url, err.message) } end
-  self.about[host.name] = about
+  self.about[host.name], endpoint.agent = about, about.name
   return endpoint
 end
 
