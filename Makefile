@@ -129,6 +129,16 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libknbl.so.$(VERSION) libknbl.so.0 libknbl.so pkgconfig/knbl.pc)
 	rm -rf $(DESTDIR)$(LUADIR)/knbl $(DESTDIR)$(PREFIX)/share/lua/5.1/knbl
 
+# ---- the agent's image, and the tests on a real cluster ------------------------------------------------------------------
+# e2e runs on the cluster that KUBECONFIG names; E2E_LOAD is a command that takes the archive's name: "kind load image-archive"
+IMAGE    ?= $B/knbl-$(VERSION).tar
+.PHONY: image e2e
+image: $(KNBL)
+	./$(KNBL) image save $(IMAGE)
+e2e: all image
+	$(if $(E2E_LOAD),$(E2E_LOAD) $(IMAGE))
+	@B=$B KNBL=./$(KNBL) TEST_TIMEOUT=420 tests/run $(wildcard tests/kube/*_e2e.lua)
+
 # ---- checks without running ----------------------------------------------------------------------------------------------
 lua/knbl/cdef.lua: src/knbl.h src/abi/cdef.sh
 	sh src/abi/cdef.sh src/knbl.h >$@

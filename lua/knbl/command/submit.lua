@@ -19,9 +19,13 @@ local M = {
   },
 }
 
+-- What a scenario inside needs: deploy/role.yaml without the proxy, which is for control from outside.
 local rules = {
-  { apiGroups = { "" }, resources = { "pods", "services", "configmaps", "secrets" }, verbs = { "create", "get", "list", "watch", "patch", "delete" } },
-  { apiGroups = { "" }, resources = { "endpoints", "events" }, verbs = { "get", "list" } },
+  { apiGroups = { "" }, resources = { "pods" }, verbs = { "create", "get", "list", "watch", "patch", "delete" } },
+  { apiGroups = { "" }, resources = { "services", "configmaps", "secrets" }, verbs = { "create", "get", "list", "delete" } },
+  { apiGroups = { "discovery.k8s.io" }, resources = { "endpointslices" }, verbs = { "list" } },
+  { apiGroups = { "" }, resources = { "endpoints" }, verbs = { "get" } },
+  { apiGroups = { "" }, resources = { "events" }, verbs = { "list" } },
 }
 
 local function account(run, name)

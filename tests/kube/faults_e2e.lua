@@ -1,0 +1,182 @@
+-- What happens on a real cluster when things go wrong: each run ends in time, with the right words and exit code, and leaves nothing.
+package.path = "tests/kube/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.core"
+local world = require "world"
+
+TestFaults = {}
+
+local long = world.script [[
+local knbl = require "knbl"
+local cluster <close> = knbl.cluster()
+local client, server = cluster:pair()
+knbl.tcp_rr { case = "first", from = client, to = server, duration = "300ms" }
+knbl.tcp_rr { case = "long", from = client, to = server, duration = "6s" }
+]]
+local short = world.script [[
+local knbl = require "knbl"
+local cluster <close> = knbl.cluster()
+local client, server = cluster:pair()
+knbl.tcp_rr { from = client, to = server }
+]]
+
+local function ends(run, code, words, seconds)
+  lu.assertEquals(run.code, code, run.said)
+  for _, text in ipairs(type(words) == "table" and words or { words }) do lu.assertStrContains(run.err, text) end
+  lu.assertTrue(run.seconds < seconds, run.said)
+end
+
+function TestFaults.tearDown()
+  world.kubectl "uncordon node-a node-b"
+  world.run({ "clean" }, { ledger = false })
+end
+
+-- ---- what the cluster cannot give ----
+
+function TestFaults.test_cordoned_node_is_named()
+  world.kubectl "cordon node-b"
+  local run = world.scenario(short)
+  ends(run, 0, {}, 20)
+  lu.assertEquals(run.ledger.measurements[1].skipped, "the cluster has 1 node to use, this needs 2 (left out: node-b (cordoned))")
+end
+
+function TestFaults.test_no_node_at_all()
+  world.kubectl "cordon node-a node-b"
+  ends(world.scenario(short), 3, "no node can be used: node-a (cordoned), node-b (cordoned)", 5)
+end
+
+function TestFaults.test_image_that_is_not_there()
+  ends(world.scenario(short, { "--image", "localhost:1/none:1" }), 3, { "image localhost:1/none:1 cannot be had", "kind load image-archive" }, 20)
+end
+
+function TestFaults.test_unschedulable()
+  ends(world.scenario(short, { "--cpu", "1000" }), 3, { "no node takes it", "Insufficient cpu" }, 15)
+end
+
+function TestFaults.test_quota_of_zero()
+  world.kubectl "create namespace knbl-quota"
+  world.kubectl "-n knbl-quota create quota none --hard=pods=0"
+  local run = world.scenario(short, { "--namespace", "knbl-quota" })
+  world.kubectl "delete namespace knbl-quota --wait=false"
+  ends(run, 3, "the namespace's quota leaves no room for it", 10)
+  -- the same namespace, while it goes
+  local again = world.scenario(short, { "--namespace", "knbl-quota" })
+  if again.code ~= 0 then ends(again, 3, "knbl-quota is terminating", 5) end
+end
+
+function TestFaults.test_namespace_made_and_removed()
+  local run = world.scenario(short, { "--namespace", "knbl-fresh" })
+  lu.assertEquals(run.code, 0, run.said)
+  local deadline = core.now() + 40
+  while world.kubectl "get namespace knbl-fresh -o name" == "namespace/knbl-fresh\n" and core.now() < deadline do core.sleep(0.3) end
+  lu.assertStrContains(world.kubectl "get namespace knbl-fresh", "NotFound")
+end
+
+function TestFaults.test_guaranteed_where_cpu_is_asked_for()
+  local p = world.start { "--on", "k8s", long, "--cpu", "200m" }
+  lu.assertTrue(p:says("first", 30))
+  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].status.qosClass}'", "Guaranteed Guaranteed")
+  lu.assertEquals(p:wait(30).code, 0, p.said)
+end
+
+-- ---- what goes away in the middle ----
+
+function TestFaults.test_agent_pod_deleted()
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  world.kubectl "delete pod -l knbl.io/pod=client --grace-period=0 --force"
+  ends(p:wait(60), 3, "long", 60)
+  lu.assertEquals(world.left(), "")
+end
+
+function TestFaults.test_server_pod_deleted()
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  world.kubectl "delete pod -l knbl.io/pod=server --grace-period=0 --force"
+  p:wait(60)
+  lu.assertTrue(p.code == 1 or p.code == 3, p.said)
+  lu.assertEquals(world.left(), "")
+end
+
+function TestFaults.test_api_server_away_for_10_s()
+  local pid = world.process "kube-apiserver"
+  lu.skipIf(not pid, "no API server of this machine")
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  world.sh("kill -STOP " .. pid)
+  core.sleep(10)
+  world.sh("kill -CONT " .. pid)
+  ends(p:wait(60), 0, {}, 60)
+  lu.assertTrue(p.ledger.measurements[2].ok)
+  lu.assertEquals(world.left(), "")
+end
+
+-- For good, as far as the run can tell: it says so, and how to finish.
+function TestFaults.test_api_server_away_for_good()
+  local pid = world.process "kube-apiserver"
+  lu.skipIf(not pid, "no API server of this machine")
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  world.sh("kill -STOP " .. pid)
+  p:wait(120)
+  world.sh("kill -CONT " .. pid)
+  ends(p, 3, { "could be removed", "knbl clean --namespace default" }, 110)
+  core.sleep(2)
+  lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
+  lu.assertEquals(world.left(), "")
+end
+
+function TestFaults.test_kubelet_stopped()
+  local pid = world.process "node-b-kubelet"
+  lu.skipIf(not pid, "no kubelet of this machine")
+  world.sh("kill -STOP " .. pid)
+  local run = world.scenario(short)
+  world.sh("kill -CONT " .. pid)
+  ends(run, 3, "node-b was given the pod and does not take it up; is its kubelet running?", 40)
+  lu.assertEquals(world.left(), "")
+end
+
+-- ---- side by side ----
+
+function TestFaults.test_two_runs_at_once()
+  local a = world.start { "--on", "k8s", "scenarios/ping.lua", "--pings", "3" }
+  local b = world.start { "--on", "k8s", "scenarios/ping.lua", "--pings", "3" }
+  for _, p in ipairs { a, b } do
+    lu.assertEquals(p:wait(60).code, 0, p.said)
+    for _, m in ipairs(p.ledger.measurements) do lu.assertTrue(m.ok, m.case) end
+  end
+  lu.assertEquals(world.left(), "")
+end
+
+-- ---- the end that comes too early ----
+
+-- Ended at many moments of a run: a run that could clean up has; what a killed one left, `knbl clean` takes away.
+function TestFaults.test_ended_at_any_moment()
+  local runs = tonumber(os.getenv "E2E_KILLS" or "") or 10
+  for i = 1, runs do
+    local signal = ({ "INT", "TERM", "KILL" })[i % 3 + 1]
+    local p = world.start { "--on", "k8s", long }
+    core.sleep(0.1 + 5 * ((i * 0.618) % 1)) -- spread evenly, the same every time
+    p:kill(signal)
+    p:wait(30)
+    if signal == "KILL" then
+      lu.assertEquals(p.code, 137, p.said)
+      lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
+    else
+      lu.assertTrue(p.code == 130, p.said)
+    end
+    lu.assertEquals(world.left(), "", signal .. " " .. i)
+  end
+end
+
+function TestFaults.test_clean_leaves_the_young_alone()
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  lu.assertStrContains(world.run({ "clean", "--older-than", "1h" }, { ledger = false }).err, "0 things")
+  lu.assertEquals(p:wait(40).code, 0, p.said)
+end
+
+local code = lu.LuaUnit.run()
+os.remove(long)
+os.remove(short)
+os.exit(code)

@@ -1,0 +1,77 @@
+-- Every scenario of the repository on a real cluster: each path has a figure, or says why not.
+package.path = "tests/kube/?.lua;" .. package.path
+local lu = require "luaunit"
+local world = require "world"
+
+TestScenarios = {}
+
+-- Every measurement has a figure of its own; `skips` is a pattern of the reasons that are in order.
+local function check(run, least, skips)
+  lu.assertNotNil(run.ledger, run.said)
+  local list = run.ledger.measurements
+  lu.assertTrue(#list >= least, ("%d measurements, expected %d: %s"):format(#list, least, run.said))
+  for _, m in ipairs(list) do
+    local name = m.test .. " " .. m.case
+    if m.skipped then
+      lu.assertTrue(skips ~= nil and m.skipped:find(skips) ~= nil, name .. " skipped: " .. m.skipped)
+    else
+      lu.assertTrue(m.ok, name .. ": " .. (m.error and m.error.message or "?"))
+      local figure = m.metrics.throughput_bps or m.metrics.rate_per_s or m.metrics.received
+      lu.assertTrue(figure ~= nil and figure > 0, name .. " has no figure")
+      for _, flag in ipairs(m.flags) do lu.assertNotEquals(flag, "wrong_backend", name) end
+    end
+  end
+  lu.assertEquals(world.left(), "")
+end
+
+local function scenario(name, least, words, codes, skips)
+  TestScenarios["test_" .. name] = function()
+    local run = world.scenario("scenarios/" .. name .. ".lua", words, { seconds = 120 })
+    lu.assertTrue((codes or { [0] = true })[run.code], run.said)
+    check(run, least, skips)
+  end
+end
+
+local any_verdict = { [0] = true, [98] = true, [99] = true }
+scenario("pod_to_svc", 48, { "--requests", "500", "--pings", "3" })
+scenario("ping", 7, { "--pings", "3" })
+scenario("node_to_node", 14)
+scenario("ci_gate", 2, {}, any_verdict)
+scenario("combos", 24)
+scenario("http", 12, { "--requests", "500", "--connections", "10" })
+scenario("msg_size_sweep", 16, { "--sizes", "1,64K" })
+scenario("mtu_sweep", 30, { "--mss", "536,1460" })
+scenario("netperf_baseline", 24)
+scenario("orchestrated", 18, { "--mss", "536,1460" })
+scenario("service_modes", 6, { "--services", "1,10" }, nil, "")
+
+-- runc-2 works, kata is registered and no node can start it: its cells have the kubelet's words, and the run goes on.
+function TestScenarios.test_runtimes()
+  local run = world.scenario("scenarios/kata_vs_runc.lua", { "--runtimes", "runc,runc-2,kata,nosuch", "--sizes", "64K" }, { seconds = 150 })
+  lu.assertEquals(run.code, 0, run.said)
+  check(run, 48, "[rR]untime")
+  local seen = {}
+  for _, m in ipairs(run.ledger.measurements) do
+    local runtime = m.labels.runtime
+    seen[runtime] = m.skipped or "measured"
+  end
+  lu.assertEquals(seen.runc, "measured")
+  lu.assertEquals(seen["runc-2"], "measured")
+  lu.assertStrContains(seen.kata, 'no runtime for "kata" is configured')
+  lu.assertStrContains(seen.nosuch, "no RuntimeClass named nosuch; there are: kata, runc-2")
+end
+
+function TestScenarios.test_environment()
+  local run = world.scenario("scenarios/ping.lua", { "--pings", "2" })
+  local e = run.ledger.environment
+  lu.assertStrContains(e.kubernetes, "v1.")
+  lu.assertEquals(#e.nodes, 2)
+  for _, node in ipairs(e.nodes) do
+    for _, key in ipairs { "kernel", "cpus", "zone", "runtime", "arch" } do lu.assertEquals(type(node[key]), "string", key) end
+    lu.assertEquals(type(node.mtu), "number")
+  end
+  lu.assertNotNil(e.cni)
+  lu.assertNotNil(e.proxy_mode)
+end
+
+os.exit(lu.LuaUnit.run())

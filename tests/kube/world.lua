@@ -1,0 +1,110 @@
+-- What the tests on a real cluster share: knbl as a process of its own, kubectl, and what is left behind.
+local core = require "knbl.core"
+local json = require "knbl.json"
+
+local M = { knbl = os.getenv "KNBL" or "./knbl", state = "/run/knbl-cluster" }
+
+local function read(path)
+  local f = io.open(path)
+  local text = f and f:read "a" or ""
+  if f then f:close() end
+  return text
+end
+M.read = read
+
+function M.quote(word) return "'" .. tostring(word):gsub("'", "'\\''") .. "'" end
+
+function M.sh(command)
+  local p = io.popen(command .. " 2>&1")
+  local text = p:read "a"
+  local ok, _, code = p:close()
+  return text, ok and 0 or code
+end
+
+local Process = {}
+Process.__index = Process
+
+function Process:kill(signal)
+  M.sh(("kill -%s %d"):format(signal, self.pid))
+end
+
+-- Waits until it has ended; one that outlives its time is ended, and its code is "late".
+function Process:wait(seconds)
+  local deadline = core.now() + (seconds or 60)
+  while true do
+    local code = read(self.path .. ".rc")
+    if code:match "%d+\n" then
+      self.code = tonumber(code)
+      break
+    elseif core.now() > deadline then
+      self:kill "KILL"
+      self.code = "late"
+      break
+    end
+    core.sleep(0.02)
+  end
+  self.seconds, self.out, self.err = core.now() - self.began, read(self.path .. ".out"), read(self.path .. ".err")
+  local ledger = read(self.path .. ".json")
+  self.ledger = ledger ~= "" and json.decode(ledger) or nil
+  self.said = ("code %s after %.1f s: %s"):format(self.code, self.seconds, self.err)
+  for _, end_of in ipairs { "", ".rc", ".out", ".err", ".json", ".pid" } do os.remove(self.path .. end_of) end
+  return self
+end
+
+-- Whether what it wrote so far to standard error contains the text; waits for it.
+function Process:says(text, seconds)
+  local deadline = core.now() + (seconds or 30)
+  while core.now() < deadline do
+    if read(self.path .. ".err"):find(text, 1, true) then return true end
+    if read(self.path .. ".rc") ~= "" then return false end
+    core.sleep(0.02)
+  end
+  return false
+end
+
+-- knbl with these words, in the background. options: env (text before the command), ledger = false where it writes none.
+function M.start(words, options)
+  options = options or {}
+  local p = setmetatable({ path = os.tmpname(), began = core.now() }, Process)
+  local quoted = {}
+  for i, word in ipairs(words) do quoted[i] = M.quote(word) end
+  if options.ledger ~= false then quoted[#quoted + 1] = "--json " .. p.path .. ".json" end
+  M.sh(("{ env %s %s %s >%s.out 2>%s.err </dev/null & echo $! >%s.pid; wait $!; echo $? >%s.rc; } >/dev/null 2>&1 &"):format(options.env or "", M.knbl,
+    table.concat(quoted, " "), p.path, p.path, p.path, p.path))
+  repeat p.pid = tonumber(read(p.path .. ".pid")) until p.pid or not core.sleep(0.01)
+  return p
+end
+
+function M.run(words, options) return M.start(words, options):wait(options and options.seconds) end
+
+-- A scenario on the cluster, quickly.
+function M.scenario(name, words, options)
+  local all = { "--on", "k8s", name, "--duration", "100ms", "--warmup", "20ms" }
+  table.move(words or {}, 1, #(words or {}), #all + 1, all)
+  return M.run(all, options)
+end
+
+function M.kubectl(words) return M.sh("kubectl " .. words) end
+
+-- Names of all that knbl made and that is still there.
+function M.left(namespace)
+  local text = M.kubectl(("-n %s get pods,services,secrets,configmaps,jobs,roles,rolebindings,serviceaccounts -l app.kubernetes.io/managed-by=knbl,knbl.io/run -o name")
+    :format(namespace or "default"))
+  return text:find "^No resources" and "" or text
+end
+
+-- A script's text as a file; its name.
+function M.script(text)
+  local path = os.tmpname()
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  f:close()
+  return path
+end
+
+-- A control-plane process of the two-node cluster of this machine, or nil.
+function M.process(name)
+  return tonumber(read(("%s/%s.pid"):format(M.state, name)))
+end
+
+return M
