@@ -83,6 +83,7 @@ local function ask_patiently(core, endpoint, method, path, timeout)
   while true do
     local value, err = ask(core, endpoint, method, path, nil, timeout)
     if value then return value end
+    if err.code == "gone" then return nil, errors.new("lost", ("%s is gone: %s"):format(endpoint.name, err.message)) end
     if err.code == "interrupted" or not is_transient(err) then
       if err.status == 404 then err = errors.new("lost", ("%s has forgotten the run: it was restarted"):format(endpoint.name)) end
       return nil, err
@@ -130,7 +131,7 @@ local function start_remote(core, endpoint, request)
   local body = json.encode { spec = request.spec, to = request.to, token = request.token }
   local answer, err = ask(core, endpoint, "POST", "/v1/runs", body, 10)
   if not answer then
-    if is_transient(err) then err = errors.new("lost", ("%s does not answer: %s"):format(endpoint.name, err.message)) end
+    if is_transient(err) or err.code == "gone" then err = errors.new("lost", ("%s does not answer: %s"):format(endpoint.name, err.message)) end
     return nil, err
   end
   if type(answer.id) ~= "string" then return nil, errors.new("protocol", endpoint.name .. " gave the run no id") end

@@ -48,6 +48,9 @@ local function status_error(response, what)
 end
 M.error_meta = { __tostring = function(e) return e.message end }
 
+-- What a Status in an answer says.
+function M.status_text(response) return status_error(response, "the API server").message end
+
 -- The options that every transfer shares: address, credentials, trust.
 function Client:transfer(method, path, query, headers)
   local tls = {}
@@ -169,7 +172,7 @@ end
 function Client:get(kind, name, options)
   local path, err = self:path(kind, name, options)
   if not path then return nil, err end
-  return self:request("GET", path)
+  return self:request("GET", path, { retry = options and options.retry })
 end
 
 local function selection(options, query)

@@ -76,13 +76,31 @@ end
 
 -- ---- pods ----------------------------------------------------------------------------------------------------------------
 
+-- What the API server itself answers in an agent's place: that the pod is gone, that we may not, or that it cannot reach it just now.
+local function proxy_failure(api, name, response)
+  if response.status < 400 or not response.body:find('"kind":"Status"', 1, true) then return nil end
+  local text = kube.status_text(response)
+  if response.status == 401 or response.status == 403 then return { code = "auth", message = text } end
+  local pod, err = api:get("Pod", name, { retry = 0 })
+  if pod and pod.status.phase == "Running" and not pod.metadata.deletionTimestamp then return { code = "unreachable", message = text } end
+  if not pod and err.status ~= 404 then return { code = "unreachable", message = err.message } end
+  return { code = "gone", message = pod and explain.pod(pod) or "its pod was deleted" }
+end
+
 -- How the orchestrator reaches an agent: straight from inside the cluster, through the API server's pod proxy from outside.
 local function control(self, name, addresses, port)
   if self.api.config.in_cluster then
     local host = addresses.v4 or "[" .. addresses.v6 .. "]"
     return { url = ("http://%s:%d"):format(host, port) }
   end
-  return { url = "", fetch = self.api:proxy(name, port), grace = CONTROL_GRACE_S }
+  local through = self.api:proxy(name, port)
+  local function fetch(request)
+    local response, err = through(request)
+    local failure = response and proxy_failure(self.api, name, response)
+    if failure then return nil, failure end
+    return response, err
+  end
+  return { url = "", fetch = fetch, grace = CONTROL_GRACE_S }
 end
 
 -- The container runs before its agent listens: asked until it answers.
@@ -91,7 +109,7 @@ local function await_agent(endpoint)
   while true do
     local about, err = agent.about(endpoint)
     if about then return about end
-    if err.code == "version" or err.code == "auth" or err.code == "interrupted" or core.now() > deadline then return nil, err end
+    if err.code == "version" or err.code == "auth" or err.code == "gone" or err.code == "interrupted" or core.now() > deadline then return nil, err end
     local ok, interrupted = core.sleep(0.05)
     if not ok then return nil, interrupted end
   end
@@ -363,9 +381,10 @@ end
 local function begin(self)
   local ok, err = ensure_namespace(self)
   if not ok then return nil, err end
-  local object, owner = manifest.owner(self.run), nil
+  local object = manifest.owner(self.run)
   -- on the list before it is asked for: an answer that is lost, or cut short, may have made it
   self.made[#self.made + 1] = { kind = "ConfigMap", name = object.metadata.name }
+  local owner
   owner, err = self.api:create(object)
   if not owner then
     if err.status then self.made[#self.made] = nil end
