@@ -5,10 +5,11 @@
  *     knbl_run_wait(run, UINT64_MAX);
  *     char *result = knbl_run_result(run, &error);
  *
- * Handles are opaque, structures are plain data of fixed width that begin with their own size (set it before the call: it says
- * which version of the structure the caller was compiled with), nothing calls back, and there is no macro to evaluate. A function that fails
- * returns NULL or -1 and fills `error`, which may be NULL. Text that knbl hands out is the caller's: knbl_string_free. Functions may be
- * called from any thread; one handle is freed once, by one thread, when no other uses it. SIGPIPE is never raised. */
+ * Handles are opaque, structures are plain data of fixed width that begin with their own size (set it before the call:
+ * it says which version of the structure the caller was compiled with), nothing calls back, and there is no macro to
+ * evaluate. A function that fails returns NULL or -1 and fills `error`, which may be NULL. Text that knbl hands out is
+ * the caller's: knbl_string_free. Functions may be called from any thread; one handle is freed once, by one thread, when
+ * no other uses it. SIGPIPE is never raised. */
 #ifndef KNBL_H
 #define KNBL_H
 
@@ -61,7 +62,7 @@ uint32_t knbl_protocol(void);
 uint64_t knbl_now(void);      /* nanoseconds, monotonic */
 void knbl_string_free(char *text);
 
-/* ---- a measurement ---- */
+/* ---- a measurement --------------------------------------------------------------------------- */
 char *knbl_check(const char *spec_json, knbl_error *error);   /* the complete specification, defaults filled in */
 knbl_run *knbl_run_start(const char *spec_json, const knbl_target *target, knbl_error *error);
 int32_t knbl_run_wait(knbl_run *run, uint64_t timeout_ns);    /* 1: over, 0: not yet */
@@ -70,16 +71,16 @@ void knbl_run_stop(knbl_run *run);                            /* now; what was m
 /* Once over: latencies in nanoseconds, values[i] for percents[i] (0 to 100). */
 int32_t knbl_run_percentiles(knbl_run *run, const double *percents, uint64_t *values, uint32_t n, knbl_error *error);
 char *knbl_run_result(knbl_run *run, knbl_error *error);      /* JSON, once over; waits for a run that was stopped */
-/* The same into a buffer, with a 0 at its end; returns the length it has, of which at most room - 1 bytes were written. */
+/* The same into a buffer, with a 0 at its end; returns its length, of which at most room - 1 bytes were written. */
 int64_t knbl_run_result_copy(knbl_run *run, char *buffer, uint64_t room, knbl_error *error);
 void knbl_run_free(knbl_run *run);                            /* stops it first; NULL is fine */
 
-/* ---- an agent in this process: the other side ---- */
+/* ---- an agent in this process: the other side ------------------------------------------------ */
 knbl_agent *knbl_agent_start(const knbl_agent_config *config, knbl_error *error);
 uint16_t knbl_agent_port(const knbl_agent *agent);
 void knbl_agent_free(knbl_agent *agent);                      /* ends its runs; NULL is fine */
 
-/* ---- what a language's binding needs besides; lists are JSON ---- */
+/* ---- what a language's binding needs besides; lists are JSON --------------------------------- */
 char *knbl_tests(void);                                       /* ["tcp_stream", …] */
 char *knbl_fields(void);                                      /* [{"name","kind","choices","tests","help"}, …] */
 char *knbl_nearest(const char *word, const char *words_json); /* NULL: none is near */
@@ -95,11 +96,14 @@ void knbl_format_bits(double bps, char *buffer, uint32_t room);
 void knbl_format_size(uint64_t bytes, char *buffer, uint32_t room);
 void knbl_format_rate(double per_s, char *buffer, uint32_t room);
 char *knbl_hist_merge(const char *histograms_json, knbl_error *error);
-int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n, knbl_error *error);
-/* The median and an interval around it that covers the true one with *covered: `confidence`, or less where there are few values. */
-int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low, double *high,
-                             double *covered, knbl_error *error);
-int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p, knbl_error *error); /* Mann-Whitney U */
+int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n,
+                              knbl_error *error);
+/* The median, and an interval around it that covers the true one with *covered: `confidence`, or less where there are
+ * few values. */
+int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low,
+                             double *high, double *covered, knbl_error *error);
+/* Mann-Whitney U, two-sided. */
+int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p, knbl_error *error);
 int32_t knbl_write_file(const char *path, const char *text, uint64_t size, knbl_error *error); /* whole or not at all */
 char *knbl_token(void);                                       /* a fresh secret */
 

@@ -26,7 +26,7 @@ enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_NO_CLUSTER = 3, EXIT_INTERRUPTED = 
 
 int luaopen_cjson(lua_State *L);
 
-/* ---- signals: what a handler can reach --------------------------------------------------------------------------- */
+/* ---- signals: what a handler can reach ------------------------------------------------------- */
 
 static struct kn_interrupt interrupt = { .fd = -1 };
 static lua_State *lua;
@@ -64,7 +64,7 @@ static void handle_signals(void (*handler)(int))
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- Lua ----------------------------------------------------------------------------------------------------------- */
+/* ---- Lua ------------------------------------------------------------------------------------- */
 
 /* Templates for the modules on disk: KNBL_LUA_PATH, then lua/ beside the binary. */
 static void push_disk_path(lua_State *L)
@@ -146,7 +146,7 @@ static int run_lua(char **argv)
     return code;
 }
 
-/* ---- knbl agent ---------------------------------------------------------------------------------------------------- */
+/* ---- knbl agent ------------------------------------------------------------------------------ */
 
 static const char agent_help[] =
     "usage: knbl agent [--listen [ADDRESS]:PORT] --token-file FILE [OPTIONS]\n"
@@ -188,7 +188,9 @@ static int unknown_option(const char *word, struct kn_error *err)
     for (; agent_options[n].name; n++)
         names[n] = agent_options[n].name;
     const char *near = strncmp(word, "--", 2) == 0 ? kn_nearest(word + 2, names, n) : NULL;
-    return kn_fail(err, KN_E_ARGUMENT, near ? "there is no option %s; did you mean --%s?" : "there is no option %s", word, near);
+    if (near)
+        return kn_fail(err, KN_E_ARGUMENT, "there is no option %s; did you mean --%s?", word, near);
+    return kn_fail(err, KN_E_ARGUMENT, "there is no option %s", word);
 }
 
 static int take_name(char *into, size_t room, const char *name, struct kn_error *err)
@@ -245,8 +247,8 @@ static char *agent_token(const char *file, struct kn_error *err)
     if (!file && !*token)
         kn_fail(err, KN_E_ARGUMENT, "an agent needs a secret: --token-file FILE, or KNBL_TOKEN");
     else
-        kn_fail(err, KN_E_ARGUMENT, "the token in %s has %zu characters; at least %d are wanted", file ? file : "KNBL_TOKEN", strlen(token),
-                KN_TOKEN_LEAST);
+        kn_fail(err, KN_E_ARGUMENT, "the token in %s has %zu characters; at least %d are wanted",
+                file ? file : "KNBL_TOKEN", strlen(token), KN_TOKEN_LEAST);
     free(token);
     return NULL;
 }
@@ -261,8 +263,9 @@ static int serve(const struct kn_agent_config *config, struct kn_error *err)
         signal(SIGCHLD, SIG_IGN); /* a container's first process is everyone's parent: the kernel reaps for it */
     char host[KN_ADDR_TEXT_MAX];
     kn_addr_host(&config->listen, host, sizeof host);
-    fprintf(stderr, strchr(host, ':') ? "listening on [%s]:%u%s%s\n" : "listening on %s:%u%s%s\n", host, kn_agent_port(agent),
-            config->unix_path ? " and " : "", config->unix_path ? config->unix_path : "");
+    const char *path = config->unix_path;
+    fprintf(stderr, strchr(host, ':') ? "listening on [%s]:%u%s%s\n" : "listening on %s:%u%s%s\n", host,
+            kn_agent_port(agent), path ? " and " : "", path ? path : "");
     kn_agent_wait(agent);
     handle_signals(SIG_IGN);
     kn_agent_free(agent);

@@ -62,9 +62,10 @@ void knbl_format_bits(double bps, char *buffer, uint32_t room);
 void knbl_format_size(uint64_t bytes, char *buffer, uint32_t room);
 void knbl_format_rate(double per_s, char *buffer, uint32_t room);
 char *knbl_hist_merge(const char *histograms_json, knbl_error *error);
-int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n, knbl_error *error);
-int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low, double *high,
-                             double *covered, knbl_error *error);
+int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n,
+                              knbl_error *error);
+int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low,
+                             double *high, double *covered, knbl_error *error);
 int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p, knbl_error *error);
 int32_t knbl_write_file(const char *path, const char *text, uint64_t size, knbl_error *error);
 char *knbl_token(void);

@@ -49,9 +49,9 @@ char *knbl_text_(json_t *owned, const struct kn_error *err, knbl_error *out)
     return text;
 }
 
-/* ---- runs ---------------------------------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
-#define STOP_NS (30 * KN_NS_PER_S) /* what a stopped run is given to end: its servers are still asked for their reports */
+#define STOP_NS (30 * KN_NS_PER_S) /* for a stopped run to end: its servers are still asked for their reports */
 
 struct knbl_run { struct kn_run *run; atomic_bool stopped; };
 
@@ -112,8 +112,10 @@ KNBL_API int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats)
 {
     struct kn_progress p;
     kn_run_progress(run->run, &p);
-    knbl_stats full = { .size = stats->size, .phase = (uint32_t)p.phase, .elapsed_ns = p.elapsed_ns, .total_ns = p.total_ns,
-                        .ops = p.ops, .bytes = p.bytes };
+    knbl_stats full = {
+        .size = stats->size, .phase = (uint32_t)p.phase, .elapsed_ns = p.elapsed_ns, .total_ns = p.total_ns,
+        .ops = p.ops, .bytes = p.bytes,
+    };
     memcpy(stats, &full, stats->size < sizeof full ? stats->size : sizeof full);
     return 0;
 }
@@ -151,7 +153,8 @@ KNBL_API int64_t knbl_run_result_copy(knbl_run *run, char *buffer, uint64_t room
     return (int64_t)length;
 }
 
-KNBL_API int32_t knbl_run_percentiles(knbl_run *run, const double *percents, uint64_t *values, uint32_t n, knbl_error *error)
+KNBL_API int32_t knbl_run_percentiles(knbl_run *run, const double *percents, uint64_t *values, uint32_t n,
+                                      knbl_error *error)
 {
     struct kn_error err = { 0 };
     json_t *result = result_of(run, &err);
@@ -176,7 +179,7 @@ KNBL_API void knbl_run_free(knbl_run *run)
     free(run);
 }
 
-/* ---- agents -------------------------------------------------------------------------------------------------------- */
+/* ---- agents ---------------------------------------------------------------------------------- */
 
 struct knbl_agent { struct kn_agent *agent; };
 
@@ -219,7 +222,7 @@ KNBL_API void knbl_agent_free(knbl_agent *agent)
     free(agent);
 }
 
-/* ---- the library itself -------------------------------------------------------------------------------------------- */
+/* ---- the library itself ---------------------------------------------------------------------- */
 
 KNBL_API const char *knbl_version(void) { return KNBL_VERSION; }
 

@@ -12,7 +12,7 @@
 
 static int told(int rc, const struct kn_error *err, knbl_error *out) { return rc < 0 ? knbl_fail_(out, err) : rc; }
 
-/* ---- lists --------------------------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 KNBL_API char *knbl_tests(void)
 {
@@ -48,7 +48,7 @@ KNBL_API char *knbl_nearest(const char *word, const char *words_json)
     return copy;
 }
 
-/* ---- units --------------------------------------------------------------------------------------------------------- */
+/* ---- units ----------------------------------------------------------------------------------- */
 
 KNBL_API int32_t knbl_parse_duration(const char *text, uint64_t *ns, knbl_error *error)
 {
@@ -95,7 +95,7 @@ KNBL_API void knbl_format_size(uint64_t bytes, char *buffer, uint32_t room) { kn
 
 KNBL_API void knbl_format_rate(double per_s, char *buffer, uint32_t room) { kn_format_rate(buffer, room, per_s); }
 
-/* ---- statistics ---------------------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 KNBL_API char *knbl_hist_merge(const char *histograms_json, knbl_error *error)
 {
@@ -106,7 +106,8 @@ KNBL_API char *knbl_hist_merge(const char *histograms_json, knbl_error *error)
     return knbl_text_(merged, &err, error);
 }
 
-KNBL_API int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n, knbl_error *error)
+KNBL_API int32_t knbl_hist_percentiles(const char *histogram_json, const double *percents, uint64_t *values, uint32_t n,
+                                       knbl_error *error)
 {
     struct kn_error err = { 0 };
     json_t *json = knbl_parse_(histogram_json, &err);
@@ -120,8 +121,8 @@ KNBL_API int32_t knbl_hist_percentiles(const char *histogram_json, const double 
     return 0;
 }
 
-KNBL_API int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low, double *high,
-                                      double *covered, knbl_error *error)
+KNBL_API int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low,
+                                      double *high, double *covered, knbl_error *error)
 {
     struct kn_error err = { 0 };
     struct kn_interval interval;
@@ -134,13 +135,14 @@ KNBL_API int32_t knbl_median_interval(const double *values, uint32_t n, double c
     return 0;
 }
 
-KNBL_API int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p, knbl_error *error)
+KNBL_API int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p,
+                                knbl_error *error)
 {
     struct kn_error err = { 0 };
     return told(kn_stats_rank_test(a, na, b, nb, p, &err), &err, error);
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 KNBL_API int32_t knbl_write_file(const char *path, const char *text, uint64_t size, knbl_error *error)
 {

@@ -17,9 +17,12 @@ static void once(void)
     pthread_once(&done, set_up_libcurl);
 }
 
-static uint64_t deadline(const struct kn_fetch_request *r) { return kn_now_ns() + (r->timeout_ns ? r->timeout_ns : 30 * KN_NS_PER_S); }
+static uint64_t deadline(const struct kn_fetch_request *r)
+{
+    return kn_now_ns() + (r->timeout_ns ? r->timeout_ns : 30 * KN_NS_PER_S);
+}
 
-/* ---- whole answers ------------------------------------------------------------------------------------------------- */
+/* ---- whole answers --------------------------------------------------------------------------- */
 
 /* The multi handle holds the connections, the easy handle the session. */
 struct kn_fetch_client { CURLM *multi; CURL *easy; };
@@ -76,7 +79,8 @@ static int take_answer(struct kn_transfer *t, struct kn_fetch_response *response
     return kn_fail(err, KN_E_MEMORY, "out of memory");
 }
 
-int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, struct kn_fetch_response *response, struct kn_error *err)
+int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, struct kn_fetch_response *response,
+             struct kn_error *err)
 {
     struct kn_transfer t = { .wake_fd = -1 };
     uint64_t until_ns = deadline(r);
@@ -91,7 +95,7 @@ int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, s
     return rc;
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 struct kn_fetch_stream {
     struct kn_fetch_client *client;
@@ -110,7 +114,9 @@ static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request 
     s->url = strdup(r->unix_path ? r->unix_path : r->url);
     if (!s->url || !(s->client = kn_fetch_client_new(err)))
         return kn_fail(err, KN_E_MEMORY, "out of memory");
-    if (kn_transfer_start(&s->t, s->client->multi, s->client->easy, r, err) < 0 || kn_transfer_drive(&s->t, have_head, deadline(r), err) < 0)
+    uint64_t until_ns = deadline(r);
+    if (kn_transfer_start(&s->t, s->client->multi, s->client->easy, r, err) < 0 ||
+        kn_transfer_drive(&s->t, have_head, until_ns, err) < 0)
         return -1;
     if (!s->t.head_done)
         return kn_transfer_failed(&s->t, err);
@@ -138,7 +144,10 @@ const char *kn_fetch_stream_headers(const struct kn_fetch_stream *s) { return s-
 
 static bool have_bytes(const struct kn_transfer *t) { return t->body.size > 0; }
 
-static bool have_line(const struct kn_transfer *t) { return t->body.size > 0 && memchr(t->body.bytes, '\n', t->body.size); }
+static bool have_line(const struct kn_transfer *t)
+{
+    return t->body.size > 0 && memchr(t->body.bytes, '\n', t->body.size);
+}
 
 /* Forgets what the last read gave, and lets a waiting peer go on. */
 static void make_room(struct kn_fetch_stream *s)
@@ -187,7 +196,8 @@ static int wait_for(struct kn_fetch_stream *s, bool line, uint64_t until_ns, str
     return s->t.over || have_bytes(&s->t) ? 0 : kn_transfer_drive(&s->t, have_bytes, until_ns, err);
 }
 
-int kn_fetch_stream_read(struct kn_fetch_stream *s, bool line, uint64_t timeout_ns, const char **chunk, size_t *size, struct kn_error *err)
+int kn_fetch_stream_read(struct kn_fetch_stream *s, bool line, uint64_t timeout_ns, const char **chunk, size_t *size,
+                         struct kn_error *err)
 {
     make_room(s);
     if (wait_for(s, line, kn_now_ns() + timeout_ns, err) < 0)

@@ -1,8 +1,9 @@
 /* fetch - HTTP requests to agents and API servers, by libcurl: whole answers, and streams for watches and logs.
  *
- * A client keeps its connections for the next request. Every wait ends at a deadline and at the caller's wake-up descriptor, which is only
- * polled, never read. Bodies are bounded. Secrets (keys, tokens) stay in memory. Refused: every scheme but http and https, redirects
- * (they are answers like any other), and proxies from the environment where the request goes to a Unix socket or to loopback. */
+ * A client keeps its connections for the next request. Every wait ends at a deadline and at the caller's wake-up
+ * descriptor, which is only polled, never read. Bodies are bounded. Secrets (keys, tokens) stay in memory. It refuses
+ * every scheme but http and https, and takes no proxy from the environment for what goes to a Unix socket or to
+ * loopback. Redirects are answers like any other. */
 #ifndef KN_FETCH_FETCH_H
 #define KN_FETCH_FETCH_H
 
@@ -22,7 +23,7 @@ struct kn_fetch_request {
     uint64_t timeout_ns;           /* of the whole request; of the head where it is a stream; 0: 30 s */
     uint64_t connect_timeout_ns;   /* 0: 5 s */
     size_t max_body;               /* 0: 64 MiB */
-    /* TLS: each is a file's path, or PEM text (which holds "-----BEGIN"); NULL: the system's authorities, no certificate */
+    /* TLS: a file's path, or PEM text (which holds "-----BEGIN"); NULL: the system's authorities, no certificate */
     const char *ca, *cert, *key;
     const char *server_name;       /* what the certificate must name, where it is not the URL's host */
     bool insecure;
@@ -43,16 +44,20 @@ struct kn_fetch_client;
 struct kn_fetch_client *kn_fetch_client_new(struct kn_error *err);
 void kn_fetch_client_free(struct kn_fetch_client *client);
 /* An answer of whatever status is an answer; -1 is the transport's failure. */
-int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *request, struct kn_fetch_response *response, struct kn_error *err);
+int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *request, struct kn_fetch_response *response,
+             struct kn_error *err);
 
-/* A stream: the head is there when it opens, the body comes as it arrives. What nobody reads makes the peer wait, not this memory grow. */
+/* A stream: the head is there when it opens, the body comes as it arrives. What nobody reads makes the peer wait, not
+ * this memory grow. */
 struct kn_fetch_stream;
 struct kn_fetch_stream *kn_fetch_stream_open(const struct kn_fetch_request *request, struct kn_error *err);
 int kn_fetch_stream_status(const struct kn_fetch_stream *stream);
 const char *kn_fetch_stream_headers(const struct kn_fetch_stream *stream);
-/* 1: *chunk of *size bytes, valid until the next call; 0: the stream ended; -1: failed, KN_E_TIMEOUT and KN_E_INTERRUPTED can be tried again.
- * `line`: whole lines without their end (the last one may lack it), at most max_body long. */
-int kn_fetch_stream_read(struct kn_fetch_stream *stream, bool line, uint64_t timeout_ns, const char **chunk, size_t *size, struct kn_error *err);
+/* 1: *chunk of *size bytes, valid until the next call; 0: the stream ended; -1: failed, and after KN_E_TIMEOUT and
+ * KN_E_INTERRUPTED it can be tried again. `line`: whole lines without their end (the last one may lack it), at most
+ * max_body long. */
+int kn_fetch_stream_read(struct kn_fetch_stream *stream, bool line, uint64_t timeout_ns, const char **chunk,
+                         size_t *size, struct kn_error *err);
 void kn_fetch_stream_free(struct kn_fetch_stream *stream);
 
 #endif

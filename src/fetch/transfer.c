@@ -55,9 +55,10 @@ char *kn_buffer_take(struct kn_buffer *b)
     return taken;
 }
 
-/* ---- callbacks ----------------------------------------------------------------------------------------------------- */
+/* ---- callbacks ------------------------------------------------------------------------------- */
 
-/* "Content-Type: x\r\n" becomes "content-type: x\n". A new status line (100-continue, a proxy's CONNECT) starts the head anew. */
+/* "Content-Type: x\r\n" becomes "content-type: x\n". A new status line (after 100-continue, after a proxy's CONNECT)
+ * starts the head anew. */
 static size_t on_header(char *line, size_t one, size_t n, void *data)
 {
     struct kn_transfer *t = data;
@@ -99,7 +100,7 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *data)
     return t->too_large || kn_buffer_add(&t->body, bytes, n) < 0 ? 0 : n;
 }
 
-/* ---- options ------------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 /* PEM text goes in as a blob, never to a file; anything else is a path. */
 static void set_pem(CURL *easy, const char *value, CURLoption blob_option, CURLoption path_option)
@@ -132,8 +133,8 @@ static bool is_loopback(const char *host)
            (inet_pton(AF_INET, host, &v4) == 1 && (ntohl(v4.s_addr) >> 24) == 127);
 }
 
-/* libcurl checks the certificate against the URL's host. So that another name is checked, the URL takes that name, and the connection
- * still goes to the host that was asked for, with its own Host header. */
+/* libcurl checks the certificate against the URL's host. So that another name is checked, the URL takes that name, and
+ * the connection still goes to the host that was asked for, with its own Host header. */
 static int set_server_name(struct kn_transfer *t, CURLU *url, const char *host, const struct kn_fetch_request *r)
 {
     char *port = NULL, text[1024];
@@ -173,7 +174,9 @@ static int set_url(struct kn_transfer *t, const struct kn_fetch_request *r, stru
     curl_free(whole);
     curl_free(host);
     curl_url_cleanup(url);
-    return bad ? kn_fail(err, KN_E_ARGUMENT, "'%s' is no URL that can be fetched: %s", r->url, curl_url_strerror(bad)) : 0;
+    if (bad)
+        return kn_fail(err, KN_E_ARGUMENT, "'%s' is no URL that can be fetched: %s", r->url, curl_url_strerror(bad));
+    return 0;
 }
 
 static void set_unix(CURL *easy, const char *path)
@@ -223,7 +226,8 @@ static void set_callbacks(struct kn_transfer *t, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
 }
 
-int kn_transfer_start(struct kn_transfer *t, CURLM *multi, CURL *easy, const struct kn_fetch_request *r, struct kn_error *err)
+int kn_transfer_start(struct kn_transfer *t, CURLM *multi, CURL *easy, const struct kn_fetch_request *r,
+                      struct kn_error *err)
 {
     uint64_t connect_ns = r->connect_timeout_ns ? r->connect_timeout_ns : 5 * KN_NS_PER_S;
     t->multi = multi;
@@ -248,7 +252,7 @@ int kn_transfer_start(struct kn_transfer *t, CURLM *multi, CURL *easy, const str
     return 0;
 }
 
-/* ---- the wait ------------------------------------------------------------------------------------------------------ */
+/* ---- the wait -------------------------------------------------------------------------------- */
 
 static void take_result(struct kn_transfer *t)
 {
@@ -267,7 +271,7 @@ static int left_ms(uint64_t deadline_ns, uint64_t now_ns)
     return ms < 60000 ? (int)ms : 60000;
 }
 
-int kn_transfer_drive(struct kn_transfer *t, bool (*done)(const struct kn_transfer *t), uint64_t deadline_ns, struct kn_error *err)
+int kn_transfer_drive(struct kn_transfer *t, kn_transfer_test *done, uint64_t deadline_ns, struct kn_error *err)
 {
     struct curl_waitfd wake = { .fd = t->wake_fd, .events = CURL_WAIT_POLLIN };
     for (;;) {
@@ -281,7 +285,8 @@ int kn_transfer_drive(struct kn_transfer *t, bool (*done)(const struct kn_transf
         if (deadline_ns && now_ns >= deadline_ns)
             return kn_fail(err, KN_E_TIMEOUT, "no answer in time");
         wake.revents = 0;
-        curl_multi_poll(t->multi, t->wake_fd < 0 ? NULL : &wake, t->wake_fd < 0 ? 0 : 1, left_ms(deadline_ns, now_ns), NULL);
+        bool alone = t->wake_fd < 0;
+        curl_multi_poll(t->multi, alone ? NULL : &wake, alone ? 0 : 1, left_ms(deadline_ns, now_ns), NULL);
         if (wake.revents)
             return kn_fail(err, KN_E_INTERRUPTED, "interrupted");
     }
@@ -305,7 +310,9 @@ static enum kn_code code_of(const struct kn_transfer *t)
     case CURLE_URL_MALFORMAT: case CURLE_UNSUPPORTED_PROTOCOL: return KN_E_ARGUMENT;
     case CURLE_COULDNT_CONNECT:
         curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &sys);
-        return sys == EHOSTUNREACH || sys == ENETUNREACH ? KN_E_UNREACHABLE : sys == EACCES || sys == EPERM ? KN_E_PERMISSION : KN_E_REFUSED;
+        if (sys == EACCES || sys == EPERM)
+            return KN_E_PERMISSION;
+        return sys == EHOSTUNREACH || sys == ENETUNREACH ? KN_E_UNREACHABLE : KN_E_REFUSED;
     default: return KN_E_PROTOCOL;
     }
 }

@@ -59,7 +59,10 @@ static int push_error(lua_State *L, enum kn_code code, const char *message, int 
     return 2;
 }
 
-int kn_lua_fail(lua_State *L, const struct kn_error *err) { return push_error(L, err->code, err->message, err->sys_errno); }
+int kn_lua_fail(lua_State *L, const struct kn_error *err)
+{
+    return push_error(L, err->code, err->message, err->sys_errno);
+}
 
 int kn_lua_fail_with(lua_State *L, enum kn_code code, const char *message) { return push_error(L, code, message, 0); }
 

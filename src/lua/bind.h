@@ -1,7 +1,8 @@
 /* lua/bind - what the bindings share: errors as values, boxes that free what C holds, tables of options, the interrupt.
  *
- * Misuse raises, with the caller's position; what the world refuses is nil and an error {code, message}. A resource is opened into a
- * userdata that exists already, so that nothing leaks when Lua raises, and its __gc and __close are one function that may run twice. */
+ * Misuse raises, with the caller's position; what the world refuses is nil and an error {code, message}. A resource is
+ * opened into a userdata that exists already, so that nothing leaks when Lua raises, and its __gc and __close are one
+ * function that may run twice. */
 #ifndef KN_LUA_BIND_H
 #define KN_LUA_BIND_H
 
@@ -14,8 +15,8 @@
 
 #include "core/error.h"
 
-/* Set by the signal handler of the program: `hit` for those who look, `fd` (an eventfd) for those who wait. A wait that notices takes the
- * event and fails with "interrupted", once, so that whatever cleans up afterwards can wait again. */
+/* Set by the signal handler of the program: `hit` for those who look, `fd` (an eventfd) for those who wait. A wait that
+ * notices takes the event and fails with "interrupted", once, so that whatever cleans up afterwards can wait again. */
 struct kn_interrupt { atomic_bool hit; int fd; };
 void kn_lua_set_interrupt(lua_State *L, struct kn_interrupt *interrupt);
 struct kn_interrupt *kn_lua_interrupt(lua_State *L);        /* NULL where the program is somebody else's */
@@ -29,13 +30,14 @@ int kn_lua_true_or_fail(lua_State *L, int rc, const struct kn_error *err);
 /* A pointer that is freed when the calling function ends, however it ends. Pushes one value. */
 struct kn_box { void *ptr; void (*free)(void *); };
 struct kn_box *kn_lua_box(lua_State *L, void (*free_it)(void *));
-int kn_lua_push_json(lua_State *L, json_t *owned);          /* as compact text; takes the reference; returns 1, or raises */
+int kn_lua_push_json(lua_State *L, json_t *owned);  /* as compact text; takes the reference; returns 1, or raises */
 /* The value of text at `index`, in a box that is pushed. Text that is no JSON is misuse and raises. */
 json_t *kn_lua_check_json(lua_State *L, int index);
 
 /* Options: the table at `index`. Wrong types raise and name the key. */
 void kn_lua_known_keys(lua_State *L, int index, const char *const *names);  /* NULL-ended; raises on any other key */
-const char *kn_lua_opt_text(lua_State *L, int index, const char *key, const char *fallback); /* lives as long as the table */
+/* The text lives as long as the table. */
+const char *kn_lua_opt_text(lua_State *L, int index, const char *key, const char *fallback);
 double kn_lua_opt_number(lua_State *L, int index, const char *key, double fallback);
 bool kn_lua_opt_flag(lua_State *L, int index, const char *key);
 uint64_t kn_lua_check_seconds(lua_State *L, int arg);       /* as nanoseconds; 0 … a century */
@@ -60,7 +62,7 @@ void kn_lua_pack(lua_State *L);
 /* For main and for the stock lua5.4. */
 __attribute__((visibility("default"))) int luaopen_knbl_core(lua_State *L);
 __attribute__((visibility("default"))) int luaopen_knbl(lua_State *L);
-/* Makes require find knbl.core, then modules on disk (`path`, a list of templates, may be empty), then the embedded ones. */
+/* Makes require find knbl.core, then modules on disk (`path`: templates, or ""), then the embedded ones. */
 void kn_lua_searchers(lua_State *L, const char *path);
 
 #endif

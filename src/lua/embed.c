@@ -5,7 +5,8 @@
 #include "lua/bind.h"
 
 struct embedded { const char *name, *start, *end; };
-extern const struct embedded kn_embedded[] __attribute__((visibility("hidden"))); /* made by embed.sh; ends with a NULL name */
+/* made by embed.sh; ends with a NULL name */
+extern const struct embedded kn_embedded[] __attribute__((visibility("hidden")));
 
 static const struct embedded *find(const char *name)
 {

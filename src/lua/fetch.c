@@ -13,14 +13,14 @@ static const char client_key = 0;
 struct client { struct kn_fetch_client *client; };
 struct stream { struct kn_fetch_stream *stream; };
 
-/* ---- requests ------------------------------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static const char *const keys[] = {
     "method", "url", "headers", "body", "unix", "timeout", "connect_timeout", "max_body", "ca", "cert", "key",
     "server_name", "insecure", "proxy", "http1", NULL,
 };
 
-/* {Name = "value", …} or {"Name: value", …} as a NULL-ended array that lives in a userdata; its strings live in a table beside it. */
+/* {Name = "value", …} or {"Name: value", …} as a NULL-ended array in a userdata, its strings in a table. */
 static const char *const *take_headers(lua_State *L, int arg)
 {
     if (lua_getfield(L, arg, "headers") == LUA_TNIL)
@@ -38,7 +38,7 @@ static const char *const *take_headers(lua_State *L, int arg)
         luaL_argcheck(L, lua_isstring(L, -1), arg, "the value of a header is text");
         if (lua_type(L, -2) == LUA_TSTRING) {
             const char *value = lua_tostring(L, -1);
-            lua_pushfstring(L, *value ? "%s: %s" : "%s;", lua_tostring(L, -2), value); /* "Name;" is libcurl's for an empty one */
+            lua_pushfstring(L, *value ? "%s: %s" : "%s;", lua_tostring(L, -2), value); /* "Name;": an empty one */
             lua_remove(L, -2);
         }
         list[n++] = lua_tostring(L, -1);
@@ -121,7 +121,7 @@ static int failed(lua_State *L, const struct kn_error *err)
     return kn_lua_fail(L, err);
 }
 
-/* ---- whole answers ------------------------------------------------------------------------------------------------- */
+/* ---- whole answers --------------------------------------------------------------------------- */
 
 static int client_close(lua_State *L)
 {
@@ -172,7 +172,7 @@ static int l_fetch(lua_State *L)
     return 1;
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 static struct kn_fetch_stream *check_stream(lua_State *L)
 {

@@ -29,7 +29,7 @@ static void append_text(lua_State *L, json_t *list, lua_Integer i)
     size_t size;
     lua_geti(L, 1, i);
     if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I of the list is a %s, not JSON text", i, luaL_typename(L, -1)));
+        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I is a %s, not JSON text", i, luaL_typename(L, -1)));
     const char *text = lua_tolstring(L, -1, &size);
     if (json_array_append_new(list, json_loadb(text, size, 0, &e)) < 0)
         luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I of the list is not JSON", i));

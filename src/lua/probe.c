@@ -16,6 +16,11 @@ static int opened(lua_State *L, int fd, const char *what)
     return kn_lua_true_or_fail(L, rc, &err);
 }
 
+static int perf_open(struct perf_event_attr *attr, pid_t pid, int cpu)
+{
+    return (int)syscall(SYS_perf_event_open, attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
 /* Samples of one CPU's clock with kernel stacks, as profiles take them. */
 static int try_perf(lua_State *L)
 {
@@ -23,21 +28,28 @@ static int try_perf(lua_State *L)
         .type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_CPU_CLOCK, .sample_period = 10000000,
         .sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN, .disabled = 1,
     };
-    return opened(L, (int)syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC), "sampling a CPU with kernel stacks");
+    return opened(L, perf_open(&attr, -1, 0), "sampling a CPU with kernel stacks");
 }
 
 /* A hardware counter, which virtual machines often lack. */
 static int try_counters(lua_State *L)
 {
-    struct perf_event_attr attr = { .type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES, .disabled = 1 };
-    return opened(L, (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC), "counting cycles");
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES, .disabled = 1,
+    };
+    return opened(L, perf_open(&attr, 0, -1), "counting cycles");
 }
 
-static int try_icmp(lua_State *L) { return opened(L, socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP), "an ICMP socket"); }
+static int try_socket(lua_State *L, int family, int type, int protocol, const char *what)
+{
+    return opened(L, socket(family, type | SOCK_CLOEXEC, protocol), what);
+}
 
-static int try_raw(lua_State *L) { return opened(L, socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP), "a raw socket"); }
+static int try_icmp(lua_State *L) { return try_socket(L, AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "an ICMP socket"); }
 
-static int try_ipv6(lua_State *L) { return opened(L, socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), "an IPv6 socket"); }
+static int try_raw(lua_State *L) { return try_socket(L, AF_INET, SOCK_RAW, IPPROTO_ICMP, "a raw socket"); }
+
+static int try_ipv6(lua_State *L) { return try_socket(L, AF_INET6, SOCK_DGRAM, 0, "an IPv6 socket"); }
 
 static const luaL_Reg probes[] = {
     { "perf", try_perf },

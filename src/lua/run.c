@@ -8,7 +8,7 @@
 #define TYPE "knbl.run"
 #define SLICE_NS (20 * KN_NS_PER_MS) /* between looks at the interrupt: a run has no descriptor to poll */
 
-#define STOP_NS (30 * KN_NS_PER_S)   /* what a stopped run is given to end: its servers are still asked for their reports */
+#define STOP_NS (30 * KN_NS_PER_S)   /* for a stopped run to end: its servers are still asked for their reports */
 
 struct run { struct kn_run *run; bool stopped; };
 
@@ -49,16 +49,18 @@ static int run_wait(lua_State *L)
 }
 
 static const char *const phases[] = {
-    [KN_PHASE_NEW] = "new", [KN_PHASE_CONNECT] = "connect", [KN_PHASE_WARMUP] = "warmup", [KN_PHASE_MEASURE] = "measure",
-    [KN_PHASE_COLLECT] = "collect", [KN_PHASE_DONE] = "done", [KN_PHASE_FAILED] = "failed",
+    [KN_PHASE_NEW] = "new", [KN_PHASE_CONNECT] = "connect", [KN_PHASE_WARMUP] = "warmup",
+    [KN_PHASE_MEASURE] = "measure", [KN_PHASE_COLLECT] = "collect", [KN_PHASE_DONE] = "done",
+    [KN_PHASE_FAILED] = "failed",
 };
 
 static int run_progress(lua_State *L)
 {
     struct kn_progress p;
     kn_run_progress(check_run(L), &p);
-    return kn_lua_push_json(L, json_pack("{s:s, s:f, s:f, s:I, s:I}", "phase", phases[p.phase], "elapsed_s", (double)p.elapsed_ns / 1e9,
-                                         "total_s", (double)p.total_ns / 1e9, "ops", (json_int_t)p.ops, "bytes", (json_int_t)p.bytes));
+    double elapsed_s = (double)p.elapsed_ns / 1e9, total_s = (double)p.total_ns / 1e9;
+    return kn_lua_push_json(L, json_pack("{s:s, s:f, s:f, s:I, s:I}", "phase", phases[p.phase], "elapsed_s", elapsed_s,
+                                         "total_s", total_s, "ops", (json_int_t)p.ops, "bytes", (json_int_t)p.bytes));
 }
 
 static int run_stop(lua_State *L)

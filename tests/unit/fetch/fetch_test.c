@@ -77,7 +77,8 @@ static bool answer(int fd, const char *request)
         return say(fd, "012345678901234567890123456789"), true;
     }
     if (strstr(request, "GET /no ")) {
-        say(fd, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 404 Not Found\r\nWarning: one\r\nWarning: two\r\nContent-Length: 0\r\n\r\n");
+        say(fd, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+                "HTTP/1.1 404 Not Found\r\nWarning: one\r\nWarning: two\r\nContent-Length: 0\r\n\r\n");
         return true;
     }
     snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nX-Mine: %s\r\nContent-Length: %zu\r\n\r\n%s",
@@ -133,7 +134,8 @@ static int set_up(void **state)
     int n = snprintf(un.sun_path + 1, sizeof un.sun_path - 1, "knbl-fetch-%d", getpid());
     snprintf(server.unix_name, sizeof server.unix_name, "@%s", un.sun_path + 1);
     assert_int_equal(bind(server.fd, (struct sockaddr *)&at, sizeof at) | listen(server.fd, 16), 0);
-    assert_int_equal(bind(server.unix_fd, (struct sockaddr *)&un, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)), 0);
+    socklen_t un_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    assert_int_equal(bind(server.unix_fd, (struct sockaddr *)&un, un_size), 0);
     assert_int_equal(listen(server.unix_fd, 16) | getsockname(server.fd, (struct sockaddr *)&at, &size), 0);
     server.port = ntohs(at.sin_port);
     assert_int_equal(pthread_create(&server.thread, NULL, serve, &server.fd), 0);
@@ -164,7 +166,7 @@ static struct kn_fetch_client *new_client(void)
     return c;
 }
 
-/* ---- whole answers ------------------------------------------------------------------------------------------------- */
+/* ---- whole answers --------------------------------------------------------------------------- */
 
 static void answers_are_whole_and_connections_kept(void **state)
 {
@@ -278,7 +280,7 @@ static void a_wake_up_ends_the_wait(void **state)
     close(r.wake_fd);
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 static struct kn_fetch_stream *open_stream(const char *path, size_t max_body)
 {

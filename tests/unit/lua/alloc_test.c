@@ -1,4 +1,5 @@
-/* Lua runs out of memory at every allocation there is: the bindings raise, and nothing that C holds is leaked or freed twice (the sanitizers look). */
+/* Lua runs out of memory at every allocation there is: the bindings raise, and nothing that C holds is leaked or freed
+ * twice (the sanitizers look). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,10 @@
 struct embedded { const char *name, *start, *end; };
 extern const struct embedded kn_embedded[];
 static const char module[] = "return { inside = true }";
-const struct embedded kn_embedded[] = { { "lua/sample.lua", module, module + sizeof module - 1 }, { NULL, NULL, NULL } };
+const struct embedded kn_embedded[] = {
+    { "lua/sample.lua", module, module + sizeof module - 1 },
+    { NULL, NULL, NULL },
+};
 
 struct budget { long left; }; /* allocations until they fail; negative: they do not */
 
@@ -26,8 +30,8 @@ static void *allocate(void *data, void *ptr, size_t old, size_t size)
         free(ptr);
         return NULL;
     }
-    if (budget->left == 0 && !(ptr && size <= old)) /* from here on all of them, for Lua tries again after a collection */
-        return NULL;
+    if (budget->left == 0 && !(ptr && size <= old))
+        return NULL; /* and all that follow, for Lua tries again after a collection */
     budget->left -= budget->left > 0;
     return realloc(ptr, size);
 }
@@ -87,11 +91,13 @@ static void resources(void **state)
     survives("local core = require 'knbl.core'\n"
              "local token = core.token()\n"
              "local agent <close> = assert(core.agent { token = token, name = 'a', node = 'n' })\n"
-             "local answer = assert(core.fetch { url = 'http://127.0.0.1:' .. agent:port() .. '/v1/agent', headers = { ['Knbl-Token'] = token } })\n"
+             "local url = 'http://127.0.0.1:' .. agent:port()\n"
+             "local answer = assert(core.fetch { url = url .. '/v1/agent', headers = { ['Knbl-Token'] = token } })\n"
              "assert(answer.status == 200 and answer.headers['content-type'])\n"
-             "local stream <close> = assert(core.fetch_open { url = 'http://127.0.0.1:' .. agent:port() .. '/', headers = { 'X: y' } })\n"
+             "local stream <close> = assert(core.fetch_open { url = url, headers = { 'X: y' } })\n"
              "assert(stream:status() == 401 and stream:headers() and stream:line(5))\n"
-             "local run <close> = assert(core.run('{\"test\":\"tcp_rr\",\"count\":10}', { host = '127.0.0.1', port = agent:port(), token = token }))\n"
+             "local to = { host = '127.0.0.1', port = agent:port(), token = token }\n"
+             "local run <close> = assert(core.run('{\"test\":\"tcp_rr\",\"count\":10}', to))\n"
              "assert(run:wait(10) and run:progress() and run:result())\n");
 }
 
