@@ -64,6 +64,9 @@ static const struct setting settings[] = {
     { "ipv6/conf/default/accept_dad", "0", true, true, false, true, true },
     { "ipv6/conf/default/accept_ra", "0", true, true, false, true, true },
     { "ipv6/conf/default/router_solicitations", "0", true, true, false, true, false },
+    { "bridge/bridge-nf-call-iptables", "0", true, false, true, true, false },
+    { "bridge/bridge-nf-call-ip6tables", "0", true, false, true, true, false },
+    { "bridge/bridge-nf-call-arptables", "0", true, false, true, true, false },
     { "netfilter/nf_conntrack_tcp_timeout_time_wait", "5", true, false, true, true, false },
 };
 

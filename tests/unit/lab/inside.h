@@ -92,8 +92,12 @@ static void send_large(int fd)
 {
     static const char data[1400];
     struct pollfd answer = { .fd = fd, .events = POLLIN };
-    for (int i = 0; i < 10; i++)
-        if (send(fd, data, sizeof data, 0) > 0 && poll(&answer, 1, 200) > 0) return;
+    for (int i = 0; i < 10 && !(answer.revents & POLLIN); i++) {
+        int error;
+        socklen_t size = sizeof error;
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size); /* what it was told: reading it clears it */
+        if (send(fd, data, sizeof data, 0) > 0) poll(&answer, 1, 200);
+    }
 }
 
 static void ask_one(const char *proto, const char *host, const char *port)
