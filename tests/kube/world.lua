@@ -67,8 +67,8 @@ function M.start(words, options)
   options = options or {}
   local p = setmetatable({ path = os.tmpname(), began = core.now() }, Process)
   local quoted = {}
-  for i, word in ipairs(words) do quoted[i] = M.quote(word) end
-  if options.ledger ~= false then quoted[#quoted + 1] = "--json " .. p.path .. ".json" end
+  if options.ledger ~= false then quoted[1] = "--json " .. p.path .. ".json" end
+  for _, word in ipairs(words) do quoted[#quoted + 1] = M.quote(word) end
   M.sh(("{ env %s %s %s >%s.out 2>%s.err </dev/null & echo $! >%s.pid; wait $!; echo $? >%s.rc; } >/dev/null 2>&1 &"):format(options.env or "", M.knbl,
     table.concat(quoted, " "), p.path, p.path, p.path, p.path))
   repeat p.pid = tonumber(read(p.path .. ".pid")) until p.pid or not core.sleep(0.01)

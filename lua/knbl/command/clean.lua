@@ -19,7 +19,12 @@ local M = {
 }
 
 -- Pods and Services before what owns them, so that nothing is left if this is interrupted.
-local kinds = { "Pod", "Service", "Secret", "ConfigMap", "Namespace" }
+local rbac = "rbac.authorization.k8s.io/v1"
+local kinds = { { api = "batch/v1", kind = "Job" }, "Pod", "Service", "Secret", { api = rbac, kind = "RoleBinding" }, { api = rbac, kind = "Role" },
+  "ServiceAccount", "ConfigMap", "Namespace" }
+
+-- What every run makes; the others are `knbl submit`'s, and looked for where we may.
+local needed = { Pod = true, Service = true, Secret = true, ConfigMap = true }
 
 local function old_enough(object, now, older_than)
   local born = auth.epoch(object.metadata.creationTimestamp)
@@ -33,10 +38,10 @@ function M.run(context, values, words)
   local removed, now, older_than = 0, os.time(), values.older_than and context.core.duration(values.older_than)
   for _, kind in ipairs(kinds) do
     local list, why = api:list(kind, { selector = manifest.MANAGED .. "=knbl," .. manifest.RUN, all_namespaces = values.all_namespaces })
-    if not list and kind ~= "Namespace" then errors.raise(errors.new("unavailable", why.message)) end
+    if not list and needed[kind] then errors.raise(errors.new("unavailable", why.message)) end
     for _, object in ipairs(list and list.items or {}) do
       if old_enough(object, now, older_than) then
-        context.out(("%s %s/%s\n"):format(kind, object.metadata.namespace or "", object.metadata.name))
+        context.out(("%s %s/%s\n"):format(kind.kind or kind, object.metadata.namespace or "", object.metadata.name))
         local ok, failed = true, nil
         if not values.dry_run then ok, failed = api:delete(kind, object.metadata.name, { namespace = object.metadata.namespace, grace = 0 }) end
         if not ok then errors.raise(errors.new("unavailable", failed.message)) end

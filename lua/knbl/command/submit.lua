@@ -4,6 +4,7 @@ local errors = require "knbl.errors"
 local json = require "knbl.json"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
+local pods = require "knbl.kube.pods"
 local scenario = require "knbl.scenario"
 
 local M = {
@@ -76,7 +77,7 @@ local function await_pod(api, name, seconds)
   end
 end
 
--- Shows the log as it comes; the ledger, one line of JSON, is kept for the end.
+-- Shows the log as it comes; the ledger, which is the one text in it that begins with a brace of its own line, is kept for the end.
 local function follow(context, api, pod)
   local ledger
   local stream, err = api:logs(pod.metadata.name, { follow = true })
@@ -85,14 +86,15 @@ local function follow(context, api, pod)
     local line, why = stream:line(3600)
     if not line and why and why.code ~= "timeout" then return nil, why end
     if not line and not why then break end
-    if line and line:sub(1, 10) == '{"schema":' then
-      ledger = line
+    if line and (ledger or line:sub(1, 1) == "{") then
+      ledger = ledger or {}
+      ledger[#ledger + 1] = line
     elseif line then
       context.err(line .. "\n")
     end
   end
   stream:close()
-  return ledger
+  return ledger and table.concat(ledger, "\n")
 end
 
 -- The exit code of the scenario's process.
@@ -125,9 +127,11 @@ local function carry_out(context, api, run, name, values, words)
   create(job(run, name, values.image or "knbl:" .. context.core.version, args,
     math.ceil(values.timeout and context.core.duration(values.timeout) or 3600)))
   local pod, err = await_pod(api, name, 60)
+  if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
   local ledger
   ledger, err = follow(context, api, pod)
+  if err and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if err then errors.raise(errors.new("lost", "its log: " .. err.message)) end
   return ledger, exit_code(api, pod) or 1
 end
@@ -145,6 +149,17 @@ local function deliver(context, values, ledger)
   end
 end
 
+-- The Job first, and its permissions only once its pod has ended: until then it removes what it made itself.
+local function remove(api, name)
+  local rbac = "rbac.authorization.k8s.io/v1"
+  local failed = pods.remove(api, { { kind = { api = "batch/v1", kind = "Job" }, name = name } }, "knbl.io/job=" .. name)
+  for _, kind in ipairs { { api = rbac, kind = "RoleBinding" }, { api = rbac, kind = "Role" }, "ServiceAccount", "ConfigMap" } do
+    local ok, err = api:delete(kind, name)
+    if not ok then failed = failed or err end
+  end
+  if failed then io.stderr:write(("knbl: not all of Job %s could be removed: %s\nknbl: `knbl clean` finishes it\n"):format(name, failed.message)) end
+end
+
 function M.run(context, values, words)
   if not words[1] then errors.usage("which scenario? %s", M.usage) end
   local text, found = scenario.find(context.core, words[1])
@@ -154,9 +169,7 @@ function M.run(context, values, words)
   local run = { id = context.core.token():sub(1, 8), namespace = api.namespace, text = text }
   local name = "knbl-" .. run.id
   local ok, ledger, code = pcall(carry_out, context, api, run, name, values, words)
-  api:delete({ api = "batch/v1", kind = "Job" }, name, { grace = 0 })
-  for _, kind in ipairs { { api = "rbac.authorization.k8s.io/v1", kind = "RoleBinding" }, { api = "rbac.authorization.k8s.io/v1", kind = "Role" },
-    "ServiceAccount", "ConfigMap" } do api:delete(kind, name) end
+  remove(api, name)
   if not ok then error(ledger, 0) end
   if ledger then deliver(context, values, ledger) end
   return code

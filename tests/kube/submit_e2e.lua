@@ -1,0 +1,62 @@
+-- A scenario from inside a real cluster: `knbl submit`, and the Job of deploy/.
+package.path = "tests/kube/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.core"
+local json = require "knbl.json"
+local world = require "world"
+
+TestSubmit = {}
+
+function TestSubmit.test_results_come_home()
+  local run = world.run { "submit", "scenarios/ping.lua", "--", "--pings", "3" }
+  lu.assertEquals(run.code, 0, run.said)
+  lu.assertEquals(#run.ledger.measurements, 7)
+  for _, m in ipairs(run.ledger.measurements) do
+    lu.assertTrue(m.ok, m.case)
+    lu.assertEquals(m.metrics.received, 3)
+  end
+  lu.assertStrContains(run.out, "PodA-1>PodB-2") -- the tables, as at home
+  lu.assertStrContains(run.err, "[7/7]")         -- the log, as it went
+  lu.assertEquals(world.left(), "")
+end
+
+function TestSubmit.test_its_failure_is_ours()
+  local script = world.script "error 'on purpose'"
+  local run = world.run({ "submit", script }, { ledger = false })
+  lu.assertEquals(run.code, 1, run.said)
+  lu.assertStrContains(run.err, "on purpose")
+  lu.assertEquals(world.left(), "")
+  os.remove(script)
+end
+
+function TestSubmit.test_image_that_is_not_there()
+  local run = world.run({ "submit", "scenarios/ping.lua", "--image", "localhost:1/none:1" }, { ledger = false })
+  lu.assertEquals(run.code, 3, run.said)
+  lu.assertStrContains(run.err, "cannot be had")
+  lu.assertEquals(world.left(), "")
+end
+
+function TestSubmit.test_interrupted()
+  local p = world.start({ "submit", "scenarios/pod_to_svc.lua" }, { ledger = false })
+  core.sleep(5)
+  p:kill "INT"
+  lu.assertEquals(p:wait(30).code, 130, p.said)
+  local deadline = core.now() + 30 -- what the Job's run made is owned by what was deleted
+  while world.left() ~= "" and core.now() < deadline do core.sleep(0.5) end
+  lu.assertEquals(world.left(), "")
+end
+
+-- deploy/ as it stands, in a namespace of its own.
+function TestSubmit.test_the_job_of_deploy()
+  world.kubectl "create namespace knbl-job"
+  local applied = world.sh "sed 's/duration = \"5s\"/duration = \"100ms\"/; s/--on, k8s,/--on, k8s, --nodes, \"node-a,node-b\",/' deploy/job.yaml | kubectl -n knbl-job apply -f deploy/role.yaml -f -"
+  local done = world.kubectl "-n knbl-job wait --for=condition=complete job/knbl --timeout=60s"
+  local log = world.kubectl "-n knbl-job logs job/knbl"
+  world.kubectl "delete namespace knbl-job --wait=false"
+  lu.assertStrContains(done, "condition met", applied .. log)
+  local ledger = json.decode(log)
+  lu.assertEquals(#ledger.measurements, 2)
+  for _, m in ipairs(ledger.measurements) do lu.assertTrue(m.ok, m.case) end
+end
+
+os.exit(lu.LuaUnit.run())
