@@ -20,7 +20,7 @@ QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_t
 SLOW       := $(wildcard tests/net/*_test.lua tests/lab/slow/*_test.lua)
 THREADED   := $(filter $B/tests/net/% $B/tests/engines/% $B/tests/agent/%,$(UNIT))
 
-.PHONY: test-unit test-quick test-slow test-threads test-ffi
+.PHONY: deps-all test-unit test-quick test-slow test-threads test-ffi
 test-unit: $(UNIT)
 	@B=$B tests/run $(UNIT)
 test:
@@ -40,6 +40,8 @@ check:
 	@tests/tally "$(MAKE) --no-print-directory test-quick" "$(MAKE) --no-print-directory test-slow" \
 	    "$(MAKE) --no-print-directory SAN=address,undefined test-quick test-slow" "$(MAKE) --no-print-directory SAN=thread test-threads" \
 	    "$(MAKE) --no-print-directory fuzz-corpora" "$(MAKE) --no-print-directory B=build/clang CC=clang all" "$(MAKE) --no-print-directory lint"
+deps-all:
+	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES) $(CHECK_PACKAGES)"
 CHECK_PACKAGES := clang libclang-rt-14-dev iproute2 nftables nginx-light util-linux
 
 # ---- the bench ---------------------------------------------------------------------------------------------------------
