@@ -31,7 +31,8 @@ local streams, rr = { "tcp_stream", "udp_stream" }, { "tcp_rr", "udp_rr" }
 knbl.report {
   rows = { "path", "protocol" },
   columns = {
-    { "bandwidth", test = streams, show = "throughput" }, { "loss", test = streams, show = "loss" }, { "jitter", test = streams, show = "jitter" },
+    { "bandwidth", test = streams, show = "throughput" }, { "loss", test = streams, show = "loss" },
+    { "jitter", test = streams, show = "jitter" },
     { "mean", test = rr, show = "mean" }, { "p90", test = rr, show = "p90" }, { "max", test = rr, show = "max" },
     { "CPU client", test = streams, show = "cpu_client" }, { "CPU server", test = streams, show = "cpu_server" },
     { "memory", test = streams, show = "memory" },

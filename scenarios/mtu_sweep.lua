@@ -29,6 +29,8 @@ for _, proto in ipairs { "TCP", "UDP", "RR" } do
   end
 end
 
-knbl.report { rows = "row", columns = "mss", test = { "tcp_stream", "udp_stream" }, show = "throughput", unit = "Mbit/s", layout = "sweep" }
+knbl.report { rows = "row", columns = "mss", show = "throughput", unit = "Mbit/s", layout = "sweep",
+  test = { "tcp_stream", "udp_stream" } }
 knbl.report { rows = "row", columns = "mss", test = "tcp_rr", show = "rate", layout = "sweep" }
-knbl.report { title = "Effective MSS, by the one requested", rows = "row", columns = "mss", test = { "tcp_stream", "tcp_rr" }, show = "mss" }
+knbl.report { title = "Effective MSS, by the one requested", rows = "row", columns = "mss", show = "mss",
+  test = { "tcp_stream", "tcp_rr" } }

@@ -26,4 +26,5 @@ knbl.report {
     { "new connections/s", test = "tcp_crr", show = "rate" }, { "UDP requests/s", test = "udp_rr", show = "rate" },
   },
 }
-knbl.report { title = "CPU of client and server, cores", rows = "path", columns = "test", show = { "cpu_client", "cpu_server" }, join = true }
+knbl.report { title = "CPU of client and server, cores", rows = "path", columns = "test", join = true,
+  show = { "cpu_client", "cpu_server" } }

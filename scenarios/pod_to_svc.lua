@@ -20,13 +20,9 @@ local paths = {
   { "NodeA>PodB-1", node_a, pod_b1, on_pod1 }, { "PodA-1>NodeB", pod_a1, node_b, on_node },
 }
 for c in knbl.matrix { paths, { "by", "direct", "service" } } do
-  local from, server, service = c.path[2], c.path[3], c.path[4]
-  local to = c.by == "service" and service or server
-  if c.by == "direct" then
-    knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" }
-  else
-    knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 }
-  end
+  local from, to = c.path[2], c.by == "service" and c.path[4] or c.path[3]
+  if c.by == "direct" then knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" }
+  else knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 } end
   knbl.tcp_bw { from = from, to = to, duration = opt.duration }
   knbl.tcp_lat { from = from, to = to, duration = opt.duration }
   knbl.http { from = from, to = to, count = opt.requests, flows = opt.connections }
@@ -36,8 +32,9 @@ knbl.report {
   rows = { "path", "by" },
   columns = {
     { "ping", test = { "ping", "udp_rr" }, show = "mean" }, { "bw", test = "tcp_bw", show = "throughput", unit = "B/s" },
-    { "bw CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" }, { "lat p99", test = "tcp_lat", show = "p99" },
-    { "requests/s", test = "http", show = "rate" }, { "http p99", test = "http", show = "p99" }, { "http CPU", test = "http", show = "cpu" },
+    { "bw CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" },
+    { "lat p99", test = "tcp_lat", show = "p99" }, { "requests/s", test = "http", show = "rate" },
+    { "http p99", test = "http", show = "p99" }, { "http CPU", test = "http", show = "cpu" },
   },
 }
-knbl.note "the address of a Service answers no ICMP: what stands under ping there is a UDP packet of the same size, there and back"
+knbl.note "the address of a Service answers no ICMP: under ping stands a UDP packet of the same size, there and back"
