@@ -15,7 +15,7 @@ $(foreach f,$(FLOORS),$(eval $(call unit_test,$f)))
 
 LUA_TESTS  := $(wildcard tests/lua/*_test.lua)
 # as an ordinary user or root; seconds
-QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_test.lua tests/ffi/*_test.sh)
+QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_test.lua tests/kube/*_test.lua tests/ffi/*_test.sh)
 # the truth tests and what takes its time: in namespaces of their own
 SLOW       := $(wildcard tests/net/*_test.lua tests/lab/slow/*_test.lua)
 THREADED   := $(filter $B/tests/net/% $B/tests/engines/% $B/tests/agent/%,$(UNIT))
