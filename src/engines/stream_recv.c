@@ -10,6 +10,7 @@
 #define ROOM_MAX KN_STREAM_CHUNK_MAX
 #define LOWAT_MAX (2u << 20)
 #define ARMS 3
+#define SMALL (16u << 10)          /* messages below: the sender is the limit, and it pays for waking a receiver that sleeps */
 
 struct receiver {
     struct kn_side *a;
@@ -105,7 +106,7 @@ int kn_stream_receive(struct kn_side *a, bool until_eof, struct kn_error *err)
     while (r.room < a->spec->size && r.room < ROOM_MAX)
         r.room *= 2;
     kn_side_tune_times(a, false, &from_ns, &to_ns);
-    kn_tuner_init(&r.tuner, ARMS, 2, from_ns, to_ns);
+    kn_tuner_init(&r.tuner, a->spec->size < SMALL ? 1 : ARMS, 2, from_ns, to_ns);
     if (!r.tuner.over)
         r.room = LOWAT_MAX;
     r.buf = malloc(r.room);
