@@ -1,9 +1,9 @@
 /* HTTP, the client's side: many connections on a few threads, and how a thread waits for them.
  *
- * Two ways. epoll wakes for each response as it comes. A sweep asks the sockets themselves, in the order in which their requests went
- * out, and naps in between: nobody is woken, so the server's send() is cheaper, and where the server is what limits, it serves more.
- * Where the path is what limits, the nap costs. So with many connections both are tried at the beginning, in turn, and the faster one
- * does the rest; the result says which. */
+ * Two ways. epoll wakes for each response as it comes. A sweep asks the sockets themselves, in the order in which
+ * their requests went out, and naps in between: nobody is woken, so the server's send() is cheaper, and where the
+ * server is what limits, it serves more. Where the path is what limits, the nap costs. So with many connections both
+ * are tried at the beginning, in turn, and the faster one does the rest; the result says which. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@
 #define NAP_LEAST_NS (20 * KN_NS_PER_US)    /* from one sweep to the next */
 #define NAP_MOST_NS (300 * KN_NS_PER_US)
 #define NAP_FIRST_NS (100 * KN_NS_PER_US)
-#define SWEEP_SHARE 3                       /* one in so many should be ready when a nap ends: the server is busy with the others */
+#define SWEEP_SHARE 3                       /* one in so many is ready when a nap ends; the server has the others */
 #define SWEEP_MISSES 8                      /* in a row: those behind were asked later and are not ready either */
 #define SWEEP_FLOWS 16                      /* fewer: epoll */
 #define SWEEP_GAIN 1.01                     /* what it must win, for it sees responses later */
@@ -225,7 +225,8 @@ static int try_ways(struct loop *l, uint64_t now_ns)
 static bool can_sweep(const struct kn_http_client *h)
 {
     const struct kn_spec *spec = h->w->spec;
-    return spec->tune == KN_TUNE_AUTO && spec->wait == KN_WAIT_BLOCK && spec->keepalive && !h->open_loop && h->n >= SWEEP_FLOWS;
+    return spec->tune == KN_TUNE_AUTO && spec->wait == KN_WAIT_BLOCK && spec->keepalive && !h->open_loop &&
+           h->n >= SWEEP_FLOWS;
 }
 
 /* ---- the loop ---- */
@@ -301,7 +302,8 @@ static int collect(struct kn_http_client *h, struct kn_error *err)
     return failed;
 }
 
-/* Where an agent is asked over a connection a request, its part is as short as tcp_crr's, and so are the report's ways. */
+/* Where an agent is asked over a connection a request, its part is as short as tcp_crr's, and so are the report's
+ * ways. */
 static bool is_short(const struct kn_spec *spec)
 {
     return !spec->external && !spec->keepalive;

@@ -87,7 +87,8 @@ static int make_request(struct kn_http_client *h, const char *host, struct kn_er
     const struct kn_spec *spec = h->w->spec;
     const char *ending = spec->keepalive ? "" : "Connection: close\r\n";
     const char *format = "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n";
-    size_t size = (size_t)snprintf(NULL, 0, format, spec->path, host, ending), hello = spec->external ? 0 : kn_hello_size();
+    size_t size = (size_t)snprintf(NULL, 0, format, spec->path, host, ending);
+    size_t hello = spec->external ? 0 : kn_hello_size();
     h->greets = hello && spec->keepalive;
     h->text = malloc(hello + h->greets + size + 1);
     if (!h->text)

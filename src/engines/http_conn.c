@@ -68,13 +68,13 @@ static void give_up(struct kn_http_client *h, const struct kn_error *why)
 /* No connection. With none ever, and each tried once, there is nothing to measure: `why` is the run's error. */
 static void no_connection(struct kn_http_client *h, struct kn_http_conn *c, const struct kn_error *why)
 {
-    uint64_t now_ns = kn_now_ns(), wait_ns = BACKOFF_NS << (c->failures < BACKOFF_DOUBLINGS ? c->failures : BACKOFF_DOUBLINGS);
+    unsigned doublings = c->failures < BACKOFF_DOUBLINGS ? c->failures : BACKOFF_DOUBLINGS;
     struct kn_figures *f = &h->w->figures;
     op_failed(h, c, &f->connect_errors);
     f->connect_errors += !h->measured;
     kn_http_close(c);
     c->failures++;
-    await(h, c, now_ns + wait_ns);
+    await(h, c, kn_now_ns() + (BACKOFF_NS << doublings));
     if (++h->refused >= h->n && !h->connected)
         give_up(h, why);
 }
@@ -93,8 +93,8 @@ static void connect_failed(struct kn_http_client *h, struct kn_http_conn *c, int
     no_connection(h, c, &why);
 }
 
-/* The connection broke, or the server closed it. A server may close one that it has served, and the request that crosses its FIN may be
- * sent again on another (RFC 9112, 9.3.1); that is no failure. */
+/* The connection broke, or the server closed it. A server may close one that it has served, and the request that
+ * crosses its FIN may be sent again on another (RFC 9112, 9.3.1); that is no failure. */
 static void lost(struct kn_http_client *h, struct kn_http_conn *c, int sys_errno)
 {
     if (c->state == KN_HTTP_CONNECTING || c->state == KN_HTTP_WELCOME) {
@@ -117,7 +117,8 @@ static void check_refusal(struct kn_http_client *h, const uint8_t *bytes, size_t
 {
     struct kn_welcome answer;
     struct kn_error why;
-    if (!h->w->spec->external && n >= h->welcome_size && bytes[0] != 'H' && kn_welcome_unpack(bytes, h->welcome_size, &answer, &why))
+    bool may_be = !h->w->spec->external && n >= h->welcome_size && bytes[0] != 'H';
+    if (may_be && kn_welcome_unpack(bytes, h->welcome_size, &answer, &why))
         give_up(h, &why);
 }
 
@@ -194,7 +195,8 @@ static void send_request(struct kn_http_client *h, struct kn_http_conn *c)
     push(h, c);
 }
 
-/* That is our own lack, and nothing that the network did: fewer connections than were asked for would measure something else. */
+/* That is our own lack, and nothing that the network did: fewer connections than were asked for would measure
+ * something else. */
 static void no_socket(struct kn_http_client *h, struct kn_http_conn *c)
 {
     struct kn_error why;
@@ -325,7 +327,8 @@ static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_e
 
 static void end_of_stream(struct kn_http_client *h, struct kn_http_conn *c)
 {
-    if (c->state == KN_HTTP_ASKED && !c->out_left && kn_http_parse_begun(&c->parse) && kn_http_parse_end(&c->parse) == KN_HTTP_DONE) {
+    bool answering = c->state == KN_HTTP_ASKED && !c->out_left && kn_http_parse_begun(&c->parse);
+    if (answering && kn_http_parse_end(&c->parse) == KN_HTTP_DONE) {
         complete(h, c, true);
         return;
     }

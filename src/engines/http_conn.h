@@ -1,9 +1,11 @@
-/* engines/http_conn - the connections of the http test: from connect over hello, request and response to the next request.
+/* engines/http_conn - the connections of the http test: from connect over hello, request and response to the next
+ * request.
  *
- * Sockets never block; how to wait for them is http.c's matter, which calls kn_http_step when one may be ready and kn_http_tick when
- * time has passed. An operation is one request and its whole response; where there is no connection for it, the connect is part of it.
- * What the network does (refused, reset, closed early, nonsense, too late) is counted here and survived. Only what makes the run void
- * is an error: no connection at all, or an agent that says no. */
+ * Sockets never block; how to wait for them is http.c's matter, which calls kn_http_step when one may be ready and
+ * kn_http_tick when time has passed. An operation is one request and its whole response; where there is no
+ * connection for it, the connect is part of it. What the network does (refused, reset, closed early, nonsense, too
+ * late) is counted here and survived. Only what makes the run void is an error: no connection at all, or an agent
+ * that says no. */
 #ifndef KN_ENGINES_HTTP_CONN_H
 #define KN_ENGINES_HTTP_CONN_H
 

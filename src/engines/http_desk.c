@@ -1,4 +1,5 @@
-/* The desks: threads that serve many flows each. The flow's own thread sleeps until its flow is over, and then reports. */
+/* The desks: threads that serve many flows each. The flow's own thread sleeps until its flow is over, and then
+ * reports. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #define DESKS_MAX 8
 #define EVENTS 256
 #define STACK_SIZE (128u << 10)
-#define SAME_READING_NS (20 * KN_NS_PER_MS)  /* flows of a run open their windows together: one reading of the node will do */
+#define SAME_READING_NS (20 * KN_NS_PER_MS)  /* windows of a run open together: one reading of the node will do */
 
 struct desk {
     struct kn_http_desk *all;
@@ -160,7 +161,7 @@ static int stay(struct guest *g, struct kn_error *err)
     while (!g->is_over)
         pthread_cond_wait(&g->left, &all->lock);
     pthread_mutex_unlock(&all->lock);
-    return g->flow.failed ? kn_fail(err, KN_E_PROTOCOL, "a client of http broke off, or asked for what there is not") : 0;
+    return g->flow.failed ? kn_http_broke_off(err) : 0;
 }
 
 int kn_http_desk_serve(struct kn_http_desk *desk, struct kn_served *s, int fd, struct kn_error *err)

@@ -52,7 +52,8 @@ static bool is_token(struct text t)
 {
     for (size_t i = 0; i < t.size; i++) {
         uint8_t c = t.at[i];
-        if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && (!c || !strchr("!#$%&'*+-.^_`|~", c))) return false;
+        bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+        if (!is_digit(c) && !letter && (!c || !strchr("!#$%&'*+-.^_`|~", c))) return false;
     }
     return t.size != 0;
 }
@@ -203,8 +204,8 @@ static enum kn_http_got take_line(struct kn_http_parse *p, struct text t, bool w
     return good ? KN_HTTP_MORE : refuse(p);
 }
 
-/* Collects a line, without its end; the beginning of one that comes in pieces is kept. Looks at no more than KN_HTTP_KEPT bytes of it, so
- * that what comes out does not depend on where the pieces begin. */
+/* Collects a line, without its end; the beginning of one that comes in pieces is kept. Looks at no more than
+ * KN_HTTP_KEPT bytes of it, so that what comes out does not depend on where the pieces begin. */
 static enum kn_http_got feed_line(struct kn_http_parse *p, const uint8_t *bytes, size_t size, size_t *used)
 {
     const uint8_t *end = memchr(bytes, '\n', size);
@@ -289,7 +290,8 @@ void kn_http_parse_next(struct kn_http_parse *p)
     p->head_bytes = p->line_bytes = 0;
 }
 
-enum kn_http_got kn_http_parse_feed(struct kn_http_parse *p, struct kn_http_memo *memo, const uint8_t *bytes, size_t size, size_t *used)
+enum kn_http_got kn_http_parse_feed(struct kn_http_parse *p, struct kn_http_memo *memo, const uint8_t *bytes,
+                                    size_t size, size_t *used)
 {
     enum kn_http_got got = p->state == BAD ? KN_HTTP_BAD : p->state == DONE ? KN_HTTP_DONE : KN_HTTP_MORE;
     bool fresh = memo && !p->wire_bytes && !p->no_body && got == KN_HTTP_MORE;

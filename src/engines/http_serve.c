@@ -20,8 +20,10 @@ static const uint8_t filler[CHUNK];
 
 size_t kn_http_reply_head(char *to, uint64_t body, bool keepalive)
 {
-    int n = snprintf(to, KN_HTTP_REPLY_HEAD, "HTTP/1.1 200 OK\r\nServer: knbl/" KNBL_VERSION "\r\nContent-Type: application/octet-stream\r\n"
-                     "Content-Length: %llu\r\nConnection: %s\r\n\r\n", (unsigned long long)body, keepalive ? "keep-alive" : "close");
+    int n = snprintf(to, KN_HTTP_REPLY_HEAD,
+                     "HTTP/1.1 200 OK\r\nServer: knbl/" KNBL_VERSION "\r\nContent-Type: application/octet-stream\r\n"
+                     "Content-Length: %llu\r\nConnection: %s\r\n\r\n",
+                     (unsigned long long)body, keepalive ? "keep-alive" : "close");
     return (size_t)n;
 }
 
@@ -137,6 +139,11 @@ bool kn_http_flow_serve(struct kn_http_flow *f, int flags, bool to_end)
     }
 }
 
+int kn_http_broke_off(struct kn_error *err)
+{
+    return kn_fail(err, KN_E_PROTOCOL, "a client of http broke off, or asked for what there is not");
+}
+
 int kn_http_serve(struct kn_served *s, int fd, struct kn_error *err)
 {
     if (s->server->http && !s->spec->delay_ns)
@@ -147,7 +154,7 @@ int kn_http_serve(struct kn_served *s, int fd, struct kn_error *err)
     kn_http_flow_init(f, s, fd);
     while (kn_http_flow_serve(f, 0, true))
         ;
-    int failed = f->failed ? kn_fail(err, KN_E_PROTOCOL, "a client of http broke off, or asked for what there is not") : 0;
+    int failed = f->failed ? kn_http_broke_off(err) : 0;
     free(f);
     return failed;
 }
@@ -161,11 +168,13 @@ static size_t reply_short(uint8_t *to, uint64_t body)
     return head + (size_t)body;
 }
 
-bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size)
+bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra,
+                         size_t extra_size)
 {
     const struct kn_spec *spec = &hello->spec;
     uint8_t wire[KN_HTTP_REPLY_HEAD + KN_HTTP_REPLY_WHOLE];
-    if (spec->delay_ns || spec->body > KN_HTTP_REPLY_WHOLE || kn_http_request_length(extra, extra_size) != (ssize_t)extra_size || !extra_size)
+    bool whole = extra_size && kn_http_request_length(extra, extra_size) == (ssize_t)extra_size;
+    if (!whole || spec->delay_ns || spec->body > KN_HTTP_REPLY_WHOLE)
         return false;
     size_t size = reply_short(wire, spec->body);
     if (send(fd, wire, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size)
@@ -182,8 +191,8 @@ static int read_request(int fd, uint8_t *in, size_t have, uint64_t deadline_ns, 
     return length < 0 ? kn_fail(err, KN_E_PROTOCOL, "a client of http asked for what there is not") : 0;
 }
 
-int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size,
-                       struct kn_error *err)
+int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra,
+                       size_t extra_size, struct kn_error *err)
 {
     char head[KN_HTTP_REPLY_HEAD];
     uint8_t in[KN_HTTP_REQUEST_MAX];

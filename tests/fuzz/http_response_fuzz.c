@@ -1,5 +1,5 @@
-/* The response parser against itself: whole, in pieces that the input's first bytes choose, and with a memory of the head before must
- * all agree, and no byte outside a piece may be read. */
+/* The response parser against itself: whole, in pieces that the input's first bytes choose, and with a memory of the
+ * head before must all agree, and no byte outside a piece may be read. */
 #include <stdlib.h>
 
 #include "engines/http_parse.h"
@@ -11,7 +11,8 @@ static void demand(int truth)
     if (!truth) abort();
 }
 
-static enum kn_http_got feed(struct kn_http_parse *p, struct kn_http_memo *memo, const uint8_t *data, size_t size, size_t step, size_t *taken)
+static enum kn_http_got feed(struct kn_http_parse *p, struct kn_http_memo *memo, const uint8_t *data, size_t size, size_t step,
+                             size_t *taken)
 {
     enum kn_http_got got = KN_HTTP_MORE;
     *taken = 0;
@@ -35,7 +36,8 @@ static void agree(const struct kn_http_parse *a, const struct kn_http_parse *b, 
     demand(a->status == b->status && a->body_bytes == b->body_bytes && a->wire_bytes == b->wire_bytes);
 }
 
-/* The head that one response left in the memory must not show in another: the first `cut` bytes teach, the others are parsed. */
+/* The head that one response left in the memory must not show in another: the first `cut` bytes teach, the others
+ * are parsed. */
 static void another(const uint8_t *data, size_t size, size_t cut, bool head)
 {
     struct kn_http_parse teacher, with, without;

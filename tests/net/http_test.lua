@@ -35,10 +35,12 @@ local function start()
   write("/www/file", ("x"):rep(1234))
   write("/nginx.conf", (config:gsub("DIR", inside.dir):gsub("PORT", tostring(port))))
   nginx = inside.start(("nginx -c %s/nginx.conf -p %s"):format(inside.dir, inside.dir), "nginx.log")
-  if not inside.await(function() return inside.listening(port) end) then error("nginx did not come up: " .. inside.sh("cat %s/nginx.log", inside.dir)) end
+  if not inside.await(function() return inside.listening(port) end) then
+    error("nginx did not come up: " .. inside.sh("cat %s/nginx.log", inside.dir))
+  end
 end
 
--- What the log says of the last run, once it has as many lines as are expected (nginx writes a line after the answer is out).
+-- What the log says of the last run, once it has as many lines as are expected: nginx writes them after the answers are out.
 local asked = 0
 local function log_of(lines)
   local log

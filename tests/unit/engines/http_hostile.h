@@ -1,5 +1,5 @@
-/* A server of its own for the http client's tests: what it answers is named by the path, and it counts the requests that it saw.
- * Plain HTTP over blocking sockets, a thread for each connection. */
+/* A server of its own for the http client's tests: what it answers is named by the path, and it counts the requests
+ * that it saw. Plain HTTP over blocking sockets, a thread for each connection. */
 #ifndef TESTS_HTTP_HOSTILE_H
 #define TESTS_HTTP_HOSTILE_H
 

@@ -1,4 +1,5 @@
-/* The http client against a server that does whatever it likes, and what is counted of it; then against the agent's own server. */
+/* The http client against a server that does whatever it likes, and what is counted of it; then against the agent's
+ * own server. */
 #include "http_hostile.h"
 
 #include <sys/resource.h>
@@ -104,7 +105,8 @@ static void a_connection_a_request(void **state)
     json_decref(r);
 }
 
-/* It closes after every third response without having said so: the request that crosses it goes out again, and is no failure. */
+/* It closes after every third response without having said so: the request that crosses it goes out again, and is no
+ * failure. */
 static void a_close_between_requests_is_the_servers_right(void **state)
 {
     (void)state;
