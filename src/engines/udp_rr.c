@@ -36,6 +36,8 @@ struct rr {
     bool measured;
     int epoll;
     uint64_t sweep_ns;             /* when next */
+    uint64_t now_ns;               /* as read last */
+    struct { uint64_t ended_ns, latency_ns; bool any; } owed; /* an operation that is over and not counted yet */
     struct kn_pace pace;
     struct kn_waiter wait;
 };
@@ -68,6 +70,14 @@ static bool in_window(const struct rr *r, const struct kn_request *q)
     return q->sent_ns >= r->w->open_ns && q->sent_ns < r->w->end_ns;
 }
 
+/* The books are kept while the next request is on its way, not while the server waits for it. */
+static void pay(struct rr *r)
+{
+    if (r->owed.any)
+        kn_worker_op(r->w, r->owed.ended_ns, r->owed.latency_ns, r->spec->size, r->spec->response_size);
+    r->owed.any = false;
+}
+
 static void count_answer(struct rr *r, const struct kn_request *q, uint64_t now_ns)
 {
     struct kn_figures *f = &r->w->figures;
@@ -76,7 +86,10 @@ static void count_answer(struct rr *r, const struct kn_request *q, uint64_t now_
         f->tx_packets++;
         f->rx_packets++;
     }
-    kn_worker_op(r->w, now_ns, now_ns - q->due_ns, r->spec->size, r->spec->response_size);
+    pay(r);
+    r->owed.any = true;
+    r->owed.ended_ns = now_ns;
+    r->owed.latency_ns = now_ns - q->due_ns;
 }
 
 static void count_timeout(struct rr *r, const struct kn_request *q)
@@ -229,9 +242,11 @@ static int receive_one(struct rr *r, uint64_t now_ns, struct kn_error *err)
                 sched_yield();
         }
     }
+    int why = errno;
+    r->now_ns = kn_now_ns();
     if (n < 0)
-        return take_failure(r, f->fd, errno, err);
-    take_answer(r, f, (size_t)n, kn_now_ns());
+        return take_failure(r, f->fd, why, err);
+    take_answer(r, f, (size_t)n, r->now_ns);
     return 0;
 }
 
@@ -261,9 +276,12 @@ static int receive_many(struct rr *r, uint64_t now_ns, struct kn_error *err)
                 return -1;
             if (got < 0)
                 break;
-            take_answer(r, f, (size_t)got, kn_now_ns());
+            r->now_ns = kn_now_ns();
+            take_answer(r, f, (size_t)got, r->now_ns);
         }
     }
+    if (n <= 0)
+        r->now_ns = kn_now_ns();
     return 0;
 }
 
@@ -281,20 +299,23 @@ static void expire_all(struct rr *r, uint64_t now_ns)
 static int loop(struct rr *r, struct kn_error *err)
 {
     struct kn_worker *w = r->w;
-    uint64_t now_ns = kn_now_ns();
-    for (; !kn_worker_over(w, now_ns) && !(r->dry && !r->waiting); now_ns = kn_now_ns()) {
-        r->measured = now_ns >= w->open_ns;
-        if (issue(r, now_ns, err))
+    r->now_ns = kn_now_ns();
+    while (!kn_worker_over(w, r->now_ns) && !(r->dry && !r->waiting)) {
+        r->measured = r->now_ns >= w->open_ns;
+        if (issue(r, r->now_ns, err))
             return -1;
+        pay(r);
         if (!r->waiting && !r->dry && is_open_loop(r)) {
-            if (!kn_rr_sleep(w, kn_least(due_ns(r, now_ns), w->end_ns)))
+            if (!kn_rr_sleep(w, kn_least(due_ns(r, r->now_ns), w->end_ns)))
                 break;
+            r->now_ns = kn_now_ns();
             continue;
         }
-        if (r->n == 1 ? receive_one(r, now_ns, err) : receive_many(r, now_ns, err))
+        if (r->n == 1 ? receive_one(r, r->now_ns, err) : receive_many(r, r->now_ns, err))
             return -1;
-        expire_all(r, kn_now_ns());
+        expire_all(r, r->now_ns);
     }
+    pay(r);
     kn_worker_cpu_close(w);
     return 0;
 }
@@ -304,11 +325,11 @@ static int settle(struct rr *r, struct kn_error *err)
 {
     r->dry = true;
     while (r->waiting && !kn_worker_stopped(r->w)) {
-        uint64_t now_ns = kn_now_ns();
-        expire_all(r, now_ns);
-        if (r->waiting && (r->n == 1 ? receive_one(r, now_ns, err) : receive_many(r, now_ns, err)))
+        expire_all(r, r->now_ns);
+        if (r->waiting && (r->n == 1 ? receive_one(r, r->now_ns, err) : receive_many(r, r->now_ns, err)))
             return -1;
     }
+    pay(r);
     return 0;
 }
 
