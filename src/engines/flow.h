@@ -138,7 +138,14 @@ extern const struct kn_test_ops kn_tcp_stream_ops, kn_tcp_sendfile_ops, kn_tcp_b
 
 /* engines/wait: receive by the way that `wait` says. Auto: try without waiting and yield, up to 50 µs, then block; stops spinning by
  * itself where the hits fall under half, the round trip exceeds the budget, or the cgroup is throttled. */
-struct kn_waiter { uint64_t mode, budget_ns; uint32_t tries, hits, slow, retry; bool off; uint64_t spun, blocked; };
+struct kn_waiter {
+    uint64_t mode, budget_ns;
+    uint32_t tries, hits, slow, retry;
+    bool off;
+    uint64_t eager_ns;                                  /* how long it asks before it yields for the first time */
+    uint32_t eager_tries, eager_late, eager_retry;      /* of these, answers that came only after a yield */
+    uint64_t spun, blocked;
+};
 void kn_waiter_init(struct kn_waiter *w, enum kn_wait mode);
 ssize_t kn_recv_wait(struct kn_waiter *w, int fd, void *buf, size_t size, int flags); /* as recv() */
 
