@@ -20,6 +20,10 @@
 #define SPIN_NS (50 * KN_NS_PER_US)
 #define LONG_SPIN_NS (100 * KN_NS_PER_MS) /* `wait = spin` */
 #define SPIN_WINDOW 64               /* waits after which spinning is judged */
+#define SPIN_SAMPLE 16               /* of these, one in so many is looked at for its CPU */
+#define SPIN_SLOW_MOST 4             /* of these, waits of more than twice the time */
+#define BLOCK_FIRST 2048
+#define BLOCK_MOST (1u << 17)
 /* An acceptor that sleeps in accept() is woken for a connection even where another one, which spins, takes it. So one
  * is at work until the queue was not empty so many times in a row; the last to join leaves when it had to wait so many
  * times in a row. */
@@ -39,8 +43,9 @@ struct acceptor {
     uint8_t *buffer;
     bool was_short;                  /* the last connection */
     enum kn_wait wait;               /* as its specification has it */
-    bool spinning, spins_badly;
-    unsigned tries, hits;            /* of spinning */
+    bool spinning;
+    unsigned tries, hits, slow, near; /* of spinning */
+    unsigned block_for, block_next;   /* connections to wait for without spinning: now, and when it fails again */
     unsigned busy, idle;             /* connections in a row that were there already, or were waited for */
 };
 
@@ -69,7 +74,9 @@ static const struct kn_hello *verify(struct acceptor *a, const uint8_t *wire, st
     struct known_hello *known = &a->known[(wire[12] ^ wire[20] ^ wire[36]) & (KNOWN_HELLOS - 1)];
     if (known->set && same_hello(known->wire, wire))
         return &known->hello;
-    known->set = a->spins_badly = false;
+    known->set = false;
+    a->block_for = 0; /* another run, perhaps on another CPU */
+    a->block_next = BLOCK_FIRST;
     if (kn_hello_unpack(wire, kn_hello_size(), &a->agent->key, &known->hello, err))
         return NULL;
     memcpy(known->wire, wire, kn_hello_size());
@@ -156,29 +163,62 @@ static void change_spinning(struct acceptor *a, bool spinning)
     pthread_mutex_unlock(&all->lock);
 }
 
-/* `wait = auto`: the next connection of a tcp_crr comes within microseconds, and waking up costs more than that. Judged
- * by its hits: where under half of the waits end in a connection, it stops until another run comes. */
+/* The client's packets are handled on its own CPU where both are on one machine: is it the one that we are on? */
+static bool is_neighbour(int fd)
+{
+    int cpu = -1;
+    socklen_t len = sizeof cpu;
+    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &len) == 0 && cpu == sched_getcpu();
+}
+
+/* Spinning pays where most waits end in time. It does not on a CPU that the client shares or that others want: there a
+ * yield takes longer than sleeping would have. Then it is left for a while, each time for twice as long. */
+static void judge_spin(struct acceptor *a, int fd, uint64_t waited_ns)
+{
+    a->tries++;
+    a->hits += fd >= 0 && waited_ns <= SPIN_NS;
+    a->slow += waited_ns > 2 * SPIN_NS;
+    if (fd >= 0 && a->tries % SPIN_SAMPLE == 0)
+        a->near += is_neighbour(fd);
+    bool poor = a->slow >= SPIN_SLOW_MOST;
+    if (a->tries < SPIN_WINDOW && !poor)
+        return;
+    poor = poor || a->hits < a->tries / 2 || a->near > SPIN_WINDOW / SPIN_SAMPLE / 2;
+    a->block_for = poor ? a->block_next : 0;
+    a->block_next = !poor ? BLOCK_FIRST : a->block_next < BLOCK_MOST ? 2 * a->block_next : BLOCK_MOST;
+    a->tries = a->hits = a->slow = a->near = 0;
+}
+
+/* `wait = auto`: the next connection of a tcp_crr comes within microseconds, and waking up costs more than that. */
 static int spin(struct acceptor *a)
 {
-    int fd = -1;
-    uint64_t until_ns = kn_now_ns() + (a->wait == KN_WAIT_SPIN ? LONG_SPIN_NS : SPIN_NS);
+    int fd;
+    uint64_t from_ns = kn_now_ns(), now_ns = from_ns;
+    uint64_t until_ns = from_ns + (a->wait == KN_WAIT_SPIN ? LONG_SPIN_NS : SPIN_NS);
     change_spinning(a, true);
-    while ((fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && kn_now_ns() < until_ns)
+    while ((fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && now_ns < until_ns) {
         sched_yield();
-    a->tries++;
-    /* on a crowded machine a yield can take longer than sleeping would have */
-    a->hits += fd >= 0 && kn_now_ns() <= until_ns;
-    if (a->tries == SPIN_WINDOW) {
-        a->spins_badly = a->wait == KN_WAIT_AUTO && a->hits < SPIN_WINDOW / 2;
-        a->tries = a->hits = 0;
+        now_ns = kn_now_ns();
     }
+    if (a->wait == KN_WAIT_AUTO)
+        judge_spin(a, fd, now_ns - from_ns);
     return fd;
+}
+
+static bool should_spin(struct acceptor *a)
+{
+    if (!a->was_short || a->wait == KN_WAIT_BLOCK)
+        return false;
+    if (a->block_for == 0)
+        return true;
+    a->block_for--;
+    return false;
 }
 
 static int next_connection(struct acceptor *a)
 {
     int fd = -1;
-    if (a->was_short && a->wait != KN_WAIT_BLOCK && !a->spins_badly && (fd = spin(a)) >= 0)
+    if (should_spin(a) && (fd = spin(a)) >= 0)
         return fd;
     change_spinning(a, false);
     for (;;) {
