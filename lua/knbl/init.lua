@@ -26,6 +26,17 @@ for _, test in ipairs(tests) do
   end
 end
 
+function M.together(list)
+  local results = measure.together(session.current(), list)
+  return results
+end
+
+-- The rounds in which everyone of n meets everyone once and nobody takes part twice: a list of lists of pairs of numbers.
+function M.rounds(n)
+  if type(n) ~= "number" or n < 2 or n ~= math.floor(n) then errors.misuse("knbl.rounds takes a whole number from 2 on") end
+  return require("knbl.mesh").rounds(n)
+end
+
 function M.matrix(rows)
   return require("knbl.matrix").iterate(session.current(), rows)
 end

@@ -289,6 +289,15 @@ local function unprepared(thing)
   return thing.skip
 end
 
+-- Why a request cannot be carried out here, and where it goes; nil, target, token where it can.
+local function obstacle(request, spec)
+  local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
+  if reason then return reason end
+  local target, token = target_of(request, spec)
+  if not target then return token end
+  return nil, target, token
+end
+
 local function one(s, request, spec)
   local entry = entry_of(s, request, spec)
   if not selected(s, request) then
@@ -297,10 +306,8 @@ local function one(s, request, spec)
     return entry
   end
   if s.plan then return s.plan:add(entry, request, request.from.skip or request.route.skip) end
-  local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
+  local reason, target, token = obstacle(request, spec)
   if reason then return skip(s, entry, reason) end
-  local target, token = target_of(request, spec)
-  if not target then return skip(s, entry, token) end
   if s.progress then s.progress:start(entry, expected_time(spec)) end
   local result, err = perform_patiently(s, request, spec, target, token)
   fill(entry, request, result, err)
@@ -309,6 +316,69 @@ local function one(s, request, spec)
   if s.progress then s.progress:done(entry) end
   if err and fatal[err.code] then errors.raise(err, err.code ~= "interrupted" and request.case or nil) end
   return entry
+end
+
+-- Takes a look at each run in turn until all are over: run -> what to do with its result and error.
+local function follow_all(s, active)
+  while next(active) do
+    for run, finish in pairs(active) do
+      local over, err = run:wait(0.05)
+      if over then
+        active[run] = nil
+        finish(run:result())
+        run:close()
+      elseif over == nil then
+        active[run] = nil
+        finish(nil, errors.from(err))
+        run:close()
+      end
+    end
+    if s.core.interrupted() then return errors.new("interrupted", "interrupted") end
+  end
+end
+
+-- Runs measurements at the same time: each a table as a verb takes it, with its `test`. Returns their results in the same order.
+function M.together(s, list)
+  if type(list) ~= "table" or #list == 0 then errors.misuse("knbl.together takes a list of measurements") end
+  s:check_words()
+  local results, active, failed = {}, {}, nil
+  for i, t in ipairs(list) do
+    local options = {}
+    for key, value in pairs(type(t) == "table" and t or errors.misuse("knbl.together: measurement %d is no table", i)) do options[key] = value end
+    options.test = nil
+    local request = check(s, t.test, options)
+    if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
+    local spec = request.specs[1]
+    local entry = entry_of(s, request, spec)
+    results[i] = entry
+    local reason, target, token
+    if s.plan then
+      results[i] = s.plan:add(entry, request, request.from.skip or request.route.skip)
+    elseif not selected(s, request) then
+      entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
+    else
+      reason, target, token = obstacle(request, spec)
+      if reason then skip(s, entry, reason) end
+    end
+    if target then
+      local function finish(result, err)
+        fill(entry, request, result, err)
+        s.ledger:add(entry)
+        if s.progress then s.progress:done(entry) end
+        if err and fatal[err.code] then failed = failed or err end
+      end
+      local run, err = agent.start(request.from.endpoint, { spec = spec, to = target, token = token }, s.core)
+      if run then active[run] = finish else finish(nil, err) end
+    end
+  end
+  local stopped = follow_all(s, active)
+  for run, finish in pairs(active) do
+    run:stop()
+    finish(run:result(), stopped)
+    run:close()
+  end
+  if failed or stopped then errors.raise(stopped or failed) end
+  return results
 end
 
 -- Runs what a verb asks for. One size: the result; a list of sizes: a list of results, whose `ok` says that all went well.

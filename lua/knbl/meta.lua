@@ -311,6 +311,16 @@ function knbl.ping(ask) end
 ---@return fun(): table?
 function knbl.matrix(rows) end
 
+---Several measurements at the same time: each a table as a verb takes it, with its `test`. Their results, in the same order.
+---@param list table[]
+---@return knbl.Result[]
+function knbl.together(list) end
+
+---The rounds in which everyone of n meets everyone else once and nobody takes part twice: n - 1 for an even n, n for an odd one.
+---@param n integer
+---@return integer[][][]
+function knbl.rounds(n) end
+
 ---@class knbl.Column
 ---@field [1]? string The title; without it the figure's.
 ---@field [2]? string The figure, where `show` is not given.

@@ -11,6 +11,7 @@ local report = require "knbl.report"
 TestScenarios = {}
 
 local short = {
+  mesh = { "--nodes", "4" },
   msg_size_sweep = { "--sizes", "1,64K" }, kata_vs_runc = { "--sizes", "1,64K" }, mtu_sweep = { "--mss", "96,1460" },
   orchestrated = { "--mss", "96,1460" }, service_modes = { "--services", "1,100" }, pod_to_svc = { "--requests", "2000" },
   http = { "--requests", "2000" },
@@ -124,6 +125,20 @@ end
 
 function TestScenarios:test_service_modes()
   lu.assertEquals(#scenario("service_modes").measurements, 2 * 2 * 3)
+end
+
+function TestScenarios:test_mesh()
+  local book = scenario "mesh"
+  local met = {}
+  for _, m in ipairs(book.measurements) do
+    lu.assertTrue(m.ok, m.case)
+    local a, b = m.labels.from, m.labels.to
+    local key = m.test .. (a < b and a .. b or b .. a)
+    lu.assertNil(met[key])
+    met[key] = true
+  end
+  lu.assertEquals(#book.measurements, 12) -- six pairs, twice
+  lu.assertEquals(#book.notes, 3)
 end
 
 function TestScenarios:test_http_ping_node_to_node_and_the_gate()
