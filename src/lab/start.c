@@ -85,6 +85,8 @@ static int enter_namespaces(struct kn_error *err)
     if (unshare(CLONE_NEWUSER)) {
         if (errno == EUSERS)
             return kn_fail_errno(err, "the lab cannot make its namespaces: they are nested too deeply");
+        if (errno == EINVAL)
+            return kn_fail_errno(err, "this kernel makes no user namespaces: run knbl with sudo");
         return forbidden("make a user namespace", errno, err);
     }
     if (map_user(uid, gid, err)) return -1;
