@@ -10,7 +10,7 @@ static void test_combinations(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
-        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"60ms\",\"warmup\":\"20ms\",%s}", options[i]);
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"150ms\",\"warmup\":\"20ms\",%s}", options[i]);
         json_t *r = run_json(&server, spec);
         assert_ok(r);
         assert_true(number_at(r, "metrics.ops") > 0);
