@@ -45,7 +45,8 @@ deps-all:
 CHECK_PACKAGES := clang libclang-rt-14-dev iproute2 nftables nginx-light util-linux
 
 # ---- the bench ---------------------------------------------------------------------------------------------------------
-BENCH_OPTIONS ?= --json $B/bench.json --markdown $B/bench.md
+# as JSON and as Markdown (--json and --markdown are knbl's own)
+BENCH_OPTIONS ?= --ledger $B/bench.json --table $B/bench.md
 $B/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -o $@ $<

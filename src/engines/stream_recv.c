@@ -10,7 +10,10 @@
 #define ROOM_MAX KN_STREAM_CHUNK_MAX
 #define LOWAT_MAX (2u << 20)
 #define ARMS 3
-#define SMALL (16u << 10)          /* messages below: the sender is the limit, and it pays for waking a receiver that sleeps */
+/* Messages of these sizes: the sender is the limit, and it pays for waking a receiver that sleeps. (Smaller ones are gathered for so long
+ * that it sleeps anyway, larger ones wake it once a message.) */
+#define AWAKE_MIN (1u << 10)
+#define AWAKE_MAX (16u << 10)
 
 struct receiver {
     struct kn_side *a;
@@ -106,7 +109,7 @@ int kn_stream_receive(struct kn_side *a, bool until_eof, struct kn_error *err)
     while (r.room < a->spec->size && r.room < ROOM_MAX)
         r.room *= 2;
     kn_side_tune_times(a, false, &from_ns, &to_ns);
-    kn_tuner_init(&r.tuner, a->spec->size < SMALL ? 1 : ARMS, 2, from_ns, to_ns);
+    kn_tuner_init(&r.tuner, a->spec->size >= AWAKE_MIN && a->spec->size < AWAKE_MAX ? 1 : ARMS, 2, from_ns, to_ns);
     if (!r.tuner.over)
         r.room = LOWAT_MAX;
     r.buf = malloc(r.room);

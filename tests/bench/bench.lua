@@ -1,4 +1,4 @@
--- bench.lua BUILD_DIR [--rows PATTERN] [--pairs N] [--seconds S] [--json FILE] [--markdown FILE]
+-- bench.lua BUILD_DIR [--rows PATTERN] [--pairs N] [--seconds S] [--ledger FILE] [--table FILE]
 -- knbl and its peers in turn over the same path (A B C A B C …), then the median of the ratios, with its interval.
 package.path = "./?.lua;" .. package.path
 local core = require "knbl.core"
@@ -245,7 +245,7 @@ end
 local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of %g s, in turn.\n\n%s\n"):format(report.started, report.cpus, report.cpu,
   report.kernel, report.knbl, opt.pairs, opt.seconds, table.concat(lines, "\n"))
 print(text)
-if opt.json then core.write_file(opt.json, cjson.encode(report)) end
-if opt.markdown then core.write_file(opt.markdown, text) end
+if opt.ledger then core.write_file(opt.ledger, cjson.encode(report)) end
+if opt.table then core.write_file(opt.table, text) end
 for _, s in pairs(servers) do os.execute(("kill %s; kill -CONT %s"):format(s.pid, s.pid)) end
 os.execute("rm -rf " .. dir)
