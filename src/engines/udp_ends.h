@@ -49,6 +49,7 @@ struct kn_udp_rx {
     const uint8_t *control;    /* after KN_RX_CONTROL: what may be control; else give it to kn_udp_rx_take */
     size_t control_size;
     uint64_t room;             /* of the socket's buffer, as the kernel counts */
+    uint64_t batch;            /* the most datagrams that came coalesced */
     /* measured datagrams */
     struct kn_seq seq;
     struct kn_jitter jitter;

@@ -37,6 +37,7 @@ int kn_udp_rx_init(struct kn_udp_rx *rx, int fd, const struct kn_spec *spec, str
     rx->naps = spec->tune == KN_TUNE_AUTO;
     rx->samples = rx->naps && !kn_spec_open_loop(spec);
     rx->nap_ns = NAP_MOST_NS / 2;
+    rx->batch = 1;
     rx->ordered = kn_seq_tells_order(kn_udp_seq_bits(rx->size));
     kn_seq_init(&rx->seq, kn_udp_seq_bits(rx->size));
     setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
@@ -98,6 +99,8 @@ static inline void take_one(struct kn_udp_rx *rx, const uint8_t *datagram, size_
 
 static void take_all(struct kn_udp_rx *rx, const uint8_t *datagrams, size_t size, size_t segment, uint32_t drops)
 {
+    if (size / segment > rx->batch)
+        rx->batch = size / segment;
     for (size_t at = 0; at < size; at += segment)
         take_one(rx, datagrams + at, kn_least(segment, size - at), 0, drops);
 }
@@ -246,8 +249,8 @@ void kn_udp_rx_count(struct kn_udp_rx *rx, uint64_t sent, struct kn_figures *f)
     f->reordered += rx->seq.reordered;
     f->duplicated += rx->seq.duplicated;
     f->errors += rx->malformed;
-    if (rx->drops_known)
-        f->recv_drops += kn_least(rx->drops_now - rx->drops_before, lost);
+    if (rx->drops_known) /* the kernel counts what it queues: with coalescing a whole batch is one */
+        f->recv_drops += kn_least((uint64_t)(rx->drops_now - rx->drops_before) * (rx->gro ? rx->batch : 1), lost);
     if (rx->jitter.n) {
         f->has |= KN_HAS_JITTER;
         f->jitter_ns = (f->jitter_ns * f->jitter_n + rx->jitter.value_ns) / (f->jitter_n + 1);
