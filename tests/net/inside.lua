@@ -90,6 +90,13 @@ function M.measure(spec, to)
   if not result.ok then error(("%s: %s"):format(spec.test, result.error and result.error.message or "?"), 2) end
   return result.metrics, result
 end
+-- Whether a result is marked with `flag`, whatever else made it doubtful on this machine.
+function M.flagged(result, flag)
+  for _, f in ipairs(result.flags) do
+    if f == flag then return true end
+  end
+  return false
+end
 
 function M.finish(code)
   os.execute(("kill %s 2>/dev/null; rm -rf %s"):format(M.agent, dir))
