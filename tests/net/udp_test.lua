@@ -99,7 +99,7 @@ function TestRequests:test_lost_requests_time_out()
   with_rule("far", "input", one_in(10, "random"), function()
     local m = inside.measure { test = "udp_rr", size = 200, response = 100, count = 2000, timeout = "5ms", warmup = 0 }
     sums(m, "requests")
-    binomial(m.lost, 2000, 0.1)
+    binomial(m.lost - (m.late or 0), 2000, 0.1) -- a busy machine answers some too late
     lu.assertEquals(m.timeouts, m.lost)
     lu.assertEquals(m.latency_ns.count, 2000)
     lu.assertTrue(m.latency_ns.p95 > 4.9e6, "the lost ones are in the histogram")
@@ -109,7 +109,7 @@ function TestRequests:test_lost_answers_time_out()
   with_rule("near", "input", one_in(100, "random"), function()
     local m = inside.measure { test = "udp_rr", size = 1, response = 200, duration = 0.5, timeout = "5ms", warmup = 0.05, flows = 4, burst = 4, ip = 6 }
     sums(m, "answers")
-    binomial(m.lost, m.sent, 0.01)
+    binomial(m.lost - (m.late or 0), m.sent, 0.01)
   end)
 end
 
