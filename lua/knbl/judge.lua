@@ -113,7 +113,7 @@ local function compare(estimate, operator, limit)
 end
 
 local function show(core, figure, value)
-  return figures.show(core, figure, value, true)
+  return figures.show(core, figure, value)
 end
 
 -- What an expectation is about: a measurement's test, case and, in a list of sizes, its size.

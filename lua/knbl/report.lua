@@ -61,6 +61,15 @@ local function list_of(value)
   return value
 end
 
+-- The key whose values are the columns: a word, or a list of that word alone, beside what to show.
+local function pivot_of(t)
+  local columns = t.columns
+  if type(columns) == "string" then return columns end
+  if type(columns) ~= "table" or t.show == nil then return nil end
+  if #columns == 1 and type(columns[1]) == "string" then return columns[1] end
+  errors.misuse("knbl.report: with show, columns is the name of one key; else a list of figures that each say what they show")
+end
+
 -- A declaration as the ledger keeps it; raises on what makes no sense.
 function M.declare(core, t)
   if type(t) ~= "table" then errors.misuse("knbl.report takes a table") end
@@ -74,9 +83,10 @@ function M.declare(core, t)
   local rows = list_of(t.rows or "case")
   if type(rows) ~= "table" or #rows == 0 then errors.misuse("knbl.report: rows names what a row is") end
   local declaration = { rows = rows, title = t.title, layout = t.layout, join = t.join, where = check_where(t.where), line = errors.where() }
-  local shows = type(t.columns) == "table" and t.columns or t.show or "throughput"
+  local pivot, shows = pivot_of(t), nil
+  if pivot then shows = t.show or "throughput" else shows = t.columns or t.show or "throughput" end
   if type(shows) == "string" or type(shows[1]) == "string" and (shows.show or figures.get(shows[1]) == nil) then shows = { shows } end
-  declaration.pivot = type(t.columns) == "string" and t.columns or nil
+  declaration.pivot = pivot
   declaration.columns = {}
   for i, column in ipairs(shows) do declaration.columns[i] = check_column(core, column, t) end
   if t.layout ~= nil and t.layout ~= "sweep" and t.layout ~= "table" then
@@ -209,7 +219,8 @@ local function columns_of(core, measurements, declaration)
       list[#list + 1] = { title = title, joined = declaration.columns, pivot = value }
     else
       for _, column in ipairs(declaration.columns) do
-        local whole = #declaration.columns > 1 and title .. " " .. column.title or title
+        local key = type(value) == "number" and declaration.pivot .. " " or "" -- a bare number beside a figure's name says little
+        local whole = #declaration.columns > 1 and key .. title .. " " .. column.title or title
         list[#list + 1] = { title = whole, column = column, pivot = value }
       end
     end

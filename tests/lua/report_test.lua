@@ -46,6 +46,13 @@ function TestReport:test_pivot_sorts_numbers_and_keeps_words()
   lu.assertEquals(out, "path        96      1460\n------------------------\nz     96.0 k/s  1.46 M/s\na     96.0 k/s  1.46 M/s\n")
 end
 
+function TestReport:test_a_list_of_one_key_is_that_key()
+  local list = { rr("a", 96000, { labels = { path = "a", mss = 96 } }) }
+  local out = show(book_of(list, { { rows = "path", columns = { "mss" }, show = { { "rate", test = "tcp_rr" } } } }), { ascii = true })
+  lu.assertEquals(out, "path        96\n--------------\na     96.0 k/s\n")
+  lu.assertErrorMsgContains("the name of one key", report.declare, core, { columns = { "mss", "path" }, show = "rate" })
+end
+
 function TestReport:test_remarks_are_numbered_and_explained()
   local list = {
     rr("a", 1000, { flags = { "throttled" } }), { case = "b", skipped = "no kata here" }, { case = "c", ok = false, error = { message = "refused" } },

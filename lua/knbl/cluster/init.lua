@@ -18,7 +18,13 @@ local Thing = {}       -- a node, a pod, a Service, or a NodePort at a node
 Thing.__index = Thing
 Thing.__tostring = function(thing) return thing.name end
 local Node = setmetatable({ __tostring = Thing.__tostring }, Thing)
-Node.__index = Node
+-- The first of several nodes taken for a list of them would give nils, which mean "anywhere" to a pod.
+function Node.__index(node, key)
+  if type(key) == "number" then
+    errors.misuse("%s is one node, no list: cluster:nodes(n) gives a value for each, as in `local a, b = cluster:nodes(2)`", node.name)
+  end
+  return Node[key]
+end
 local Pod = setmetatable({ __tostring = Thing.__tostring }, Thing)
 Pod.__index = Pod
 local Service = setmetatable({ __tostring = Thing.__tostring }, Thing)
