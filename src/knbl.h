@@ -104,6 +104,9 @@ int32_t knbl_median_interval(const double *values, uint32_t n, double confidence
                              double *high, double *covered, knbl_error *error);
 /* Mann-Whitney U, two-sided. */
 int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p, knbl_error *error);
+/* How far b lies above a (the median of all differences), and its interval, as of the median. */
+int32_t knbl_shift_interval(const double *a, uint32_t na, const double *b, uint32_t nb, double confidence,
+                            double *shift, double *low, double *high, double *covered, knbl_error *error);
 int32_t knbl_write_file(const char *path, const char *text, uint64_t size, knbl_error *error); /* whole or not at all */
 char *knbl_token(void);                                       /* a fresh secret */
 

@@ -254,6 +254,12 @@ function core.hist_percentile(histogram, percents)
   return list
 end
 
+-- Where so few values cannot show that much, the middle comes alone.
+local function interval(out, confidence)
+  if out[3] < confidence then return out[0] end
+  return out[0], out[1], out[2]
+end
+
 function core.median_interval(list, confidence)
   confidence = confidence or 0.95
   local values, n = check_list(list, 1, "median_interval")
@@ -261,8 +267,19 @@ function core.median_interval(list, confidence)
   if C.knbl_median_interval(values, n, confidence, out, out + 1, out + 2, out + 3, err) < 0 then
     error(ffi.string(err.message), 2)
   end
-  if out[3] < confidence then return out[0] end
-  return out[0], out[1], out[2]
+  return interval(out, confidence)
+end
+
+function core.shift_interval(a, b, confidence)
+  confidence = confidence or 0.95
+  local first, n = check_list(a, 1, "shift_interval")
+  local second, m = check_list(b, 2, "shift_interval")
+  local err, out = new_error(), ffi.new "double[4]"
+  if n == 0 or m == 0 then error("an empty list cannot be compared", 2) end
+  if C.knbl_shift_interval(first, n, second, m, confidence, out, out + 1, out + 2, out + 3, err) < 0 then
+    error(ffi.string(err.message), 2)
+  end
+  return interval(out, confidence)
 end
 
 function core.rank_test(a, b)

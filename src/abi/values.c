@@ -121,6 +121,15 @@ KNBL_API int32_t knbl_hist_percentiles(const char *histogram_json, const double 
     return 0;
 }
 
+static int32_t put_interval(const struct kn_interval *i, double *middle, double *low, double *high, double *covered)
+{
+    *middle = i->median;
+    *low = i->low;
+    *high = i->high;
+    *covered = i->confidence;
+    return 0;
+}
+
 KNBL_API int32_t knbl_median_interval(const double *values, uint32_t n, double confidence, double *median, double *low,
                                       double *high, double *covered, knbl_error *error)
 {
@@ -128,11 +137,7 @@ KNBL_API int32_t knbl_median_interval(const double *values, uint32_t n, double c
     struct kn_interval interval;
     if (kn_stats_median(values, n, confidence, &interval, &err) < 0)
         return knbl_fail_(error, &err);
-    *median = interval.median;
-    *low = interval.low;
-    *high = interval.high;
-    *covered = interval.confidence;
-    return 0;
+    return put_interval(&interval, median, low, high, covered);
 }
 
 KNBL_API int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t nb, double *p,
@@ -140,6 +145,16 @@ KNBL_API int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, u
 {
     struct kn_error err = { 0 };
     return told(kn_stats_rank_test(a, na, b, nb, p, &err), &err, error);
+}
+
+KNBL_API int32_t knbl_shift_interval(const double *a, uint32_t na, const double *b, uint32_t nb, double confidence,
+                                     double *shift, double *low, double *high, double *covered, knbl_error *error)
+{
+    struct kn_error err = { 0 };
+    struct kn_interval interval;
+    if (kn_stats_shift(a, na, b, nb, confidence, &interval, &err) < 0)
+        return knbl_fail_(error, &err);
+    return put_interval(&interval, shift, low, high, covered);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */

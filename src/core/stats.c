@@ -102,19 +102,26 @@ static void rank_all(const struct ranked *sorted, size_t n, uint64_t *doubled, u
     }
 }
 
-/* Counts the ways to give `m` of the n ranks to one side, by their doubled sum, and adds up those as far from the
- * middle as `sum`. ways[k][s] is the number of choices of k ranks with the sum s; at most 64 choose 32, which a double
- * holds well enough. */
+/* The ways to choose m of n weights, by their sum: [m * room + s] holds the number of choices with the sum s. At most 64
+ * choose 32, which a double holds well enough. NULL: out of memory. */
+static double *count_ways(const uint64_t *weights, size_t n, size_t m, size_t room)
+{
+    double *ways = calloc((m + 1) * room, sizeof *ways);
+    if (!ways) return NULL;
+    ways[0] = 1;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = i + 1 < m ? i + 1 : m; k > 0; k--)
+            for (size_t s = weights[i]; s < room; s++) ways[k * room + s] += ways[(k - 1) * room + s - weights[i]];
+    return ways;
+}
+
+/* The share of the ways to give `m` of the n ranks to one side whose doubled sum is as far from the middle as `sum`. */
 static int exact_p(const uint64_t *doubled, size_t n, size_t m, uint64_t sum, double *p, struct kn_error *err)
 {
     size_t room = m * 2 * n + 1;
     uint64_t middle = m * (n + 1), away = sum > middle ? sum - middle : middle - sum;
-    double *ways = calloc((m + 1) * room, sizeof *ways), all = 0, uneven = 0;
+    double *ways = count_ways(doubled, n, m, room), all = 0, uneven = 0;
     if (!ways) return kn_fail_memory(err);
-    ways[0] = 1;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = i + 1 < m ? i + 1 : m; k > 0; k--)
-            for (size_t s = doubled[i]; s < room; s++) ways[k * room + s] += ways[(k - 1) * room + s - doubled[i]];
     for (size_t s = 0; s < room; s++) {
         double w = ways[m * room + s];
         all += w;
@@ -163,4 +170,67 @@ int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b,
     free(all);
     free(doubled);
     return result;
+}
+
+/* ---- the shift between two samples ---- */
+
+/* How many of the n_a * n_b differences may be cut off at each end, so that those between still cover with
+ * `confidence`: by the distribution of U where both come from one distribution. */
+static int inner_difference(size_t n_a, size_t n_b, double confidence, size_t *rank, double *covered, struct kn_error *err)
+{
+    size_t n = n_a + n_b, least = n_a * (n_a - 1) / 2, room = n_a * n + 1;
+    uint64_t positions[KN_STATS_EXACT];
+    double *ways, all = 0, below = 0;
+    for (size_t i = 0; i < n; i++) positions[i] = i;
+    if (!(ways = count_ways(positions, n, n_a, room))) return kn_fail_memory(err);
+    for (size_t s = 0; s < room; s++) all += ways[n_a * room + s];
+    *rank = 0;
+    *covered = 1 - 2 / all;
+    for (size_t u = 0; 2 * u < n_a * n_b; u++) {
+        below += ways[n_a * room + least + u] / all;
+        if (1 - 2 * below < confidence) break;
+        *rank = u;
+        *covered = 1 - 2 * below;
+    }
+    free(ways);
+    if (*covered < 0) *covered = 0;
+    return 0;
+}
+
+/* The same by the normal approximation; the error function is inverted by halving. */
+static void inner_of_many(double n_a, double n_b, double confidence, size_t *rank, double *covered)
+{
+    double low = 0, high = 40, cut;
+    for (int i = 0; i < 80; i++) {
+        double z = (low + high) / 2;
+        if (erf(z / sqrt(2)) < confidence) low = z;
+        else high = z;
+    }
+    cut = n_a * n_b / 2 - high * sqrt(n_a * n_b * (n_a + n_b + 1) / 12) - 0.5;
+    *rank = cut > 0 ? (size_t)cut : 0;
+    *covered = confidence;
+}
+
+int kn_stats_shift(const double *a, size_t n_a, const double *b, size_t n_b, double confidence, struct kn_interval *out,
+                   struct kn_error *err)
+{
+    size_t rank, n = n_a * n_b;
+    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to compare");
+    if (!(confidence > 0 && confidence < 1))
+        return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
+    if (n / n_a != n_b || n > KN_STATS_PAIRS)
+        return kn_fail(err, KN_E_ARGUMENT, "%zu and %zu values are too many to compare each with each", n_a, n_b);
+    if (check_finite(a, n_a, err) || check_finite(b, n_b, err)) return -1;
+    if (n_a + n_b > KN_STATS_EXACT) inner_of_many((double)n_a, (double)n_b, confidence, &rank, &out->confidence);
+    else if (inner_difference(n_a, n_b, confidence, &rank, &out->confidence, err)) return -1;
+    double *differences = malloc(n * sizeof *differences);
+    if (!differences) return kn_fail_memory(err);
+    for (size_t i = 0; i < n_a; i++)
+        for (size_t j = 0; j < n_b; j++) differences[i * n_b + j] = b[j] - a[i];
+    qsort(differences, n, sizeof *differences, compare);
+    out->median = differences[(n - 1) / 2] / 2 + differences[n / 2] / 2;
+    out->low = differences[rank];
+    out->high = differences[n - 1 - rank];
+    free(differences);
+    return 0;
 }

@@ -27,4 +27,11 @@ int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_erro
 #define KN_STATS_EXACT 64
 int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b, double *p, struct kn_error *err);
 
+/* How far b lies above a: the median of all differences b - a (Hodges and Lehmann), and the interval around it that goes
+ * with the rank test: it leaves out 0 where that test would show a difference. Like the median's, it is all there is
+ * where the values are too few for `confidence`. */
+#define KN_STATS_PAIRS 4000000
+int kn_stats_shift(const double *a, size_t n_a, const double *b, size_t n_b, double confidence, struct kn_interval *out,
+                   struct kn_error *err);
+
 #endif

@@ -72,6 +72,16 @@ static int l_hist_percentile(lua_State *L)
 }
 
 /* Where so few values cannot show that much, the median comes alone. */
+static int push_interval(lua_State *L, const struct kn_interval *interval, double confidence)
+{
+    lua_pushnumber(L, interval->median);
+    if (interval->confidence < confidence)
+        return 1;
+    lua_pushnumber(L, interval->low);
+    lua_pushnumber(L, interval->high);
+    return 3;
+}
+
 static int l_median_interval(lua_State *L)
 {
     size_t n;
@@ -83,12 +93,7 @@ static int l_median_interval(lua_State *L)
     luaL_argcheck(L, confidence > 0 && confidence < 1, 2, "a confidence lies between 0 and 1");
     if (kn_stats_median(values, n, confidence, &interval, &err))
         return luaL_error(L, "%s", err.message);
-    lua_pushnumber(L, interval.median);
-    if (interval.confidence < confidence)
-        return 1;
-    lua_pushnumber(L, interval.low);
-    lua_pushnumber(L, interval.high);
-    return 3;
+    return push_interval(L, &interval, confidence);
 }
 
 static int l_rank_test(lua_State *L)
@@ -105,11 +110,28 @@ static int l_rank_test(lua_State *L)
     return 1;
 }
 
+/* Like median_interval, of how far the second list lies above the first. */
+static int l_shift_interval(lua_State *L)
+{
+    size_t na, nb;
+    double confidence = luaL_optnumber(L, 3, 0.95);
+    const double *a = check_numbers(L, 1, &na), *b = check_numbers(L, 2, &nb);
+    struct kn_interval interval;
+    struct kn_error err;
+    luaL_argcheck(L, na > 0, 1, "an empty list cannot be compared");
+    luaL_argcheck(L, nb > 0, 2, "an empty list cannot be compared");
+    luaL_argcheck(L, confidence > 0 && confidence < 1, 3, "a confidence lies between 0 and 1");
+    if (kn_stats_shift(a, na, b, nb, confidence, &interval, &err))
+        return luaL_error(L, "%s", err.message);
+    return push_interval(L, &interval, confidence);
+}
+
 static const luaL_Reg functions[] = {
     { "hist_merge", l_hist_merge },
     { "hist_percentile", l_hist_percentile },
     { "median_interval", l_median_interval },
     { "rank_test", l_rank_test },
+    { "shift_interval", l_shift_interval },
     { NULL, NULL },
 };
 

@@ -28,6 +28,7 @@ function TestErrors:test_misuse_raises_with_the_position()
   raises("finite", core.format_bits, 1 / 0)
   raises("empty list", core.median_interval, {})
   raises("number 2 of the list", core.rank_test, { 1, "x" }, { 1 })
+  raises("empty list", core.shift_interval, { 1 }, {})
   raises("percents go from 0 to 100", core.hist_percentile, '{"count":0,"min":0,"max":0,"sum":"0","sum_sq":"0","buckets":[]}', { 101 })
 end
 

@@ -209,6 +209,55 @@ static void ranks_refuse_what_is_no_number(void **state)
     assert_int_equal(kn_stats_rank_test(bad, 2, good, 2, &p, &err), -1);
 }
 
+static void shifts_known(void **state)
+{
+    static const double a[] = { 1, 2, 3, 4, 5 }, b[] = { 11, 12, 13, 14, 15 }, bad[] = { NAN };
+    struct kn_interval i;
+    struct kn_error err = { .message = "" };
+    (void)state;
+    assert_int_equal(kn_stats_shift(a, 5, b, 5, 0.95, &i, &err), 0);
+    near(i.median, 10, 1e-12);
+    /* the tables' critical U for 5 and 5 is 2: the third smallest of the 25 differences and the third largest */
+    near(i.low, 7, 1e-12);
+    near(i.high, 13, 1e-12);
+    near(i.confidence, 1 - 2 * 4.0 / 252, 1e-12);
+    assert_int_equal(kn_stats_shift(a, 3, b, 3, 0.95, &i, &err), 0);
+    near(i.confidence, 0.9, 1e-12);
+    near(i.low, 8, 0);
+    near(i.high, 12, 0);
+    assert_int_equal(kn_stats_shift(a, 1, b, 1, 0.95, &i, &err), 0);
+    near(i.confidence, 0, 0);
+    assert_int_equal(kn_stats_shift(a, 0, b, 1, 0.95, &i, &err), -1);
+    assert_int_equal(kn_stats_shift(a, 1, b, 1, 1, &i, &err), -1);
+    assert_int_equal(kn_stats_shift(a, 1, bad, 1, 0.95, &i, &err), -1);
+    check_refusal(&err, KN_E_ARGUMENT, "not a number");
+}
+
+/* The interval leaves 0 out exactly where the test shows a difference, and covers the true shift as often as it says;
+ * counted exactly, and beyond that by the normal approximation. */
+static void shifts_go_with_the_ranks(void **state)
+{
+    static const struct { size_t n_a, n_b; } sizes[] = { { 4, 4 }, { 5, 9 }, { 12, 12 }, { 33, 40 } };
+    struct random r = { 1945 };
+    struct kn_interval i;
+    struct kn_error err;
+    double a[40], b[40];
+    (void)state;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int rounds = 1500, covered = 0, apart = 0;
+        for (int k = 0; k < rounds; k++) {
+            double shift = k % 3;
+            for (size_t j = 0; j < sizes[s].n_a; j++) a[j] = -log(random_unit(&r));
+            for (size_t j = 0; j < sizes[s].n_b; j++) b[j] = -log(random_unit(&r)) + shift;
+            assert_int_equal(kn_stats_shift(a, sizes[s].n_a, b, sizes[s].n_b, 0.95, &i, &err), 0);
+            covered += i.low <= shift && shift <= i.high;
+            apart += (i.low > 0 || i.high < 0) != (rank_test(a, sizes[s].n_a, b, sizes[s].n_b) <= 1 - i.confidence + 1e-9);
+        }
+        near((double)covered / rounds, i.confidence, 4 * sqrt(0.05 / rounds));
+        assert_true(sizes[s].n_a + sizes[s].n_b <= KN_STATS_EXACT ? apart == 0 : apart < rounds / 100);
+    }
+}
+
 /* ---- pacing ---- */
 
 static void due_times_do_not_drift(void **state)
@@ -312,6 +361,7 @@ int main(void)
         cmocka_unit_test(geometric_means), cmocka_unit_test(ranks_known), cmocka_unit_test(ranks_by_brute_force),
         cmocka_unit_test(ranks_of_many),
         cmocka_unit_test(false_alarms), cmocka_unit_test(ranks_refuse_what_is_no_number),
+        cmocka_unit_test(shifts_known), cmocka_unit_test(shifts_go_with_the_ranks),
         cmocka_unit_test(due_times_do_not_drift),
         cmocka_unit_test(slow_rates), cmocka_unit_test(a_stall_is_made_up_for), cmocka_unit_test(shares_are_one_rate),
         cmocka_unit_test(backlog_agrees_with_due_times),
