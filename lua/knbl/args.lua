@@ -126,9 +126,10 @@ function M.take(core, flags, argv, i, values)
   return taken
 end
 
--- All of argv from `first`: values by name, and the words that are no flags. An unknown flag is refused with the nearest one.
+-- All of argv from `first`: values by name, the words that are no flags, and how many of them stood before a "--". An unknown flag is
+-- refused with the nearest one.
 function M.parse(core, flags, argv, first, whose)
-  local values, words = {}, {}
+  local values, words, before = {}, {}, nil
   local i = first or 1
   while i <= #argv do
     local word = argv[i]
@@ -136,6 +137,7 @@ function M.parse(core, flags, argv, first, whose)
     if taken then
       i = i + taken
     elseif word == "--" then
+      before = #words
       for k = i + 1, #argv do words[#words + 1] = argv[k] end
       break
     elseif word:sub(1, 1) == "-" and word ~= "-" then
@@ -145,7 +147,7 @@ function M.parse(core, flags, argv, first, whose)
       i = i + 1
     end
   end
-  return values, words
+  return values, words, before
 end
 
 function M.unknown(core, flags, word, whose)

@@ -1,7 +1,8 @@
 -- knbl.cli - the command line: main(argv) -> exit code. The table of flags below gives parsing, --help, the man page and the
 -- completion of shells.
 --
--- A command is a module knbl.command.NAME = { summary, usage, flags, run = function(context, values, words) -> exit code }.
+-- A command is a module knbl.command.NAME = { summary, usage, flags, run = function(context, values, words, before) -> exit code }, where
+-- `before` is how many of the words stood before a "--".
 -- context = { core, out = function(text), err = function(text), flags (the program's) }. What raises is printed here, once.
 local args = require "knbl.args"
 local errors = require "knbl.errors"
@@ -31,7 +32,7 @@ M.flags = {
   { name = "ceiling", help = "measure too what each sender reaches without a network, and show the share of it", group = "what" },
   { name = "dry-run", help = "print the plan with its total time; measure nothing", group = "what" },
   { name = "expect", value = "TEXT", many = true, help = "an expectation: 'CASE: p99 < 1ms'", group = "verdict" },
-  { name = "baseline", value = "FILE", help = "the ledger (--json) that expectations compare with", group = "verdict" },
+  { name = "baseline", value = "FILE,…", help = "the ledgers (--json) that this run is compared with", group = "verdict" },
   { name = "any-environment", help = "compare with the baseline though kernel, CPU, overlay or the like differ", group = "verdict" },
   { name = "json", value = "FILE", help = "write the ledger: all that was asked and measured (- is standard output)", group = "results" },
   { name = "csv", value = "FILE", help = "write the figures as CSV", group = "results" },
@@ -54,6 +55,7 @@ M.commands = {
   { "list", "the scenarios that are built in, each with its question" },
   { "show", "print a built-in scenario, to copy from" },
   { "report", "tables and files from a ledger that --json wrote" },
+  { "compare", "what changed between ledgers, and whether that is shown" },
   { "agent", "answer measurements on this machine" },
   { "lab", "a shell in a cluster of namespaces" },
   { "image", "write the agent's container image" },
@@ -158,12 +160,12 @@ local function run_command(context, argv, at)
   if command.raw then return command.run(context, {}, words) end
   local flags = { { name = "help", short = "-h", help = "this text" } }
   for _, flag in ipairs(command.flags or {}) do flags[#flags + 1] = flag end
-  local values, rest = args.parse(context.core, flags, words, 1, "knbl " .. argv[at])
+  local values, rest, before = args.parse(context.core, flags, words, 1, "knbl " .. argv[at])
   if values.help then
     context.out(("%s\n\n  %s\n\n%s\n"):format(command.summary, command.usage, args.help(flags)))
     return 0
   end
-  return command.run(context, values, rest)
+  return command.run(context, values, rest, before)
 end
 
 local function dispatch(context, argv)

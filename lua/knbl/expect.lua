@@ -5,7 +5,9 @@
 --   p99 < 1.25x baseline              the same measurement in the file of --baseline
 --   "pod to svc" / "pod to pod" < 1.1          two cases of this run, by what their test is about
 --   p99 "pod to svc" / "pod to pod" < 1.1      the same by another figure
---   case: p99 < 1ms                   on the command line: for the cases whose names contain the text before the colon
+--   case: p99 < 1ms                   on the command line: for those whose test and case contain the text before the colon
+--
+-- A limit for a comparison (--fail-if) has the same form without an operator: "throughput -5%", "tcp_rr service: p99 +10%".
 --
 -- All are parsed before anything is measured; what is wrong is shown with the column. Judging is judge.lua's matter.
 local errors = require "knbl.errors"
@@ -38,7 +40,7 @@ local function next_token(source, at)
   if first == "/" then return { kind = "/", text = "/", column = at }, at + 1 end
   token, stop = take("[%d.][%w.%%µ/]*", "quantity")
   if token then return token, stop end
-  token, stop = take("%-[%d.][%w.%%/]*", "quantity")
+  token, stop = take("[+-][%d.][%w.%%/]*", "quantity")
   if token then return token, stop end
   token, stop = take("[%a_][%w_.]*", "word")
   if token then return token, stop end
@@ -170,8 +172,8 @@ local function selector_of(source)
   return colon
 end
 
--- An expectation, or nil and {message, column, source}; `with_case` allows "case: " before it.
-function M.parse(core, source, with_case)
+-- What `body` makes of the text behind "case: " (where `with_case` allows that), or nil and { message, column, source }.
+local function parse(source, with_case, body)
   local ok, result = pcall(function()
     local first, selector = 1, nil
     local colon = with_case and selector_of(source)
@@ -180,7 +182,7 @@ function M.parse(core, source, with_case)
       if selector == "" then fail(source, colon, "no case before the colon") end
       first = colon + 1
     end
-    local parsed = parse_from(core, source, first)
+    local parsed = body(first)
     parsed.case = selector
     parsed.source = source:sub(first):gsub("^%s+", "")
     return parsed
@@ -188,6 +190,35 @@ function M.parse(core, source, with_case)
   if ok then return result end
   if type(result) == "table" and result.column then return nil, result end
   error(result, 0)
+end
+
+-- An expectation, or nil and {message, column, source}; `with_case` allows "case: " before it.
+function M.parse(core, source, with_case)
+  return parse(source, with_case, function(first) return parse_from(core, source, first) end)
+end
+
+-- A sign that means "better" would never fail, whatever became worse: refused.
+local function check_direction(source, token, figure, change)
+  local worse = figure.better == "more" and "-" or "+"
+  if figure.better and (change < 0) ~= (worse == "-") then
+    fail(source, token.column, "of %s %s is better: write %s%s for what is worse", figure.name, figure.better, worse, token.text:sub(2))
+  end
+end
+
+-- A limit for a comparison: { figure, change, case, source }; nil and { message, column, source } otherwise.
+function M.parse_change(core, source)
+  return parse(source, true, function(first)
+    local tokens = tokens_of(source, first)
+    if tokens[1].kind ~= "word" then fail(source, tokens[1].column, "expected a figure (p99, throughput …), found %s", tokens[1].text) end
+    local figure, token = figure_at(core, source, tokens[1]), tokens[2]
+    local percent = token.kind == "quantity" and tonumber(token.text:match("^[+-]([%d.]+)%%$"))
+    if not percent then fail(source, token.column, "expected a change with its sign, like -5%% or +10%%, found %s", token.text) end
+    if percent == 0 then fail(source, token.column, "a change of nothing is no limit") end
+    if tokens[3].kind ~= "end" then fail(source, tokens[3].column, "unexpected '%s'", tokens[3].text) end
+    local change = (token.text:sub(1, 1) == "-" and -percent or percent) / 100
+    check_direction(source, token, figure, change)
+    return { figure = figure, change = change }
+  end)
 end
 
 -- The text with a mark under the column that is wrong.

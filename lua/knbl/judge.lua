@@ -3,6 +3,7 @@
 -- An expectation holds or fails only where the samples carry it: the confidence interval of the figure (95 %) must lie wholly on
 -- one side of the limit, and a percentile needs at least ten samples beyond it. Else it is inconclusive. One that matches no
 -- measurement is an error, never a silent pass.
+local compare_sides = require "knbl.compare"
 local expect = require "knbl.expect"
 local figures = require "knbl.figures"
 local json = require "knbl.json"
@@ -116,10 +117,8 @@ local function show(core, figure, value)
   return figures.show(core, figure, value)
 end
 
--- What an expectation is about: a measurement's test, case and, in a list of sizes, its size.
 local function subject(m)
-  local size = m.params and (m.test == "tcp_bw" or m.test == "tcp_lat") and tonumber(m.params.size)
-  return { test = m.test, case = size and ("%s %.0f B"):format(m.case, size) or m.case }
+  return { test = m.test, case = ledger.subject(m) }
 end
 
 local function outcome(about, expectation, status, reason, more)
@@ -139,55 +138,52 @@ local function judged(core, about, expectation, figure, estimate, limit, what)
   return outcome(about, expectation, status, shown, { value = estimate.value, low = estimate.low, high = estimate.high, limit = limit })
 end
 
--- What makes figures of two runs a comparison of two environments instead.
-local decisive = { "kernel", "cpu_model", "cpus", "mtu", "pod_mtu", "overlay", "proxy_mode", "cni", "server_version" }
+-- ---- ratios ----
 
--- How the environments of two ledgers differ, as a text; nil where they do not, as far as is known.
-function M.differs(old, new)
-  local parts = {}
-  if old.provider and new.provider and old.provider ~= new.provider then
-    parts[1] = ("provider %s, now %s"):format(old.provider, new.provider)
+-- A ratio of two estimates, with the widest interval that theirs allow.
+local function ratio_of(x, y)
+  return { value = x.value / y.value, low = x.low / y.high, high = x.high / y.low }
+end
+
+-- The outcome of a ratio against a limit; `shown` is how the text tells of it.
+local function judged_ratio(about, expectation, ratio, limit, shown)
+  local status = compare(ratio, expectation.operator, limit)
+  if status == "inconclusive" then
+    shown = ("%s, between %s and %s: too uncertain for this limit"):format(shown, figures.significant(ratio.low), figures.significant(ratio.high))
   end
-  local a, b = old.environment or {}, new.environment or {}
-  for _, key in ipairs(decisive) do
-    local x, y = a[key], b[key]
-    local known = x ~= nil and y ~= nil and x ~= "unknown" and y ~= "unknown" and type(x) ~= "table" and type(y) ~= "table"
-    if known and tostring(x) ~= tostring(y) then parts[#parts + 1] = ("%s %s, now %s"):format(key, tostring(x), tostring(y)) end
-  end
-  return #parts > 0 and table.concat(parts, "; ") or nil
+  return outcome(about, expectation, status, shown, { value = ratio.value, low = ratio.low, high = ratio.high, limit = limit, p = ratio.p })
 end
 
 local function baseline_group(context, group)
   if not context.baseline then return nil, "no --baseline was given" end
-  local other = not context.any_environment and M.differs(context.baseline, context.data)
-  if other then return nil, "the baseline is of another environment: " .. other end
-  context.baseline_groups = context.baseline_groups or ledger.groups(context.baseline)
-  for _, candidate in ipairs(context.baseline_groups) do
+  if context.elsewhere[1] then return nil, "the baseline is of another environment: " .. table.concat(context.elsewhere, "; ") end
+  for _, candidate in ipairs(context.baseline.groups) do
     if candidate.key == group.key then return candidate end
   end
   return nil, "the baseline has no such measurement"
 end
 
--- Where both sides have repeats: a limit is only broken or kept if the ranks show a difference from it.
+-- Where both sides have repeats enough the ratio and its interval are those of compare.lua, else those of what each measured.
+local function ratio_to_baseline(context, old, before, new, now, figure)
+  local c = compare_sides.change(context.core, old, new, figure)
+  if c and c.change and c.low then return { value = 1 + c.change, low = 1 + c.low, high = 1 + c.high, p = c.p } end
+  return ratio_of(now, before)
+end
+
 local function judge_baseline(context, group, expectation)
-  local core, figure = context.core, expectation.left.figure
+  local core, figure, factor = context.core, expectation.left.figure, expectation.right.factor
   local about = subject(group[1])
   local old, reason = baseline_group(context, group)
   if not old then return outcome(about, expectation, "inconclusive", reason) end
   local before, why = M.estimate(core, old, figure)
   if not before then return outcome(about, expectation, "inconclusive", "baseline: " .. why) end
-  local estimate, wrong = M.estimate(core, group, figure)
-  if not estimate then return outcome(about, expectation, "inconclusive", wrong) end
-  local limit = before.value * expectation.right.factor
-  local e = judged(core, about, expectation, figure, estimate, limit, "the limit")
-  if e.status == "inconclusive" and estimate.n > 1 and before.n > 1 then
-    local a, b = {}, {}
-    for _, m in ipairs(group) do a[#a + 1] = figures.value(m, figure) end
-    for _, m in ipairs(old) do b[#b + 1] = (figures.value(m, figure) or 0) * expectation.right.factor end
-    e.p = core.rank_test(a, b)
-    if e.p and e.p < 0.05 then e.status = holds[expectation.operator](estimate.value, limit) and "pass" or "fail" end
-  end
-  return e
+  local now, wrong = M.estimate(core, group, figure)
+  if not now then return outcome(about, expectation, "inconclusive", wrong) end
+  if before.low <= 0 then return judged(core, about, expectation, figure, now, before.value * factor, "the limit") end
+  local ratio = ratio_to_baseline(context, old, before, group, now, figure)
+  local shown = ("%s is %s, was %s: %sx"):format(figure.title, show(core, figure, now.value), show(core, figure, before.value),
+    figures.significant(ratio.value))
+  return judged_ratio(about, expectation, ratio, factor, shown)
 end
 
 local function judge_figure(context, group, expectation)
@@ -202,8 +198,6 @@ local function judge_figure(context, group, expectation)
   return judged(context.core, about, expectation, figure, estimate, limit)
 end
 
--- ---- ratios ----
-
 -- By what two cases are compared where the expectation does not say: a request's latency rather than its rate.
 local ratio_default = { tcp_rr = "mean", udp_rr = "mean" }
 
@@ -215,15 +209,9 @@ local function judge_pair(context, expectation, a, b)
   local y, wrong = M.estimate(context.core, b, figure)
   if not x or not y then return outcome(about, expectation, "inconclusive", why or wrong) end
   if y.low <= 0 then return outcome(about, expectation, "inconclusive", ("%s of '%s' may be 0"):format(figure.title, b[1].case)) end
-  local ratio = { value = x.value / y.value, low = x.low / y.high, high = x.high / y.low, n = math.min(x.n, y.n) }
-  local status = compare(ratio, expectation.operator, expectation.right.value)
-  local reason = ("%s: %s / %s = %s"):format(figure.title, show(context.core, figure, x.value), show(context.core, figure, y.value),
-    figures.significant(ratio.value))
-  if status == "inconclusive" then
-    reason = ("%s, between %s and %s: too uncertain for this limit"):format(reason, figures.significant(ratio.low),
-      figures.significant(ratio.high))
-  end
-  return outcome(about, expectation, status, reason, { value = ratio.value, low = ratio.low, high = ratio.high, limit = expectation.right.value })
+  local shown = ("%s: %s / %s = %s"):format(figure.title, show(context.core, figure, x.value), show(context.core, figure, y.value),
+    figures.significant(x.value / y.value))
+  return judged_ratio(about, expectation, ratio_of(x, y), expectation.right.value, shown)
 end
 
 local function same_work(a, b)
@@ -260,30 +248,41 @@ local function judge_one(context, group, expectation)
   return judge_figure(context, group, expectation)
 end
 
+-- The groups that an expectation of the command line is about: whatever it names, but of those that ran only what has the figure, if any has.
+local function groups_for(context, expectation)
+  local named, having = {}, {}
+  for _, group in ipairs(context.groups) do
+    if ledger.matches(group[1], expectation.case) then
+      local has, ran = false, true
+      for _, m in ipairs(group) do
+        has = has or figures.value(m, expectation.left.figure) ~= nil
+        ran = ran and m.ok
+      end
+      named[#named + 1] = group
+      if has or expectation.case and not ran then having[#having + 1] = group end
+    end
+  end
+  return #having > 0 and having or expectation.case and named or {}
+end
+
 local function from_command_line(context, expectation, list)
   if expectation.left.kind == "ratio" then
     return judge_ratio(context, expectation, list)
   end
-  local any = false
-  for _, group in ipairs(context.groups) do
-    local case = group[1].case or ""
-    local fits = not expectation.case or case:lower():find(expectation.case:lower(), 1, true)
-    local has = figures.value(group[1], expectation.left.figure) or expectation.case
-    if fits and has then
-      any = true
-      list[#list + 1] = judge_one(context, group, expectation)
-    end
-  end
-  if not any then
+  local groups = groups_for(context, expectation)
+  for _, group in ipairs(groups) do list[#list + 1] = judge_one(context, group, expectation) end
+  if #groups == 0 then
     local e = outcome({ case = expectation.case }, expectation, "error", "no measurement matches it")
     e.command_line = true
     list[#list + 1] = e
   end
 end
 
--- All expectations of a run: those that measurements carry, and those of the command line.
+-- All expectations of a run: those that measurements carry, and those of the command line. `baseline` is a side of compare.lua.
 function M.expectations(core, data, extra, baseline, any_environment)
-  local context = { core = core, groups = ledger.groups(data), baseline = baseline, data = data, any_environment = any_environment }
+  local side = compare_sides.side { data }
+  local context = { core = core, groups = side.groups, baseline = baseline,
+    elsewhere = baseline and not any_environment and compare_sides.environments(baseline, side) or {} }
   local list, seen = json.array(), {}
   for _, group in ipairs(context.groups) do
     for _, source in ipairs(group[1].expect or {}) do
@@ -312,6 +311,7 @@ end
 -- Fills the ledger's expectations and returns the verdict: { status, exit, message?, … }. `err` ended the script early.
 function M.run(core, data, extra, baseline, err, any_environment)
   data.expectations = M.expectations(core, data, err and {} or extra, baseline, any_environment)
+  if baseline then data.comparison = compare_sides.run(core, baseline, compare_sides.side { data }, { any_environment = any_environment }) end
   local measured, failed, skipped, lost = 0, 0, 0, false
   for _, m in ipairs(data.measurements) do
     if m.skipped then skipped = skipped + 1

@@ -11,7 +11,7 @@ local Ledger = {}
 Ledger.__index = Ledger
 
 local order = {
-  "schema", "knbl", "started", "ended", "scenario", "question", "provider", "options", "environment", "verdict", "expectations",
+  "schema", "knbl", "started", "ended", "scenario", "question", "provider", "options", "environment", "verdict", "expectations", "comparison",
   "notes", "reports", "measurements",
 }
 local measurement_order = {
@@ -104,6 +104,11 @@ local function check(data, name)
     if type(data[key]) ~= "table" then return nil, ("%s: '%s' is not a list"):format(name, key) end
     json.array(data[key])
   end
+  if type(data.comparison) == "table" then
+    for _, key in ipairs { "environments", "comparisons", "not_compared" } do data.comparison[key] = json.array(data.comparison[key]) end
+  else
+    data.comparison = nil
+  end
   for i, m in ipairs(data.measurements) do
     if type(m) ~= "table" or type(m.test) ~= "string" then return nil, ("%s: measurement %d has no test"):format(name, i) end
     for _, key in ipairs { "metrics", "params", "labels", "latency_histogram", "path" } do
@@ -139,30 +144,72 @@ function M.read(path)
   return M.parse(text, path)
 end
 
--- How long was measured does not make it another measurement; whether it was warm does.
-local beside = { duration = true, warmup = true, interval = true, count = true, timeout = true }
+-- ---- which measurements are the same ----
 
--- What makes two measurements repeats of one another, and finds a measurement in a baseline.
-function M.key(m)
+-- What a measurement is called beside others of its test: its case and, in a list of sizes, its size.
+function M.subject(m)
+  local size = (m.test == "tcp_bw" or m.test == "tcp_lat") and m.params and tonumber(m.params.size)
+  return size and ("%s %.0f B"):format(m.case or "", size) or m.case or ""
+end
+
+-- Whether a text occurs in a measurement's test and case, whatever the case of its letters. No text matches all.
+function M.matches(m, wanted)
+  return not wanted or (m.test .. " " .. M.subject(m)):lower():find(wanted:lower(), 1, true) ~= nil
+end
+
+-- How long was measured does not make it another measurement; whether it was warm does, and whether its load waits for answers.
+local beside = { duration = true, warmup = true, interval = true, count = true, timeout = true, rate = true }
+local streams = { tcp_stream = true, tcp_sendfile = true, tcp_bw = true, udp_stream = true }
+
+local function load_of(m)
+  local rate = m.params and m.params.rate
+  if streams[m.test] then return rate and "at " .. rate or "unlimited" end
+  return rate and "open loop at " .. rate or "closed loop"
+end
+
+-- All that makes a measurement what it is: a list of names, and their values as texts by name.
+local function identity(m)
   local warm = m.params and m.params.warmup
-  local parts = { m.test, m.case or "", m.via or "", warm and warm == 0 and "cold" or "warm" }
+  local names, values = { "test", "case", "via", "start", "load" },
+    { test = m.test, case = m.case or "", via = m.via or "none", start = warm and warm == 0 and "cold" or "warm", load = load_of(m) }
   local function add(prefix, t)
     local keys = {}
-    for k in pairs(t or {}) do
-      if not (prefix == "." and beside[k]) then keys[#keys + 1] = k end
+    for k, v in pairs(t or {}) do
+      if type(v) ~= "table" and not (prefix == "" and (beside[k] or k == "test")) then keys[#keys + 1] = k end
     end
     table.sort(keys)
     for _, k in ipairs(keys) do
-      local v = t[k]
-      if type(v) ~= "table" then
-        if type(v) == "number" and v == math.floor(v) then v = ("%.0f"):format(v) end
-        parts[#parts + 1] = prefix .. k .. "=" .. tostring(v)
+      local v, name = t[k], prefix .. k
+      names[#names + 1] = name
+      values[name] = type(v) == "number" and v == math.floor(v) and ("%.0f"):format(v) or tostring(v)
+    end
+  end
+  add("label ", m.labels)
+  add("", m.params)
+  return names, values
+end
+
+-- What makes two measurements repeats of one another, and finds a measurement in a baseline.
+function M.key(m)
+  local names, values = identity(m)
+  for i, name in ipairs(names) do names[i] = name .. "=" .. values[name] end
+  return table.concat(names, "\31")
+end
+
+-- What keeps two measurements from being the same: a list of texts.
+function M.set_apart(old, new)
+  local names, a = identity(old)
+  local more, b = identity(new)
+  local list, seen = {}, {}
+  for _, these in ipairs { names, more } do
+    for _, name in ipairs(these) do
+      if a[name] ~= b[name] and not seen[name] then
+        seen[name] = true
+        list[#list + 1] = ("%s %s, now %s"):format(name, a[name] or "none", b[name] or "none")
       end
     end
   end
-  add("", m.labels)
-  add(".", m.params)
-  return table.concat(parts, "\31")
+  return list
 end
 
 -- The measurements of a ledger, repeats together: a list of lists, in the order in which each first came.

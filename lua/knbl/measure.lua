@@ -241,7 +241,7 @@ local function entry_of(s, request, spec)
   local route, from = request.route, request.from
   return {
     test = request.test, case = request.case, from = from.name, to = route.to_name, via = route.via, labels = request.labels,
-    round = s.round > 1 and s.round or s.labels_round, params = spec, line = request.line, ok = false, started = s.core.wall(),
+    round = s.labels_round or (s.settings.repeats or 1) > 1 and s.round or nil, params = spec, line = request.line, ok = false, started = s.core.wall(),
     path = path.describe(from, route), expect = request.expect_texts,
   }
 end

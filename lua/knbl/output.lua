@@ -55,40 +55,42 @@ local function render_options(core, tty)
   return { core = core, ascii = M.is_ascii(), columns = tty and core.columns() or nil, colour = colour }
 end
 
--- Writes one format; returns nil and an error where that failed.
-local function write(context, book, settings, format)
-  local path = settings[format[1]]
-  local text = require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() })
+-- Writes one file, whole or not at all; says what went wrong, and returns whether it was written.
+function M.put(context, flag, path, text)
   if path == "-" then
     context.out(text)
     return true
   end
-  return context.core.write_file(path, text)
+  local ok, err = context.core.write_file(path, text)
+  if not ok then context.err(("knbl: --%s: %s\n"):format(flag, tostring(type(err) == "table" and err.message or err))) end
+  return ok and true or false
 end
 
--- All files of a ledger; says what could not be written, and returns whether all could.
+-- All files of a ledger; returns whether all could be written.
 function M.write_files(context, book, settings)
   local all = true
   for _, format in ipairs(M.formats) do
-    if settings[format[1]] then
-      local ok, err = write(context, book, settings, format)
-      if not ok then
-        context.err(("knbl: --%s: %s\n"):format(format[1], tostring(type(err) == "table" and err.message or err)))
-        all = false
-      end
+    local path = settings[format[1]]
+    if path then
+      local text = require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() })
+      all = M.put(context, format[1], path, text) and all
     end
   end
   return all
 end
 
--- The tables: on standard output, or on standard error where a file took that.
-function M.show(context, data, settings)
-  if settings.quiet then return end
+-- A text for people, made by `render(options)`: on standard output, or on standard error where a file took that.
+function M.say(context, settings, render)
   local to_stdout = true
   for _, format in ipairs(M.formats) do to_stdout = to_stdout and settings[format[1]] ~= "-" end
-  local options = render_options(context.core, context.core.isatty(to_stdout and 1 or 2))
-  local text = require("knbl.format.table").render(data, options)
+  local text = render(render_options(context.core, context.core.isatty(to_stdout and 1 or 2)))
   if text ~= "" then (to_stdout and context.out or context.err)(text) end
+end
+
+-- The tables of a ledger.
+function M.show(context, data, settings)
+  if settings.quiet then return end
+  M.say(context, settings, function(options) return require("knbl.format.table").render(data, options) end)
 end
 
 -- Judges a run, shows and writes it, and returns its exit code.

@@ -2,6 +2,7 @@
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
+local compare = require "knbl.compare"
 local expect = require "knbl.expect"
 local fake = require "fake"
 local judge = require "knbl.judge"
@@ -33,7 +34,7 @@ end
 
 local function verdict(measurements, sources, baseline)
   local data = book_of(measurements)
-  local v = judge.run(core, data, parse(sources or {}), baseline)
+  local v = judge.run(core, data, parse(sources or {}), baseline and compare.side { baseline })
   return v, data.expectations
 end
 
@@ -85,6 +86,30 @@ function TestJudge:test_matching_nothing_is_an_error()
   lu.assertEquals({ v.status, v.exit }, { "error", 1 })
 end
 
+function TestJudge:test_what_a_test_does_not_measure_is_no_case_of_it()
+  local stream = { test = "tcp_stream", metrics = { throughput_bps = 1e9 } }
+  local v, list = verdict({ latency(200, 10000), stream }, { "c: p99 < 1ms" })
+  lu.assertEquals({ v.exit, #list, list[1].test }, { 0, 1, "tcp_rr" })
+  v, list = verdict({ latency(200, 10000), { test = "udp_rr", ok = false, skipped = "no kata" } }, { "c: p99 < 1ms" })
+  lu.assertEquals({ v.exit, #list }, { 98, 2 })
+  v, list = verdict({ latency(200, 10000), { test = "tcp_stream", metrics = { throughput_bps = 1e9 } } }, { "TCP_STREAM c: throughput > 1M" })
+  lu.assertEquals({ v.exit, #list, list[1].test }, { 0, 1, "tcp_stream" })
+end
+
+function TestJudge:test_a_baseline_of_repeats_goes_by_the_ranks()
+  local function repeats(base)
+    local list = {}
+    for i = 1, 6 do list[i] = latency(base + i, 10000, { p99 = base + i }) list[i].round = i end
+    return list
+  end
+  local v, list = verdict(repeats(110), { "p50 < 1.05x baseline" }, book_of(repeats(100)))
+  lu.assertEquals({ v.exit, list[1].status }, { 99, "fail" })
+  lu.assertAlmostEquals(list[1].p, 2 / 924, 1e-9)
+  lu.assertStrContains(list[1].reason, "was 104 ns: 1.10x")
+  lu.assertEquals(verdict(repeats(110), { "p50 < 1.2x baseline" }, book_of(repeats(100))).exit, 0)
+  lu.assertEquals(verdict(repeats(110), { "p50 < 1.1x baseline" }, book_of(repeats(100))).exit, 98)
+end
+
 function TestJudge:test_ratios_between_cases()
   local a, b = latency(110, 10000), latency(100, 10000)
   a.case, b.case = "svc", "pod"
@@ -106,9 +131,9 @@ function TestJudge:test_baseline()
   local here = book_of { latency(100, 10000) }
   here.environment = { kernel = "6.1" }
   local limit = parse { "p99 < 1.25x baseline" }
-  lu.assertEquals(judge.run(core, here, limit, elsewhere).exit, 98)
+  lu.assertEquals(judge.run(core, here, limit, compare.side { elsewhere }).exit, 98)
   lu.assertStrContains(here.expectations[1].reason, "kernel 5.10, now 6.1")
-  lu.assertEquals(judge.run(core, here, limit, elsewhere, nil, true).exit, 0)
+  lu.assertEquals(judge.run(core, here, limit, compare.side { elsewhere }, nil, true).exit, 0)
   local other = book_of { latency(100, 10000) }
   other.measurements[1].case = "else"
   lu.assertEquals(verdict({ latency(100, 10000) }, { "p99 < 1.25x baseline" }, other).exit, 98)

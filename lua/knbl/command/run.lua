@@ -1,5 +1,6 @@
 -- knbl run - a scenario from its text to its verdict: plan it, run it, judge it, write what it found.
 local args = require "knbl.args"
+local compare = require "knbl.compare"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
 local ledger = require "knbl.ledger"
@@ -57,9 +58,7 @@ local function check_settings(core, settings)
   local expectations = parse_expectations(core, settings)
   local baseline
   if settings.baseline then
-    local data, err = ledger.read(settings.baseline)
-    if not data then errors.usage("--baseline: %s", err.message) end
-    baseline = data
+    baseline = compare.read("--baseline", args.kinds.list(core, settings.baseline))
   end
   return expectations, baseline
 end
@@ -104,9 +103,8 @@ local function print_plan(context, job, planned)
   end
   for i, item in ipairs(planned.entries) do
     local e = item.entry
-    local size = (e.test == "tcp_bw" or e.test == "tcp_lat") and tonumber(e.params.size)
-    out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)%s  %s%.1fs"):format(i, e.test, e.case, e.from, e.to, e.via,
-      size and ("  %.0f B"):format(size) or "", item.known and "" or "about ", item.seconds)
+    out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)  %s%.1fs"):format(i, e.test, ledger.subject(e), e.from, e.to, e.via,
+      item.known and "" or "about ", item.seconds)
     if item.skipped then out[#out] = out[#out] .. "  skipped: " .. item.skipped end
   end
   if planned.partial then
@@ -125,7 +123,7 @@ local function check_against_plan(job, planned, planning)
   end
   local function known(case, exact)
     for _, item in ipairs(planned.entries) do
-      if exact and item.entry.case == case or not exact and item.entry.case:lower():find(case:lower(), 1, true) then return true end
+      if exact and item.entry.case == case or not exact and ledger.matches(item.entry, case) then return true end
     end
   end
   for _, e in ipairs(job.expectations) do

@@ -343,6 +343,7 @@ function M.render(data, given)
   for _, grid in ipairs(report.grids(core, data)) do
     if #grid.rows > 0 then out[#out + 1] = grid_html(grid, options) end
   end
+  if data.comparison then out[#out + 1] = require("knbl.format.comparison").html(data.comparison, options) end
   for _, note in ipairs(data.notes or {}) do out[#out + 1] = "<p>" .. escape(table_format.note_text(note)) .. "</p>" end
   out[#out + 1] = "<h2>Charts</h2>"
   bar_charts(data, core, out)

@@ -1,5 +1,6 @@
 -- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another.
 local figures = require "knbl.figures"
+local ledger = require "knbl.ledger"
 local table_format = require "knbl.format.table"
 local text = require "knbl.text"
 
@@ -17,9 +18,7 @@ end
 M.escaped = escaped
 
 local function name_of(m)
-  local size = m.params and m.params.size
-  local sized = type(size) == "number" and (m.test == "tcp_bw" or m.test == "tcp_lat") and (" %.0f B"):format(size) or ""
-  return ("%s %s%s%s"):format(m.test, m.case or "", sized, m.round and (" round %.0f"):format(m.round) or "")
+  return ("%s %s%s"):format(m.test, ledger.subject(m), m.round and (" round %.0f"):format(m.round) or "")
 end
 
 local function summary(core, m)

@@ -58,15 +58,17 @@ end
 
 local signs = { pass = "✅", fail = "❌", error = "❌", inconclusive = "❔" }
 
-local function expectations(data)
-  if #data.expectations == 0 then return nil end
+local function expectations(list)
+  if #list == 0 then return nil end
   local out = { "| | expectation | found |", "|--|:--|:--|" }
-  for _, e in ipairs(data.expectations) do
+  for _, e in ipairs(list) do
     out[#out + 1] = ("| %s | %s%s | %s |"):format(signs[e.status] or "", escaped(table_format.subject(e)), escaped(e.expression),
       escaped(e.reason or ""))
   end
   return table.concat(out, "\n") .. "\n"
 end
+
+M.expectations = expectations
 
 local function environment_line(data)
   local keys, parts = {}, {}
@@ -93,10 +95,11 @@ function M.render(data, given)
     size = size + #part
     parts[#parts + 1] = part
   end
-  add(expectations(data))
+  add(expectations(data.expectations))
   for _, grid in ipairs(report.grids(options.core, data)) do
     if #grid.rows > 0 then add(grid_text(grid, options)) end
   end
+  if data.comparison then add(require("knbl.format.comparison").markdown(data.comparison, options)) end
   for _, note in ipairs(data.notes) do add("- " .. escaped(table_format.note_text(note)) .. "\n") end
   add(environment_line(data))
   return table.concat(parts, "\n")

@@ -33,11 +33,12 @@ local function marks_of(cell, mark)
   return #numbers > 0 and " [" .. table.concat(numbers, ",") .. "]" or ""
 end
 
-local function figure_text(options, cell)
+-- A cell's figure with its unit, and how far its interval reaches.
+function M.figure(options, cell)
   local shown = figures.show(options.core, cell.figure, cell.value, options.ascii, cell.unit)
   if cell.n and cell.n > 1 and cell.value ~= 0 and cell.low and cell.high then
     local spread = math.max(cell.high - cell.value, cell.value - cell.low) / math.abs(cell.value) * 100
-    shown = ("%s ±%s %%"):format(shown, figures.significant(spread))
+    shown = (spread < 9.95 and "%s ±%.1f %%" or "%s ±%.0f %%"):format(shown, spread)
   end
   return shown
 end
@@ -53,7 +54,7 @@ function M.cell(options, cell, mark)
     return table.concat(parts, " · "), colour
   end
   local marks = marks_of(cell, mark)
-  if cell.value then return figure_text(options, cell) .. marks, marks ~= "" and "yellow" or nil end
+  if cell.value then return M.figure(options, cell) .. marks, marks ~= "" and "yellow" or nil end
   if cell.state == "failed" then return "failed" .. marks, "red" end
   return "–" .. marks, "dim"
 end
@@ -74,11 +75,6 @@ local function lines_of(grid, options, mark)
       line[#line + 1] = { text = shown, colour = colour }
     end
     lines[#lines + 1] = line
-  end
-  for _, line in ipairs(lines) do
-    for _, cell in ipairs(line) do
-      if options.ascii then cell.text = text.ascii(cell.text) end
-    end
   end
   return lines
 end
@@ -119,25 +115,38 @@ local function stacked(lines, heads, options, out)
   end
 end
 
+-- Lines of cells { text, left?, colour? }, of which the first is the head: aligned, or in blocks where the terminal is too narrow. `heads` is
+-- how many columns name a line.
+function M.layout(lines, heads, options, out)
+  for _, line in ipairs(lines) do
+    for _, cell in ipairs(line) do
+      if options.ascii then cell.text = text.ascii(cell.text) end
+    end
+  end
+  local widths, total = widths_of(lines)
+  if options.columns and total > options.columns then
+    stacked(lines, heads, options, out)
+  else
+    aligned(lines, widths, total, options, out)
+  end
+end
+
+-- A text of its own below a table, wrapped, with a prefix.
+function M.remark(prefix, note, options, out)
+  for k, line in ipairs(text.wrap(text.clean(note), math.max(20, (options.columns or 120) - #prefix))) do
+    line = (k == 1 and prefix or (" "):rep(#prefix)) .. line
+    out[#out + 1] = options.ascii and text.ascii(line) or line
+  end
+end
+
 -- One grid as text, with its remarks below.
 function M.grid(grid, options)
   local mark, notes = marker()
   local lines = lines_of(grid, options, mark)
   local out = {}
   if grid.title then out[#out + 1] = paint(options, "bold", text.clean(grid.title)) end
-  local widths, total = widths_of(lines)
-  if options.columns and total > options.columns then
-    stacked(lines, #grid.heads, options, out)
-  else
-    aligned(lines, widths, total, options, out)
-  end
-  for i, note in ipairs(notes) do
-    local prefix = ("[%d] "):format(i)
-    for k, line in ipairs(text.wrap(text.clean(note), math.max(20, (options.columns or 120) - #prefix))) do
-      line = (k == 1 and prefix or (" "):rep(#prefix)) .. line
-      out[#out + 1] = options.ascii and text.ascii(line) or line
-    end
-  end
+  M.layout(lines, #grid.heads, options, out)
+  for i, note in ipairs(notes) do M.remark(("[%d] "):format(i), note, options, out) end
   return table.concat(out, "\n") .. "\n"
 end
 
@@ -150,8 +159,9 @@ function M.subject(e)
   return about ~= "" and about .. ": " or ""
 end
 
-local function expectations(data, options, out)
-  for _, e in ipairs(data.expectations) do
+-- A line for each expectation: whether it held, and what was found.
+function M.expectations(list, options, out)
+  for _, e in ipairs(list) do
     local about = text.clean(M.subject(e))
     local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, about, text.clean(e.expression))
     if e.reason then line = line .. " (" .. text.clean(e.reason) .. ")" end
@@ -188,7 +198,8 @@ function M.render(data, options)
     local line = "note: " .. text.clean(note_text(note))
     below[#below + 1] = options.ascii and text.ascii(line) or line
   end
-  expectations(data, options, below)
+  M.expectations(data.expectations, options, below)
+  if data.comparison then parts[#parts + 1] = require("knbl.format.comparison").text(data.comparison, options) end
   if #below > 0 then parts[#parts + 1] = table.concat(below, "\n") .. "\n" end
   return table.concat(parts, "\n")
 end

@@ -1,0 +1,150 @@
+-- knbl.format.comparison - what compare.lua found, as a table on a terminal, as Markdown and as a part of the page.
+local compare = require "knbl.compare"
+local figures = require "knbl.figures"
+local table_format = require "knbl.format.table"
+local text = require "knbl.text"
+
+local M = {}
+
+local heads = { "test", "case", "figure", "old", "new", "change", "95 % interval", "p", "n" }
+local names = 3 -- so many of them say what a line is about
+
+local function side(options, figure, s)
+  return table_format.figure(options, { figure = figure, value = s.value, low = s.low, high = s.high, n = s.n })
+end
+
+local function by(options, figure, c, value)
+  if c.change then return compare.percent(value) end
+  return (value > 0 and "+" or "") .. figures.show(options.core, figure, value, options.ascii)
+end
+
+local function interval(options, figure, c)
+  if not c.low then return "" end
+  return ("%s … %s"):format(by(options, figure, c, c.low), by(options, figure, c, c.high))
+end
+
+local words = { better = " better", worse = " worse", differs = "", none = "" }
+local colours = { better = "green", worse = "red", differs = "yellow" }
+
+-- A comparison as texts, in the order of the heads, and its colour.
+local function row(options, c)
+  local figure = figures.get(c.figure) or { name = c.figure, title = c.figure, unit = "count" }
+  local change = c.shown and by(options, figure, c, c.change or c.difference) .. (words[c.verdict] or "") or "~"
+  return { c.test, c.case, figure.title, side(options, figure, c.old), side(options, figure, c.new), change, interval(options, figure, c),
+    ("%.3f"):format(c.p), ("%d+%d"):format(c.old.n, c.new.n) }, colours[c.verdict]
+end
+
+local function heads_of(result)
+  local list = { (table.unpack or unpack)(heads) }
+  list[7] = ("%s %% interval"):format(figures.significant(100 * (1 - result.alpha)):gsub("%.0+$", ""))
+  return list
+end
+
+local function count(result)
+  local n = { better = 0, worse = 0, differs = 0, none = 0, too_few = 0 }
+  for _, c in ipairs(result.comparisons) do
+    n[c.verdict] = (n[c.verdict] or 0) + 1
+    if c.too_few then n.too_few = n.too_few + 1 end
+  end
+  return n
+end
+
+-- What was not compared, by its reason; of many only the first ones are named.
+local function left_out(result, list)
+  local reasons, by_reason = {}, {}
+  for _, item in ipairs(result.not_compared) do
+    if not by_reason[item.reason] then by_reason[item.reason], reasons[#reasons + 1] = {}, item.reason end
+    table.insert(by_reason[item.reason], item.test .. " " .. item.case)
+  end
+  for _, reason in ipairs(reasons) do
+    local these = by_reason[reason]
+    local more = #these > 4 and (", and %d more"):format(#these - 3) or ""
+    list[#list + 1] = ("not compared (%s): %s%s"):format(reason, table.concat(these, ", ", 1, #these > 4 and 3 or #these), more)
+  end
+end
+
+-- What has to be said beside the table: a list of texts.
+local function remarks(result)
+  local list, n, all = {}, count(result), #result.comparisons
+  if result.refused then
+    list[1] = "not compared, for the environments differ: " .. table.concat(result.environments, "; ") .. ". --any-environment compares all the same"
+    return list
+  end
+  if all > 0 then
+    list[1] = ("%d better, %d worse, %s%d where no difference is shown (~)"):format(n.better, n.worse,
+      n.differs > 0 and ("%d that differ, "):format(n.differs) or "", n.none)
+  end
+  if n.too_few > 0 then
+    list[#list + 1] = ("%d of %d have too few repeats to show anything: 4 and 4 are the least, --repeats makes them"):format(n.too_few, all)
+  end
+  local chance = result.alpha * (all - n.too_few)
+  if chance >= 0.5 then
+    list[#list + 1] = ("of %d comparisons about %.0f show%s a difference by chance, where there is none"):format(all - n.too_few, chance,
+      chance < 1.5 and "s" or "")
+  end
+  if all > n.too_few and (result.files.old < 2 or result.files.new < 2) then
+    list[#list + 1] = "with one run a side, what changed between the runs for another reason counts too: compare several runs, taken in turn"
+  end
+  for _, other in ipairs(result.environments) do list[#list + 1] = "the environments differ: " .. other end
+  left_out(result, list)
+  return list
+end
+
+-- A comparison as a person reads it on a terminal.
+function M.text(result, options)
+  local out = {}
+  if #result.comparisons > 0 then
+    local lines = { {} }
+    for i, head in ipairs(heads_of(result)) do lines[1][i] = { text = head, left = i <= names } end
+    for _, c in ipairs(result.comparisons) do
+      local cells, colour = row(options, c)
+      local line = {}
+      for i, cell in ipairs(cells) do line[i] = { text = text.clean(cell), left = i <= names, colour = i == 6 and colour or nil } end
+      lines[#lines + 1] = line
+    end
+    table_format.layout(lines, names, options, out)
+  end
+  for _, remark in ipairs(remarks(result)) do table_format.remark("", remark, options, out) end
+  return table.concat(out, "\n") .. "\n"
+end
+
+function M.markdown(result, options)
+  local escaped = require("knbl.format.markdown").escaped
+  local out = {}
+  if #result.comparisons > 0 then
+    out[1] = "| " .. table.concat(heads_of(result), " | ") .. " |"
+    out[2] = "|:--|:--|:--|--:|--:|--:|--:|--:|--:|"
+    for _, c in ipairs(result.comparisons) do
+      local cells = row(options, c)
+      for i, cell in ipairs(cells) do cells[i] = escaped(cell) end
+      if c.verdict == "worse" then cells[6] = "**" .. cells[6] .. "**" end
+      out[#out + 1] = "| " .. table.concat(cells, " | ") .. " |"
+    end
+    out[#out + 1] = ""
+  end
+  for _, remark in ipairs(remarks(result)) do out[#out + 1] = "- " .. escaped(remark) end
+  return table.concat(out, "\n") .. "\n"
+end
+
+function M.html(result, options)
+  local escape = require("knbl.format.chart").escape
+  local out = { "<h2>Beside the baseline</h2>" }
+  if #result.comparisons > 0 then
+    out[2] = '<div class="wide"><table><tr>'
+    for i, head in ipairs(heads_of(result)) do out[#out + 1] = ("<th%s>%s</th>"):format(i > names and ' class="n"' or "", escape(head)) end
+    out[#out + 1] = "</tr>"
+    for _, c in ipairs(result.comparisons) do
+      out[#out + 1] = "<tr>"
+      for i, cell in ipairs((row(options, c))) do
+        local class = i == 6 and "n " .. c.verdict or i > names and "n" or nil
+        out[#out + 1] = ("<td%s>%s</td>"):format(class and (' class="%s"'):format(escape(class)) or "", escape(cell))
+      end
+      out[#out + 1] = "</tr>"
+    end
+    out[#out + 1] = "</table></div>"
+  end
+  for _, remark in ipairs(remarks(result)) do out[#out + 1] = "<p><small>" .. escape(remark) .. "</small></p>" end
+  return table.concat(out)
+end
+
+return M
