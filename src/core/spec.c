@@ -238,12 +238,24 @@ static int read_key(struct parse *p, const char *key, const json_t *value, struc
 
 /* ---- defaults that hang on what else was given ---- */
 
+static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t at_most(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static bool calibrates(const struct kn_spec *spec)
+{
+    bool stream = spec->test == KN_TCP_STREAM || spec->test == KN_TCP_SENDFILE || spec->test == KN_TCP_BW;
+    return stream && spec->tune == KN_TUNE_AUTO && !spec->rate_bps;
+}
+
+/* A tenth of the duration, 50 ms to 1 s. What is calibrated in it wants half a second, which is 20 ms for each turn: several
+ * ticks of the scheduler. A short run gives half its own time. */
 static uint64_t default_warmup(const struct kn_spec *spec)
 {
     if (spec->test == KN_PING) return 0;
     if (spec->duration_ns == 0) return spec->test == KN_HTTP ? 0 : 100 * KN_NS_PER_MS;
-    uint64_t tenth = spec->duration_ns / 10;
-    return tenth < 50 * KN_NS_PER_MS ? 50 * KN_NS_PER_MS : tenth > KN_NS_PER_S ? KN_NS_PER_S : tenth;
+    uint64_t least = 50 * KN_NS_PER_MS;
+    if (calibrates(spec)) least = at_least(least, at_most(500 * KN_NS_PER_MS, spec->duration_ns / 2));
+    return at_least(least, at_most(KN_NS_PER_S, spec->duration_ns / 10));
 }
 
 static void complete(struct parse *p)

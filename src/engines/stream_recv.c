@@ -10,6 +10,7 @@
 #define ROOM_MAX KN_STREAM_CHUNK_MAX
 #define LOWAT_MAX (2u << 20)
 #define ARMS 3
+#define ROUNDS 3
 /* Messages of these sizes: the sender is the limit, and it pays for waking a receiver that sleeps. (Smaller ones are gathered for so long
  * that it sleeps anyway, larger ones wake it once a message.) */
 #define AWAKE_MIN (1u << 10)
@@ -35,7 +36,7 @@ static int set_lowat(int fd, int bytes)
 static void choose_arms(struct receiver *r, uint64_t now_ns)
 {
     double per_ns = (double)r->total / (double)(now_ns - r->a->start_ns + 1);
-    static const double sleeps_ns[ARMS] = {0, 50e3, 250e3};
+    static const double sleeps_ns[ARMS] = {0, 250e3, 1e6};
     for (int i = 0; i < ARMS; i++) {
         double bytes = per_ns * sleeps_ns[i];
         r->arms[i] = bytes > LOWAT_MAX ? (int)LOWAT_MAX : (int)bytes;
@@ -109,7 +110,7 @@ int kn_stream_receive(struct kn_side *a, bool until_eof, struct kn_error *err)
     while (r.room < a->spec->size && r.room < ROOM_MAX)
         r.room *= 2;
     kn_side_tune_times(a, false, &from_ns, &to_ns);
-    kn_tuner_init(&r.tuner, a->spec->size >= AWAKE_MIN && a->spec->size < AWAKE_MAX ? 1 : ARMS, 2, from_ns, to_ns);
+    kn_tuner_init(&r.tuner, a->spec->size >= AWAKE_MIN && a->spec->size < AWAKE_MAX ? 1 : ARMS, ROUNDS, from_ns, to_ns);
     if (!r.tuner.over)
         r.room = LOWAT_MAX;
     r.buf = malloc(r.room);

@@ -16,6 +16,7 @@
 #include "engines/stream.h"
 
 #define ARMS 3
+#define ROUNDS 3
 #define PACE_NS (1 * KN_NS_PER_MS)         /* of data at a time, where there is a rate */
 #define PEEK_NS (10 * KN_NS_PER_MS)        /* how often a server that sends looks whether its client has had enough */
 #define CALL_NS 500                        /* about what a small send costs: the clock is read every 10 µs or so */
@@ -234,7 +235,7 @@ static void set_arms(struct sender *s)
         s->more[1] = MSG_MORE;
         arms = 2;
     }
-    kn_tuner_init(&s->tuner, arms, 2, from_ns, to_ns);
+    kn_tuner_init(&s->tuner, arms, ROUNDS, from_ns, to_ns);
 }
 
 /* Nothing that a path could compress; a pattern of 64 KB again and again, for the clock runs already. */

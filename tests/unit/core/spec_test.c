@@ -76,6 +76,13 @@ static void warmup_follows_the_duration(void **state)
     assert_int_equal(parsed("{\"test\":\"tcp_rr\",\"count\":10}").warmup_ns, 100 * KN_NS_PER_MS);
     assert_int_equal(parsed("{\"test\":\"http\",\"count\":1000}").warmup_ns, 0);
     assert_int_equal(parsed("{\"test\":\"tcp_rr\",\"warmup\":0}").warmup_ns, 0);
+    /* what is calibrated takes its time */
+    assert_int_equal(parsed("{\"test\":\"tcp_stream\",\"duration\":\"2s\"}").warmup_ns, 500 * KN_NS_PER_MS);
+    assert_int_equal(parsed("{\"test\":\"tcp_bw\",\"duration\":\"200ms\"}").warmup_ns, 100 * KN_NS_PER_MS);
+    assert_int_equal(parsed("{\"test\":\"tcp_sendfile\",\"duration\":\"1h\"}").warmup_ns, KN_NS_PER_S);
+    assert_int_equal(parsed("{\"test\":\"tcp_stream\",\"duration\":\"2s\",\"tune\":\"plain\"}").warmup_ns, 200 * KN_NS_PER_MS);
+    assert_int_equal(parsed("{\"test\":\"tcp_stream\",\"duration\":\"2s\",\"rate\":\"1G\"}").warmup_ns, 200 * KN_NS_PER_MS);
+    assert_int_equal(parsed("{\"test\":\"tcp_stream\",\"duration\":\"2s\",\"warmup\":\"50ms\"}").warmup_ns, 50 * KN_NS_PER_MS);
     assert_int_equal(parsed("{\"test\":\"tcp_rr\",\"warmup\":\"3s\"}").warmup_ns, 3 * KN_NS_PER_S);
 }
 
