@@ -162,6 +162,16 @@ static void a_connection_serves_many_requests(void **state)
     close(fd);
 }
 
+static int turned_away(const int *fds, int n)
+{
+    int closed = 0;
+    for (int i = 0; i < n; i++) {
+        char c;
+        closed += recv(fds[i], &c, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 || errno != EAGAIN;
+    }
+    return closed;
+}
+
 /* More than it holds at once, all of them in the middle of something: some are turned away, none blocks the others. */
 static void a_crowd_of_requests(void **state)
 {
@@ -172,14 +182,8 @@ static void a_crowd_of_requests(void **state)
     static int fds[N];
     for (int i = 0; i < N; i++)
         fds[i] = say(&l, begun, sizeof begun - 1);
-    int closed = 0;
-    for (uint64_t until = soon(); closed < N - 256 && kn_now_ns() < until; closed = 0) {
-        for (int i = 0; i < N; i++) {
-            char c;
-            closed += recv(fds[i], &c, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 || errno != EAGAIN;
-        }
+    for (uint64_t until = soon(); turned_away(fds, N) < N - 256 && kn_now_ns() < until;)
         poll(NULL, 0, 2);
-    }
     for (int i = 0; i < N; i++)
         close(fds[i]);
     char answer[8192];
