@@ -59,6 +59,9 @@ function TestMeasure:test_the_cluster_is_checked()
   refused("b:service():on(1)", "NodePort")
   refused("knbl.cluster { overlai = 'vxlan', provider = 'loopback' }", "did you mean 'overlay'")
   refused("knbl.cluster(5)", "takes a table")
+  refused("knbl.cluster { overlay = 'vxlam', provider = 'lab' }", "overlay is one of none, vxlan", "did you mean 'vxlan'")
+  refused("local c = knbl.cluster { provider = 'lab' } for i = 1, 10000 do c:pod {} end", "at most 1000 pods")
+  refused("local nodes = cluster:nodes(2) cluster:pod { node = nodes[1] }", "is one node, no list")
 end
 
 function TestMeasure:test_what_the_engines_are_asked()

@@ -159,6 +159,8 @@ function Cluster:pod(t)
   check_open(self)
   t = t or {}
   if type(t) ~= "table" then errors.misuse("cluster:pod takes a table") end
+  local most = self.module.pods_max
+  if most and self.pods >= most then errors.misuse("pod: a cluster of this kind (%s) holds at most %d pods", self.name, most) end
   check_pod(self, t)
   local name = t.name or fresh_name(self, "pod-" .. (self.pods + 1))
   check_name(self, "pod", name)
@@ -332,7 +334,14 @@ local function check_cluster(s, module, t)
   check_keys(s.core, "cluster", t, known)
   check_number("cluster", "nodes", t.nodes, 1, 10000)
   check_number("cluster", "mtu", t.mtu, 576, 65535)
-  check_number("cluster", "services", t.services, 0, 100000)
+  check_number("cluster", "services", t.services, 0, 20000)
+  for key, words in pairs(module.choices or {}) do
+    local fits = t[key] == nil
+    for _, word in ipairs(words) do fits = fits or tostring(t[key]) == word end
+    if not fits then
+      errors.misuse("cluster: %s is one of %s, not '%s'%s", key, table.concat(words, ", "), tostring(t[key]), errors.hint(s.core, tostring(t[key]), words))
+    end
+  end
 end
 
 -- A cluster that cannot be had as it was asked for: all that is measured with it is skipped with the reason.

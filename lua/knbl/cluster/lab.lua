@@ -3,7 +3,10 @@
 local errors = require "knbl.errors"
 local json = require "knbl.json"
 
-local M = { name = "lab", options = { families = true } }
+local M = {
+  name = "lab", options = { families = true }, pods_max = 1000,
+  choices = { overlay = { "none", "vxlan" }, mode = { "maps", "chains" }, families = { "dual", "4", "6" } },
+}
 
 local Provider = {}
 Provider.__index = Provider
