@@ -146,6 +146,34 @@ function M.start(endpoint, request, core)
   return start_remote(core, endpoint, request)
 end
 
+-- ---- observations ----
+
+local Watch = {}
+Watch.__index = Watch
+
+function Watch:keep()
+  ask(self.core, self.endpoint, "GET", "/v1/observe/" .. self.id, nil, 2)
+end
+
+-- What was seen, by observer; nil where the agent does not say.
+function Watch:finish()
+  return (ask(self.core, self.endpoint, "DELETE", "/v1/observe/" .. self.id, nil, 10))
+end
+
+-- Whether an endpoint's agent can be asked at all: LuaJIT has no HTTP.
+function M.reachable(endpoint, core)
+  local control = endpoint.control
+  return (control.fetch or (core or native).fetch and (control.unix or control.url)) and true or false
+end
+
+-- Lets an endpoint's agent watch, as in { monitor = { interval_ns = 1e9 } }. Returns the observation, or nil and an error.
+function M.observe(endpoint, what, core)
+  local answer, err = ask(core, endpoint, "POST", "/v1/observe", json.encode(what), 5)
+  if not answer then return nil, err end
+  if type(answer.id) ~= "string" then return nil, errors.new("protocol", endpoint.name .. " gave the observation no id") end
+  return setmetatable({ core = core, endpoint = endpoint, id = answer.id }, Watch)
+end
+
 -- Who an agent is: its name, version, kernel, CPUs. nil and an error where it does not answer or is of another protocol.
 function M.about(endpoint, core)
   core = core or native

@@ -30,6 +30,7 @@ M.flags = {
   { name = "set", value = "KEY=VALUE", kind = "pair", many = true, help = "a parameter of all measurements, or of one test: tcp_rr.flows=4",
     group = "what" },
   { name = "ceiling", help = "measure too what each sender reaches without a network, and show the share of it", group = "what" },
+  { name = "no-monitor", help = "do not watch CPU, memory and counters of both sides and their nodes meanwhile", group = "what" },
   { name = "dry-run", help = "print the plan with its total time; measure nothing", group = "what" },
   { name = "expect", value = "TEXT", many = true, help = "an expectation: 'CASE: p99 < 1ms'", group = "verdict" },
   { name = "baseline", value = "FILE,…", help = "the ledgers (--json) that this run is compared with", group = "verdict" },

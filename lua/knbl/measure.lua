@@ -8,12 +8,13 @@ local ceiling = require "knbl.ceiling"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
 local json = require "knbl.json"
+local observe = require "knbl.observe"
 local path = require "knbl.path"
 
 local M = {}
 
 -- Keys of a measurement that are not the engine's.
-local own_keys = { case = true, from = true, to = true, expect = true, labels = true }
+local own_keys = { case = true, from = true, to = true, expect = true, labels = true, monitor = true }
 
 -- ---- the keys ----
 
@@ -129,6 +130,7 @@ local function check(s, test, t)
   if type(t) ~= "table" then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
   local fields = check_keys(s, test, t)
   if t.case ~= nil and type(t.case) ~= "string" then errors.misuse("%s: case is a text", test) end
+  if t.monitor ~= nil and type(t.monitor) ~= "boolean" then errors.misuse("%s: monitor is true or false", test) end
   local route = path.check(test, t.from, t.to, t.ip)
   local labels = check_labels(t.labels)
   for key, value in pairs(s.labels or {}) do
@@ -139,7 +141,7 @@ local function check(s, test, t)
   local specs, is_list = specs_of(s, test, t, fields, route)
   return {
     test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),
-    expectations = expect.parse_all(s.core, t.expect, test),
+    expectations = expect.parse_all(s.core, t.expect, test), monitor = t.monitor,
   }
 end
 
@@ -189,7 +191,7 @@ local function target_of(request, spec)
 end
 
 -- Waits for a run's end. Returns its result, or nil and an error; `stopped` says that it was interrupted.
-local function follow(s, run, seconds, known)
+local function follow(s, run, seconds, known, observation)
   local core = s.core
   local deadline = known and core.now() + seconds + 60 or nil
   while true do
@@ -202,6 +204,7 @@ local function follow(s, run, seconds, known)
     end
     if over == nil then return nil, errors.from(err) end
     if s.progress then s.progress:running(run:progress()) end
+    if observation then observation:keep() end
     if deadline and core.now() > deadline then
       run:stop()
       return nil, errors.new("timeout", "the run did not end in its time")
@@ -214,13 +217,17 @@ local fatal = { lost = true, auth = true, version = true, interrupted = true }
 
 local function perform(s, request, spec, target, token)
   local endpoint = request.from.endpoint
-  local run, err = agent.start(endpoint, { spec = spec, to = target, token = token }, s.core)
-  if not run then return nil, err end
   local seconds, known = expected_time(spec)
-  local ok, result, wrong = pcall(follow, s, run, seconds, known)
-  run:close()
+  local observation = observe.begin(s, request, spec, known and seconds or 0)
+  local run, err = agent.start(endpoint, { spec = spec, to = target, token = token }, s.core)
+  local ok, result, wrong = true, nil, err
+  if run then
+    ok, result, wrong = pcall(follow, s, run, seconds, known, observation)
+    run:close()
+  end
+  local seen = observation and observation:finish(result and ok and result.opened_ns)
   if not ok then error(result, 0) end
-  return result, wrong
+  return result, wrong, seen
 end
 
 -- A fresh Service may refuse until every node's proxy has heard of it: tried again for as long as the provider says.
@@ -229,9 +236,9 @@ local settles = { refused = true, unreachable = true, timeout = true, no_data = 
 local function perform_patiently(s, request, spec, target, token)
   local settled = request.route.settled
   while true do
-    local result, err = perform(s, request, spec, target, token)
+    local result, err, seen = perform(s, request, spec, target, token)
     local code = err and err.code or result and not result.ok and result.error and result.error.code
-    if not (settled and settles[code] and s.core.now() < settled) then return result, err end
+    if not (settled and settles[code] and s.core.now() < settled) then return result, err, seen end
     local ok, stopped = s.core.sleep(0.3)
     if not ok then return nil, errors.from(stopped) end
   end
@@ -256,16 +263,17 @@ local function wrong_backend(request, result)
 end
 
 -- Fills a ledger's entry from what the engines gave.
-local function fill(entry, request, result, err)
+local function fill(entry, request, result, err, seen)
   if result then
     entry.ok = result.ok == true and not err
     entry.metrics, entry.flags, entry.chosen, entry.servers = result.metrics or {}, result.flags or {}, result.chosen, result.servers
     for _, list in ipairs { entry.metrics.intervals or {}, entry.servers or {} } do json.array(list) end
     entry.latency_histogram = result.latency_histogram
-    for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter", "profile" } do entry[key] = result[key] end
+    for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter" } do entry[key] = result[key] end
     if result.error then entry.error = { code = result.error.code, message = result.error.message } end
     if wrong_backend(request, result) then table.insert(entry.flags, "wrong_backend") end
   end
+  for name, list in pairs(seen or {}) do entry[name] = json.array(list) end
   if err then entry.error = { code = err.code or "system", message = err.message or tostring(err) } end
   if not entry.ok and not entry.error then entry.error = { code = "protocol", message = "the engine gave no reason" } end
   return entry
@@ -309,8 +317,8 @@ local function one(s, request, spec)
   local reason, target, token = obstacle(request, spec)
   if reason then return skip(s, entry, reason) end
   if s.progress then s.progress:start(entry, expected_time(spec)) end
-  local result, err = perform_patiently(s, request, spec, target, token)
-  fill(entry, request, result, err)
+  local result, err, seen = perform_patiently(s, request, spec, target, token)
+  fill(entry, request, result, err, seen)
   if entry.ok and s.settings.ceiling then entry.ceiling = ceiling.of(s, request, spec, follow) end
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end
@@ -318,9 +326,10 @@ local function one(s, request, spec)
   return entry
 end
 
--- Takes a look at each run in turn until all are over: run -> what to do with its result and error.
-local function follow_all(s, active)
+-- Takes a look at each run in turn until all are over: run -> what to do with its result and error; `observations` of them all.
+local function follow_all(s, active, observations)
   while next(active) do
+    for _, observation in ipairs(observations) do observation:keep() end
     for run, finish in pairs(active) do
       local over, err = run:wait(0.05)
       if over then
@@ -341,7 +350,7 @@ end
 function M.together(s, list)
   if type(list) ~= "table" or #list == 0 then errors.misuse("knbl.together takes a list of measurements") end
   s:check_words()
-  local results, active, failed = {}, {}, nil
+  local results, active, observations, failed = {}, {}, {}, nil
   for i, t in ipairs(list) do
     local options = {}
     for key, value in pairs(type(t) == "table" and t or errors.misuse("knbl.together: measurement %d is no table", i)) do options[key] = value end
@@ -361,8 +370,11 @@ function M.together(s, list)
       if reason then skip(s, entry, reason) end
     end
     if target then
+      local seconds, known = expected_time(spec)
+      local observation = observe.begin(s, request, spec, known and seconds or 0)
+      observations[#observations + 1] = observation
       local function finish(result, err)
-        fill(entry, request, result, err)
+        fill(entry, request, result, err, observation and observation:finish(result and result.opened_ns))
         s.ledger:add(entry)
         if s.progress then s.progress:done(entry) end
         if err and fatal[err.code] then failed = failed or err end
@@ -371,7 +383,7 @@ function M.together(s, list)
       if run then active[run] = finish else finish(nil, err) end
     end
   end
-  local stopped = follow_all(s, active)
+  local stopped = follow_all(s, active, observations)
   for run, finish in pairs(active) do
     run:stop()
     finish(run:result(), stopped)

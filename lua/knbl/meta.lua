@@ -172,6 +172,7 @@ function Service:on(node) end
 ---@field to knbl.End|string Who answers. For http and ping also a URL or address outside of the cluster.
 ---@field expect? string|string[] What must hold: "p99 < 1ms", "throughput > 0.9x baseline", '"pod to svc" / "pod to pod" < 1.1'.
 ---@field labels? table<string, string|number> What rows and columns of a report can be made of. A matrix gives its own.
+---@field monitor? boolean false: do not watch CPU, memory and counters of both sides and their nodes meanwhile.
 ---@field duration? knbl.Duration How long to measure, warm-up not counted.
 ---@field warmup? knbl.Duration How long to run before the measurement begins.
 ---@field interval? knbl.Duration Step of the time series.
@@ -216,7 +217,25 @@ function Service:on(node) end
 ---@field params table What was asked, defaults filled in, in base units.
 ---@field metrics knbl.Metrics
 ---@field flags string[] Why a figure is doubtful.
+---@field monitor? knbl.Monitor[] What was watched meanwhile: client, servers, and the nodes that have agents of their own.
 ---@field ceiling? number With --ceiling: what the sender's headline figure is over its own loopback.
+
+---@class knbl.Monitor Lists over time, an entry for each interval. A number in place of a list: it was that all the time. What cannot be read is absent.
+---@field name string The pod's or node's.
+---@field kind "pod"|"node"|string
+---@field side "client"|"server"|"both"
+---@field machine? string The kernel's boot id: who shares one shares CPUs and memory.
+---@field from? number When it began, in seconds from the opening of the client's window: before it, so negative.
+---@field t number[] Where each interval ends, in seconds from that.
+---@field cpu? { user: table, system: table, softirq: table, steal: table, idle: table } A list for each core: shares of its time.
+---@field memory? { available: integer[], total: integer } Bytes of the machine.
+---@field process? { cpu: number[], memory: integer[] } Of the agent: cores, bytes.
+---@field cgroup? { cpu: number[], memory: integer[], throttled: integer[], throttled_s: number[] }
+---@field interfaces? table<string, table> Those that carried something: rx_bytes_per_s, tx_packets_per_s, rx_drops, tx_errors …
+---@field tcp? table segments, retransmits, timeouts, listen_drops, backlog_drops, sockets, time_wait; memory in bytes, of the machine.
+---@field udp? table receive_drops, send_drops; memory in bytes, of the machine.
+---@field softnet? { drops: integer[], squeezed: integer[] } The machine's.
+---@field conntrack? { entries: integer[], max: integer, drops: integer[] }
 
 ---@class knbl.Latency
 ---@field count integer

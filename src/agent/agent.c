@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -28,18 +27,6 @@ void kn_agent_defaults(struct kn_agent_config *config)
     config->max_runs = 64;
     config->orphan_ns = 30 * KN_NS_PER_S;
     config->hello_ns = 5 * KN_NS_PER_S;
-}
-
-int kn_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(thread, NULL, main, argument);
-    if (rc == 0)
-        pthread_setname_np(*thread, name);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
 }
 
 /* ---- sockets ---- */
@@ -221,7 +208,8 @@ static int start_parts(struct kn_agent *agent, struct kn_error *err)
 {
     agent->flows = kn_flows_new(agent);
     agent->runs = kn_runs_new(agent);
-    if (!agent->flows || !agent->runs)
+    agent->watches = kn_watches_new(agent);
+    if (!agent->flows || !agent->runs || !agent->watches)
         return kn_fail_memory(err);
     if (!(agent->http = kn_control_new(agent, err)) || !kn_keeper_new(agent, err))
         return -1;
@@ -296,6 +284,7 @@ void kn_agent_free(struct kn_agent *agent)
         return;
     end_threads(agent);
     kn_runs_free(agent->runs);
+    kn_watches_free(agent->watches);
     kn_flows_free(agent->flows);
     kn_keeper_free(agent->keeper);
     kn_crr_ledger_free(agent->server.crr);

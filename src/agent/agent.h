@@ -6,14 +6,18 @@
  * limits, or when nobody has asked after them for a while.
  *
  * Control is HTTP/1.1 and JSON. The header Knbl-Protocol, where it is sent, must match. What is not known is absent.
- *   GET    /v1/agent      {"name","node","version","protocol","pid","kernel","cpus","quota","uptime_s","runs","flows",
- *                         "flows_served","refused":{KIND: count},"environment":{"kernel","machine","hostname",
+ *   GET    /v1/agent      {"name","node","version","protocol","pid","kernel","cpus","quota","uptime_s","runs",
+ *                         "observations","flows","flows_served","refused":{KIND: count},"environment":{"kernel","machine","hostname",
  *                         "cpu_model","cpus","cpus_allowed","quota","cgroup","interface" (of the default route),"mtu",
  *                         "congestion_control","congestion_controls"}}
  *   POST   /v1/runs       {"spec":{…},"to":{"host","port"},"token"} -> 201 {"id"}; token: the target's, else our own
  *   GET    /v1/runs/ID    {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},
  *                         "result":{…} once over}; ?wait=MS waits for the end, at most 60000
  *   DELETE /v1/runs/ID    stops it; answers as GET does, with what was measured; the run is forgotten
+ *   POST   /v1/observe    {"monitor":{"interval_ns"},…} -> 201 {"id"}: watches this machine from now on
+ *                         (meter/observe.h)
+ *   GET    /v1/observe/ID {"id"}: somebody still wants it; unasked it ends as a run does
+ *   DELETE /v1/observe/ID {"monitor":{…},…}: ends it; what was seen
  *   GET    /v1/meter      a reading of CPU, memory and conntrack of this node and cgroup, now
  * Errors are {"error":{"code","message"}} with 400, 401, 404, 409 (it is ending), 426 (version), 429 (too many runs);
  * a run that is not there (never was, was stopped, was forgotten) has the code "lost". */

@@ -109,10 +109,10 @@ static enum MHD_Result get_agent(struct kn_agent *agent, struct MHD_Connection *
 {
     json_t *environment = kn_environment();
     json_t *out =
-        json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:i, s:i, s:I, s:o}", "name", agent->server.me.name, "node",
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:i, s:i, s:i, s:I, s:o}", "name", agent->server.me.name, "node",
                   agent->server.me.node, "version", KNBL_VERSION, "protocol", KN_PROTOCOL, "pid", (int)getpid(),
                   "uptime_s", (double)(kn_now_ns() - agent->started_ns) / 1e9, "runs", (int)kn_runs_active(agent->runs),
-                  "flows", (int)kn_flows_active(agent->flows), "flows_served",
+                  "observations", (int)kn_watches_active(agent->watches), "flows", (int)kn_flows_active(agent->flows), "flows_served",
                   (json_int_t)atomic_load(&agent->flows_served), "refused", refused_json(agent));
     static const char *const up[] = { "kernel", "cpus", "quota" };
     for (size_t i = 0; out && i < sizeof up / sizeof *up; i++)
@@ -123,14 +123,16 @@ static enum MHD_Result get_agent(struct kn_agent *agent, struct MHD_Connection *
     return answer(connection, MHD_HTTP_OK, out);
 }
 
-static enum MHD_Result post_run(struct request *r, struct MHD_Connection *connection)
+/* A run, or an observation. */
+static enum MHD_Result post(struct request *r, struct MHD_Connection *connection, bool run)
 {
     struct kn_error err;
     json_error_t why;
     char id[KN_RUN_ID_SIZE];
     json_t *body = json_loadb(r->body, r->size, JSON_REJECT_DUPLICATES, &why);
-    int rc = body ? kn_runs_start(r->agent->runs, body, id, &err)
-                  : kn_fail(&err, KN_E_ARGUMENT, "the body is no JSON: %s", why.text);
+    int rc = !body ? kn_fail(&err, KN_E_ARGUMENT, "the body is no JSON: %s", why.text)
+             : run ? kn_runs_start(r->agent->runs, body, id, &err)
+                   : kn_watches_start(r->agent->watches, body, id, &err);
     json_decref(body);
     if (rc == 0)
         return answer(connection, MHD_HTTP_CREATED, json_pack("{s:s}", "id", id));
@@ -145,32 +147,48 @@ static uint64_t wait_of(struct MHD_Connection *connection)
     return ms > WAIT_MAX_NS / KN_NS_PER_MS ? WAIT_MAX_NS : ms * KN_NS_PER_MS;
 }
 
-static enum MHD_Result report_run(struct kn_agent *agent, struct MHD_Connection *connection, const char *id, bool end)
+/* Takes `report`; NULL: there is no such thing. */
+static enum MHD_Result answer_report(struct MHD_Connection *connection, json_t *report, const char *what, const char *id)
 {
     char quoted[KN_QUOTE_MAX], message[160];
-    json_t *report = kn_runs_report(agent->runs, id, end ? 0 : wait_of(connection), end);
     if (report)
         return answer(connection, MHD_HTTP_OK, report);
-    snprintf(message, sizeof message, "no run %s here: it was stopped, or forgotten because nobody asked after it",
+    snprintf(message, sizeof message, "no %s %s here: it was stopped, or forgotten because nobody asked after it", what,
              kn_quote(quoted, id));
     return answer_error(connection, MHD_HTTP_NOT_FOUND, kn_code_name(KN_E_LOST), message);
 }
 
+static enum MHD_Result report_run(struct kn_agent *agent, struct MHD_Connection *connection, const char *id, bool end)
+{
+    return answer_report(connection, kn_runs_report(agent->runs, id, end ? 0 : wait_of(connection), end), "run", id);
+}
+
+static enum MHD_Result report_watch(struct kn_agent *agent, struct MHD_Connection *connection, const char *id, bool end)
+{
+    json_t *report = end                                   ? kn_watches_stop(agent->watches, id)
+                     : kn_watches_keep(agent->watches, id) ? json_pack("{s:s}", "id", id)
+                                                           : NULL;
+    return answer_report(connection, report, "observation", id);
+}
+
 static enum MHD_Result route(struct request *r, struct MHD_Connection *connection, const char *url, const char *method)
 {
-    static const char runs[] = "/v1/runs/";
-    bool get = !strcmp(method, "GET");
+    static const char runs[] = "/v1/runs/", watches[] = "/v1/observe/";
+    bool get = !strcmp(method, "GET"), posted = !strcmp(method, "POST"), end = !strcmp(method, "DELETE");
     if (get && !strcmp(url, "/v1/agent"))
         return get_agent(r->agent, connection);
     if (get && !strcmp(url, "/v1/meter"))
         return answer(connection, MHD_HTTP_OK, kn_meter_json());
-    if (!strcmp(method, "POST") && !strcmp(url, "/v1/runs"))
-        return post_run(r, connection);
-    if ((get || !strcmp(method, "DELETE")) && !strncmp(url, runs, sizeof runs - 1))
-        return report_run(r->agent, connection, url + sizeof runs - 1, !get);
+    if (posted && (!strcmp(url, "/v1/runs") || !strcmp(url, "/v1/observe")))
+        return post(r, connection, !strcmp(url, "/v1/runs"));
+    if ((get || end) && !strncmp(url, runs, sizeof runs - 1))
+        return report_run(r->agent, connection, url + sizeof runs - 1, end);
+    if ((get || end) && !strncmp(url, watches, sizeof watches - 1))
+        return report_watch(r->agent, connection, url + sizeof watches - 1, end);
     kn_count_refused(r->agent, KN_REFUSED_REQUEST);
     return answer_error(connection, MHD_HTTP_NOT_FOUND, kn_code_name(KN_E_ARGUMENT),
-                        "an agent answers GET /v1/agent, POST /v1/runs, GET and DELETE /v1/runs/ID, GET /v1/meter");
+                        "an agent answers GET /v1/agent and /v1/meter, POST /v1/runs and /v1/observe, GET and DELETE "
+                        "/v1/runs/ID and /v1/observe/ID");
 }
 
 /* ---- libmicrohttpd's side ---- */

@@ -13,6 +13,7 @@
 
 #include "agent/agent.h"
 #include "core/clock.h"
+#include "core/thread.h"
 
 /* What was turned away, by why. The names are in /v1/agent. */
 enum kn_refused {
@@ -33,6 +34,7 @@ enum kn_refused {
 
 struct kn_flows;
 struct kn_runs;
+struct kn_watches;
 struct kn_keeper;
 struct kn_acceptors;
 struct kn_udp_door;
@@ -52,6 +54,7 @@ struct kn_agent {
     uint64_t started_ns;
     struct kn_flows *flows;
     struct kn_runs *runs;
+    struct kn_watches *watches;
     struct kn_keeper *keeper;
     struct kn_acceptors *acceptors;
     struct kn_udp_door *udp;
@@ -64,8 +67,6 @@ static inline void kn_count_refused(struct kn_agent *agent, enum kn_refused why)
 }
 const char *kn_refused_name(enum kn_refused why);
 enum kn_refused kn_refused_by(enum kn_code code);   /* a hello's refusal */
-/* A thread without signals; they belong to the program's own. */
-int kn_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument);
 
 /* ---- gate: what is a connection? ---- */
 enum kn_gate_state { KN_GATE_NEW, KN_GATE_HELLO, KN_GATE_HTTP, KN_GATE_LINGER };
@@ -110,10 +111,12 @@ uint64_t kn_flows_tick(struct kn_flows *flows, uint64_t now_ns); /* ends the ove
 void kn_flows_stop(struct kn_flows *flows);                      /* `agent->stop` is set: ends and joins them all */
 void kn_flows_free(struct kn_flows *flows);
 
+#define KN_RUN_ID_SIZE 17
+void kn_random_id(char id[KN_RUN_ID_SIZE]);
+
 /* ---- runs: what this agent measures as a client ---- */
 struct kn_runs *kn_runs_new(struct kn_agent *agent);
 /* `request`: the body of POST /v1/runs. The id of the new run goes to `id`. */
-#define KN_RUN_ID_SIZE 17
 int kn_runs_start(struct kn_runs *runs, const json_t *request, char id[KN_RUN_ID_SIZE], struct kn_error *err);
 /* What GET answers, after up to wait_ns; NULL: no such run. `end`: stop it first, and forget it afterwards. */
 json_t *kn_runs_report(struct kn_runs *runs, const char *id, uint64_t wait_ns, bool end);
@@ -121,6 +124,15 @@ unsigned kn_runs_active(struct kn_runs *runs);
 uint64_t kn_runs_tick(struct kn_runs *runs, uint64_t now_ns);
 void kn_runs_stop(struct kn_runs *runs);                           /* all of them; none can be started afterwards */
 void kn_runs_free(struct kn_runs *runs);
+
+/* ---- observations: what this agent watches while others measure ---- */
+struct kn_watches *kn_watches_new(struct kn_agent *agent);
+int kn_watches_start(struct kn_watches *watches, const json_t *request, char id[KN_RUN_ID_SIZE], struct kn_error *err);
+bool kn_watches_keep(struct kn_watches *watches, const char *id);     /* somebody still wants it; false: no such one */
+json_t *kn_watches_stop(struct kn_watches *watches, const char *id);  /* what was seen; NULL: no such one */
+unsigned kn_watches_active(struct kn_watches *watches);
+uint64_t kn_watches_tick(struct kn_watches *watches, uint64_t now_ns);
+void kn_watches_free(struct kn_watches *watches);
 
 /* ---- control ---- */
 struct MHD_Daemon *kn_control_new(struct kn_agent *agent, struct kn_error *err);

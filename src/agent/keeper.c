@@ -153,6 +153,11 @@ static void wait_until(struct kn_keeper *k, uint64_t until_ns)
         kn_control_take(k->agent, fd);
 }
 
+static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
 static void *keeper_main(void *argument)
 {
     struct kn_keeper *k = argument;
@@ -161,9 +166,10 @@ static void *keeper_main(void *argument)
         take_inbox(k);
         step_all(k, now_ns);
         uint64_t next_ns = next_deadline(k, now_ns);
-        uint64_t flows_ns = kn_flows_tick(k->agent->flows, now_ns), runs_ns = kn_runs_tick(k->agent->runs, now_ns);
-        next_ns = flows_ns < next_ns ? flows_ns : next_ns;
-        wait_until(k, runs_ns < next_ns ? runs_ns : next_ns);
+        next_ns = earlier(next_ns, kn_flows_tick(k->agent->flows, now_ns));
+        next_ns = earlier(next_ns, kn_runs_tick(k->agent->runs, now_ns));
+        next_ns = earlier(next_ns, kn_watches_tick(k->agent->watches, now_ns));
+        wait_until(k, next_ns);
     }
     return NULL;
 }

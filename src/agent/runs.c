@@ -60,6 +60,13 @@ unsigned kn_runs_active(struct kn_runs *runs)
 
 /* ---- starting one ---- */
 
+void kn_random_id(char id[KN_RUN_ID_SIZE])
+{
+    uint8_t random[(KN_RUN_ID_SIZE - 1) / 2];
+    randombytes_buf(random, sizeof random);
+    sodium_bin2hex(id, KN_RUN_ID_SIZE, random, sizeof random);
+}
+
 static int take_host(const json_t *to, struct kn_target *target, struct kn_error *err)
 {
     const json_t *host = json_object_get(to, "host"), *port = json_object_get(to, "port");
@@ -142,14 +149,12 @@ int kn_runs_start(struct kn_runs *runs, const json_t *request, char id[KN_RUN_ID
 {
     struct kn_spec spec;
     struct kn_target target = { .port = 0 };
-    uint8_t random[(KN_RUN_ID_SIZE - 1) / 2];
     if (take_request(runs, request, &spec, &target, err))
         return -1;
     struct entry *e = calloc(1, sizeof *e);
     if (!e)
         return kn_fail_memory(err);
-    randombytes_buf(random, sizeof random);
-    sodium_bin2hex(e->id, sizeof e->id, random, sizeof random);
+    kn_random_id(e->id);
     e->started_ns = e->asked_ns = kn_now_ns();
     e->limit_ns = e->started_ns + runs->agent->config.max_duration_ns + spec.warmup_ns + spec.timeout_ns + KN_NS_PER_S;
     e->run = kn_run_new(&spec, &target, err);

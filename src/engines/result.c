@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "engines/flow.h"
 #include "engines/run.h"
 
@@ -446,6 +447,8 @@ json_t *kn_run_result(struct kn_run *run)
         if ((v.client.has & KN_HAS_LATENCY) && kn_hist_count(v.client.latency))
             json_object_set_new(result, "latency_histogram", kn_hist_to_json(v.client.latency));
         json_decref(my_cpu);
+        if (run->cpu_open.at_ns)
+            json_object_set_new(result, "opened_ns", kn_json_u64(run->cpu_open.at_ns));
     }
     json_object_set_new(result, "params", kn_spec_to_json(&run->spec));
     json_object_set(result, "chosen", run->chosen);

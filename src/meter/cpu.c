@@ -40,19 +40,15 @@ static void add_present(uint64_t *sum, uint64_t value)
     if (value != KN_ABSENT) *sum = *sum == KN_ABSENT ? value : *sum + value;
 }
 
-static void read_usage(const char *root, struct kn_cpu_reading *r)
+static void read_usage(const char *root, const struct kn_cgroup *g, struct kn_cpu_reading *r)
 {
-    struct kn_cgroup g;
-    kn_cgroup_find(root, "cpuacct", &g);
-    if (g.version == 1) r->cgroup_ns = kn_file_number(root, g.folder, "cpuacct.usage");
-    if (g.version == 2) r->cgroup_ns = times(kn_file_member(root, g.folder, "cpu.stat", "usage_usec"), 1000);
+    if (g->version == 1) r->cgroup_ns = kn_file_number(root, g->folder, "cpuacct.usage");
+    if (g->version == 2) r->cgroup_ns = times(kn_file_member(root, g->folder, "cpu.stat", "usage_usec"), 1000);
 }
 
 /* A quota further up stops this process just as well, and is counted there. */
-static void read_throttling(const char *root, struct kn_cpu_reading *r)
+static void read_throttling(const char *root, struct kn_cgroup g, struct kn_cpu_reading *r)
 {
-    struct kn_cgroup g;
-    kn_cgroup_find(root, "cpu", &g);
     if (!g.version) return;
     do {
         add_present(&r->throttled_n, kn_file_member(root, g.folder, "cpu.stat", "nr_throttled"));
@@ -63,27 +59,40 @@ static void read_throttling(const char *root, struct kn_cpu_reading *r)
     } while (kn_cgroup_up(&g));
 }
 
-static void read_memory(const char *root, struct kn_cpu_reading *r)
+static void read_memory(const char *root, const struct kn_cgroup *g, struct kn_cpu_reading *r)
 {
-    struct kn_cgroup g;
     char text[128];
     unsigned long long pages;
-    kn_cgroup_find(root, "memory", &g);
-    if (g.version)
-        r->cgroup_memory = kn_file_number(root, g.folder, g.version == 1 ? "memory.usage_in_bytes" : "memory.current");
+    if (g->version)
+        r->cgroup_memory =
+            kn_file_number(root, g->folder, g->version == 1 ? "memory.usage_in_bytes" : "memory.current");
     if (kn_file_read(root, "/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%*u %llu", &pages) == 1)
         r->process_memory = pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void kn_cpu_read_under(const char *root, struct kn_cpu_reading *r)
+void kn_cgroups_find(const char *root, struct kn_cgroups *c)
+{
+    kn_cgroup_find(root, "cpu", &c->cpu);
+    kn_cgroup_find(root, "cpuacct", &c->cpuacct);
+    kn_cgroup_find(root, "memory", &c->memory);
+}
+
+void kn_cpu_read_cgroups(const char *root, const struct kn_cgroups *c, struct kn_cpu_reading *r)
 {
     memset(r, 0xff, sizeof *r);
     r->at_ns = kn_now_ns();
     r->process_ns = kn_process_cpu_ns();
+    read_usage(root, &c->cpuacct, r);
+    read_throttling(root, c->cpu, r);
+    read_memory(root, &c->memory, r);
+}
+
+void kn_cpu_read_under(const char *root, struct kn_cpu_reading *r)
+{
+    struct kn_cgroups c;
+    kn_cgroups_find(root, &c);
+    kn_cpu_read_cgroups(root, &c, r);
     read_node(root, r);
-    read_usage(root, r);
-    read_throttling(root, r);
-    read_memory(root, r);
 }
 
 void kn_cpu_read(struct kn_cpu_reading *r)

@@ -27,8 +27,14 @@ void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *
 /* One level up within the mount; 0 where there is none. */
 int kn_cgroup_up(struct kn_cgroup *cgroup);
 
+/* Where this process is held, found once; reading it again and again is cheap then. */
+struct kn_cgroups { struct kn_cgroup cpu, cpuacct, memory; };
+void kn_cgroups_find(const char *root, struct kn_cgroups *c);
+void kn_cpu_read_cgroups(const char *root, const struct kn_cgroups *c, struct kn_cpu_reading *r); /* all but the node */
+
 /* What the public functions do, under a root ("" is the machine's). */
 void kn_cpu_read_under(const char *root, struct kn_cpu_reading *r);
 double kn_cpu_quota_under(const char *root);
+void *kn_monitor_start_under(const char *root, const json_t *options, struct kn_error *err);
 
 #endif

@@ -37,6 +37,7 @@ function M.core(respond)
       result = function() return json.encode(result) end,
     }
   end
+  core.fetch = function() return nil, { code = "refused", message = "nobody listens there" } end
   core.isatty = function() return false end
   return core
 end

@@ -196,6 +196,12 @@ local function node_endpoint(self, which)
   return endpoint
 end
 
+-- The agent in a node's own network, where a measurement has brought it already.
+function Provider:standing_node(name)
+  local endpoint = self.node_agents[name]
+  return endpoint and endpoint.ready and endpoint or nil
+end
+
 function Provider:node(which) return outward(node_endpoint(self, which)) end
 
 -- Whether RuntimeClass `name` is there; "runc" and "host" are every cluster's.

@@ -63,6 +63,9 @@ local function no_node(self, which)
   return nil, errors.new("argument", ("the lab has no node '%s'%s"):format(which, errors.hint(self.core, which, names)))
 end
 
+-- The node's own agent, where it is there already.
+function Provider:standing_node(name) return self.made[name] end
+
 -- The first two stand ready, as many as were asked for may be had; without a number, as many as one likes.
 function Provider:node(which)
   if type(which) == "number" and not self.node_names and not self.limited then self.count = math.max(self.count, which) end

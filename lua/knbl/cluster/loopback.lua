@@ -33,7 +33,7 @@ local function endpoint(self, kind, name, node)
   self.agents[name] = agent
   return {
     kind = kind, name = name, node = node, addresses = { v4 = "127.0.0.1" }, port = agent:port(), token = self.token,
-    control = { here = true },
+    control = { here = true, url = ("http://127.0.0.1:%d"):format(agent:port()) },
   }
 end
 

@@ -1,0 +1,90 @@
+#include "meter/observe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct kn_observer_ops *const kn_observers[] = { &kn_monitor, NULL };
+
+#define OBSERVERS (sizeof kn_observers / sizeof *kn_observers - 1)
+
+struct kn_observation {
+    void *running[OBSERVERS];        /* NULL: not asked for, or refused */
+    json_t *refused[OBSERVERS];
+};
+
+static size_t find(const char *name)
+{
+    size_t i = 0;
+    while (i < OBSERVERS && strcmp(kn_observers[i]->name, name))
+        i++;
+    return i;
+}
+
+static int unknown(const char *name, struct kn_error *err)
+{
+    char known[128] = "", quoted[KN_QUOTE_MAX];
+    for (size_t i = 0, n = 0; i < OBSERVERS && n < sizeof known; i++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", kn_observers[i]->name);
+    return kn_fail(err, KN_E_ARGUMENT, "nothing here observes %s; there are: %s", kn_quote(quoted, name), known);
+}
+
+static int start(struct kn_observation *o, const char *name, const json_t *options, struct kn_error *err)
+{
+    size_t i = find(name);
+    if (i == OBSERVERS)
+        return unknown(name, err);
+    if (!json_is_object(options))
+        return kn_fail(err, KN_E_ARGUMENT, "\"%s\" takes an object of options", name);
+    o->running[i] = kn_observers[i]->start(options, err);
+    if (o->running[i])
+        return 0;
+    if (err->code == KN_E_ARGUMENT || err->code == KN_E_MEMORY)
+        return -1;
+    o->refused[i] = json_pack("{s:{s:s, s:s}}", "error", "code", kn_code_name(err->code), "message", err->message);
+    return 0;
+}
+
+struct kn_observation *kn_observation_new(const json_t *request, struct kn_error *err)
+{
+    struct kn_observation *o = NULL;
+    const char *name;
+    json_t *options;
+    if (!json_object_size(request)) {
+        kn_fail(err, KN_E_ARGUMENT, "the request names nothing to observe, as in {\"monitor\":{}}");
+        return NULL;
+    }
+    if (!(o = calloc(1, sizeof *o))) {
+        kn_fail_memory(err);
+        return NULL;
+    }
+    json_object_foreach((json_t *)request, name, options) {
+        if (start(o, name, options, err)) {
+            kn_observation_free(o);
+            return NULL;
+        }
+    }
+    return o;
+}
+
+json_t *kn_observation_stop(struct kn_observation *o)
+{
+    json_t *out = json_object();
+    for (size_t i = 0; i < OBSERVERS; i++) {
+        if (o->running[i])
+            json_object_set_new(out, kn_observers[i]->name, kn_observers[i]->stop(o->running[i]));
+        else if (o->refused[i])
+            json_object_set(out, kn_observers[i]->name, o->refused[i]);
+    }
+    return out;
+}
+
+void kn_observation_free(struct kn_observation *o)
+{
+    for (size_t i = 0; o && i < OBSERVERS; i++) {
+        if (o->running[i])
+            kn_observers[i]->free(o->running[i]);
+        json_decref(o->refused[i]);
+    }
+    free(o);
+}
