@@ -23,6 +23,8 @@ M.flags = {
   { name = "tolerations", value = "KEY[=VALUE][:EFFECT],…", help = "taints that do not matter", group = "kubernetes" },
   { name = "cpu", value = "N", help = "CPUs requested for each pod, and its limit", group = "kubernetes" },
   { name = "memory", value = "SIZE", help = "memory likewise, as Kubernetes writes it [256Mi with --cpu]", group = "kubernetes" },
+  { name = "agents", value = "SELECTOR", help = "use the agents that stand there already, by their labels, and make no pods", group = "kubernetes" },
+  { name = "manifests", help = "with --dry-run: print all that would be made, as YAML for kubectl", group = "kubernetes" },
   { name = "duration", value = "TIME", kind = "duration", help = "time for each measurement", group = "what" },
   { name = "warmup", value = "TIME", kind = "duration", help = "time before it that is not counted", group = "what" },
   { name = "repeats", value = "N", kind = "count", help = "measure everything N times, interleaved", group = "what" },

@@ -105,10 +105,9 @@ end
 
 local architectures = { x86_64 = "amd64", aarch64 = "arm64", ppc64le = "ppc64le", s390x = "s390x", riscv64 = "riscv64" }
 
-local function machine()
-  local f = io.popen "uname -m"
-  local name = f:read "l"
-  f:close()
+-- What this machine is called where images are.
+function M.machine()
+  local name = core.machine()
   return architectures[name] or name
 end
 
@@ -126,7 +125,7 @@ function M.archive(name)
     blobs[#blobs + 1] = { "blobs/sha256/" .. digest, data }
     return { digest = "sha256:" .. digest, size = #data }
   end
-  local config = blob(json.encode { architecture = machine(), os = "linux", config = { Entrypoint = { "/usr/bin/knbl" }, User = USER,
+  local config = blob(json.encode { architecture = M.machine(), os = "linux", config = { Entrypoint = { "/usr/bin/knbl" }, User = USER,
       Env = { "PATH=/usr/bin", "SSL_CERT_FILE=" .. AUTHORITIES }, Labels = { ["org.opencontainers.image.title"] = "knbl",
         ["org.opencontainers.image.version"] = core.version } },
     rootfs = { type = "layers", diff_ids = { "sha256:" .. core.sha256(plain) } }, history = { { created_by = "knbl image save" } } })

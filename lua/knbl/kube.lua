@@ -8,6 +8,7 @@
 -- What fails returns nil and an error: code, message, and where the server said so its status, reason and details.
 local core = require "knbl.core"
 local json = require "knbl.json"
+local session = require "knbl.session"
 local auth = require "knbl.kube.auth"
 local watch = require "knbl.kube.watch"
 
@@ -102,7 +103,7 @@ end
 function Client:request(method, path, options)
   options = options or {}
   local patience = options.retry or self.patience or RETRIES_S
-  local deadline = core.now() + (self.reached and patience or math.min(patience, FIRST_S))
+  local began = core.now()
   local renewed = false
   for attempt = 0, math.huge do
     local headers = { ["Content-Type"] = options.body and (options.content_type or "application/json") or nil }
@@ -123,7 +124,7 @@ function Client:request(method, path, options)
     end
     if response and response.status == 401 and not renewed and self.auth:renew() then
       renewed = true
-    elseif not worth_retry(method, response, err) or not pause(response, attempt, deadline) then
+    elseif not worth_retry(method, response, err) or not pause(response, attempt, began + (self.reached and patience or math.min(patience, FIRST_S))) then
       if response then return nil, status_error(response, method .. " " .. path) end
       return nil, no_answer(self, err)
     end
@@ -194,8 +195,8 @@ function Client:list(kind, options)
     elseif not page then
       return nil, err
     else
-      table.move(page.items, 1, #page.items, #items + 1, items)
-      local more = page.metadata.continue
+      table.move(page.items or {}, 1, #(page.items or {}), #items + 1, items)
+      local more = page.metadata and page.metadata.continue
       if not more or more == "" then
         page.items = items
         return page
@@ -311,11 +312,14 @@ function Client:proxy(pod, port, options)
   end
 end
 
--- options: kubeconfig, context, namespace, as, cluster, user; on_warning(text) for the API server's warnings.
+-- options: kubeconfig, context, namespace, as, cluster, user; where they are silent, the command line of the scenario.
+-- on_warning(text) gets the API server's warnings.
 function M.connect(options)
   options = options or {}
-  local config, err = core.kube_config { kubeconfig = options.kubeconfig, context = options.context, namespace = options.namespace,
-    as = options.as, cluster = options.cluster, user = options.user }
+  local line = session.settings()
+  local config, err = core.kube_config { kubeconfig = options.kubeconfig or line.kubeconfig,
+    context = options.context or line.on and line.on:match "^k8s:(.+)$" or line.context, namespace = options.namespace or line.namespace,
+    as = options.as or line.as, cluster = options.cluster, user = options.user }
   if not config then return nil, err end
   config = json.decode(config)
   local client = setmetatable({ config = config, namespace = config.namespace, auth = auth.new(config), resources = {}, warned = {},

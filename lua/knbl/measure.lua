@@ -230,8 +230,9 @@ local function perform(s, request, spec, target, token)
   return result, wrong, seen
 end
 
--- A fresh Service may refuse until every node's proxy has heard of it: tried again for as long as the provider says.
-local settles = { refused = true, unreachable = true, timeout = true, no_data = true }
+-- A fresh Service may refuse until every node's proxy has heard of it: tried again for as long as the provider says. (A packet that netfilter
+-- rejects on its way out is "not permitted" to its sender.)
+local settles = { refused = true, unreachable = true, timeout = true, no_data = true, permission = true }
 
 local function perform_patiently(s, request, spec, target, token)
   local settled = request.route.settled
@@ -301,9 +302,15 @@ end
 local function obstacle(request, spec)
   local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
   if reason then return reason end
+  path.renew(request.route)
   local target, token = target_of(request, spec)
   if not target then return token end
   return nil, target, token
+end
+
+local function planned(s, entry, request)
+  local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
+  return s.plan:add(entry, request, reason)
 end
 
 local function one(s, request, spec)
@@ -313,7 +320,7 @@ local function one(s, request, spec)
     s.unselected = (s.unselected or 0) + 1
     return entry
   end
-  if s.plan then return s.plan:add(entry, request, request.from.skip or request.route.skip) end
+  if s.plan then return planned(s, entry, request) end
   local reason, target, token = obstacle(request, spec)
   if reason then return skip(s, entry, reason) end
   if s.progress then s.progress:start(entry, expected_time(spec)) end
@@ -362,7 +369,7 @@ function M.together(s, list)
     results[i] = entry
     local reason, target, token
     if s.plan then
-      results[i] = s.plan:add(entry, request, request.from.skip or request.route.skip)
+      results[i] = planned(s, entry, request)
     elseif not selected(s, request) then
       entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
     else

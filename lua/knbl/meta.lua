@@ -45,6 +45,7 @@ function knbl.options(declaration) end
 ---@field image? string The agent's image (k8s).
 ---@field cpu? number CPUs of each pod.
 ---@field memory? string Memory of each pod.
+---@field agents? string Labels of agents that stand already, to be used in place of pods (k8s).
 
 ---Opens a cluster: a lab of namespaces on this machine, the Kubernetes of your kubeconfig, or hosts where agents run, as `--on` says.
 ---What only the lab can be told (mtu, overlay, services …) makes all that is measured with it a skipped cell elsewhere.
@@ -56,6 +57,7 @@ function knbl.cluster(options) end
 
 ---@class knbl.Cluster
 ---@field name string The provider's name.
+---@field kube? table The client of `require "knbl.kube"` for this cluster: get, list, create, apply, patch, delete, watch, logs (k8s).
 local Cluster = {}
 
 ---n nodes, one value each: `local a, b = cluster:nodes(2)`. Without `n`, all that there are. A node that is not there is a stand-in that
@@ -117,6 +119,13 @@ function Cluster:pair(options) end
 ---@param options knbl.ServiceOptions
 ---@return knbl.Service
 function Cluster:service(options) end
+
+---Makes an object of Kubernetes that belongs to the run: a NetworkPolicy, a ConfigMap. It is labelled, owned and removed with all else.
+---Where the cluster is no Kubernetes: nil and the reason.
+---@param object table With its apiVersion, kind and, if it shall have a name of its own, metadata.name.
+---@return table? made
+---@return string? reason
+function Cluster:create(object) end
 
 ---Removes a pod or a Service before the cluster goes.
 ---@param thing knbl.Pod|knbl.Service

@@ -95,6 +95,14 @@ function M.check(test, from, to)
   }
 end
 
+-- What was not known of a target before it was made ready: where it is, and who answers.
+function M.renew(route)
+  local endpoint = route.to and route.to.endpoint
+  if not (endpoint and endpoint.prepare) then return end
+  route.to.addresses, route.to.port = endpoint.addresses, endpoint.port
+  route.addresses, route.port, route.token, route.backends = endpoint.addresses, endpoint.port, endpoint.token, backends_of(route.to)
+end
+
 local function side(thing)
   local node = thing.kind == "node" and thing.name or thing.node and thing.node.name or thing.endpoint and thing.endpoint.node
   return { kind = thing.kind, node = node, runtime = thing.runtime }

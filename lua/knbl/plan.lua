@@ -17,10 +17,14 @@ local Stop = setmetatable({}, { __tostring = function() return "the plan ends he
 M.stop = Stop
 
 function M.new(limit)
-  return setmetatable({ entries = {}, things = {}, clusters = {}, seconds = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
+  return setmetatable({ entries = {}, things = {}, clusters = {}, objects = {}, remarks = {}, seconds = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
 end
 
 function Plan:add_cluster(provider) self.clusters[#self.clusters + 1] = provider end
+
+-- Kubernetes objects that the run would make, and what to know of them.
+function Plan:add_object(object) self.objects[#self.objects + 1] = object end
+function Plan:add_remark(text) self.remarks[#self.remarks + 1] = text end
 
 function Plan:add_thing(kind, name) self.things[#self.things + 1] = { kind = kind, name = name } end
 

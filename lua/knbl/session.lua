@@ -17,7 +17,7 @@ function M.new(settings, context)
   local self = setmetatable({
     settings = settings or {}, core = context.core or native, script = context.script, question = context.question,
     words = context.words or {}, ledger = context.ledger, progress = context.progress, plan = context.plan,
-    shared = context.shared, clusters = {}, labels = nil, round = 1, options_called = false,
+    shared = context.shared, expected = context.expected, clusters = {}, labels = nil, round = 1, options_called = false,
   }, Session)
   return self
 end
@@ -79,6 +79,9 @@ local function standalone()
   end
   return session
 end
+
+-- What the command line of the session says, if there is one.
+function M.settings() return current and current.settings or {} end
 
 function M.current()
   if not current then current = standalone() end

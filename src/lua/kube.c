@@ -94,9 +94,22 @@ static int l_base64(lua_State *L)
     return 1;
 }
 
+/* base64_decode(text) -> bytes; nil where it is none */
+static int l_base64_decode(lua_State *L)
+{
+    size_t size, got;
+    const char *text = luaL_checklstring(L, 1, &size);
+    luaL_Buffer b;
+    char *out = luaL_buffinitsize(L, &b, size + 1);
+    if (sodium_base642bin((unsigned char *)out, size + 1, text, size, " \r\n", &got, NULL, sodium_base64_VARIANT_ORIGINAL))
+        return lua_pushnil(L), 1;
+    luaL_pushresultsize(&b, got);
+    return 1;
+}
+
 void kn_lua_kube(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"kube_config", l_config}, {"kube_plugin", l_plugin}, {"yaml_parse", l_yaml_parse},
-                                         {"yaml_emit", l_yaml_emit}, {"base64", l_base64}, {NULL, NULL}};
+                                         {"yaml_emit", l_yaml_emit}, {"base64", l_base64}, {"base64_decode", l_base64_decode}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -97,6 +98,14 @@ static int l_token(lua_State *L)
     return 1;
 }
 
+/* The machine's architecture, as the kernel names it. */
+static int l_machine(lua_State *L)
+{
+    struct utsname system;
+    lua_pushstring(L, uname(&system) == 0 ? system.machine : "unknown");
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     { "now", l_now },
     { "wall", l_wall },
@@ -106,6 +115,7 @@ static const luaL_Reg functions[] = {
     { "isatty", l_isatty },
     { "columns", l_columns },
     { "token", l_token },
+    { "machine", l_machine },
     { NULL, NULL },
 };
 

@@ -58,7 +58,7 @@ local function set(text)
   return t
 end
 
-local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory"
+local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory agents"
 local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened annotations labels env command"
 local service_keys = set "name type headless affinity endpoints port ports"
 
@@ -214,7 +214,7 @@ function Cluster:service(t)
   if type(t) ~= "table" then errors.misuse("cluster:service takes a table") end
   check_service(self, t)
   local first = t.endpoints[1]
-  local name = t.name or fresh_name(self, "svc-" .. first.name)
+  local name = t.name or fresh_name(self, ("svc-" .. first.name):gsub("[^%l%d]", "-"):sub(1, 60):gsub("%-+$", "")) -- a node's name may have dots
   check_name(self, "service", name)
   self.names[name] = "Service"
   local request, endpoints = {}, {}
@@ -255,6 +255,18 @@ function Service:on(node)
 end
 
 -- ---- the cluster itself ----
+
+-- An object of Kubernetes that belongs to the run: labelled, owned, and removed with all else. nil and a reason where the cluster is none.
+function Cluster:create(object)
+  check_open(self)
+  if type(object) ~= "table" or type(object.kind) ~= "string" or type(object.apiVersion) ~= "string" then
+    errors.misuse("cluster:create takes an object with its apiVersion and kind")
+  end
+  if not self.provider.create then return nil, ("%s makes no %s: it is no Kubernetes"):format(self.name, object.kind) end
+  local made, err = self.provider:create(object)
+  if not made then errors.raise(err, "create " .. object.kind) end
+  return made
+end
 
 -- Removes a pod or Service before the cluster goes.
 function Cluster:delete(thing)
@@ -375,12 +387,13 @@ function M.open(t)
   options.on, options.pairs, options.settings = on, pairs_of_on, s.settings
   options.token, options.token_given = token_of(s)
   options.nodes = s.settings.nodes or options.nodes
-  options.core, options.provider, options.plan = s.core, name, s.plan
+  options.core, options.provider, options.plan, options.expected, options.scenario = s.core, name, s.plan, s.expected, s.script
   local reason = cannot_have(module, t)
   local provider, err
   if reason then
     provider = nowhere(reason)
     if s.plan then s.plan:add_cluster(name) end
+  elseif s.plan and s.settings.manifests and module.plan then provider, err = module.plan(options)
   else provider, err = (s.plan and require "knbl.cluster.plan" or module).open(options) end
   if not provider then
     local failure = errors.from(err, "unavailable")
@@ -389,7 +402,7 @@ function M.open(t)
   end
   local self = setmetatable({
     provider = provider, module = module, options = options, session = s, name = name, names = {}, node_by = {}, pods = 0,
-    token = options.token, closed = false,
+    token = options.token, closed = false, kube = provider.api,
   }, Cluster)
   s:add_cluster(self)
   if s.ledger then s.ledger:set_environment(name, provider:environment()) end

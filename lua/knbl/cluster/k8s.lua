@@ -3,13 +3,17 @@
 -- Control goes through the API server's pod proxy from outside, straight to the pod from inside; the data path is pod to pod. All that a run
 -- makes is owned by one ConfigMap and removed at the end; `knbl clean` finds what a killed run left.
 local core = require "knbl.core"
+local json = require "knbl.json"
 local agent = require "knbl.agent"
+local image = require "knbl.image"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
 local explain = require "knbl.kube.explain"
 local pods = require "knbl.kube.pods"
 local choice = require "knbl.kube.nodes"
 local facts = require "knbl.kube.facts"
+local standing = require "knbl.kube.standing"
+local wish = require "knbl.kube.wish"
 
 local M = { name = "k8s" }
 
@@ -31,28 +35,36 @@ end
 
 -- ---- nodes ---------------------------------------------------------------------------------------------------------------
 
+-- Nodes that may not be looked at: those that were named, or where the standing agents are.
+local function unseen(self)
+  local names = self.settings.node_names or self.standing and self.standing:node_names()
+  if not names then return nil end
+  local nodes = {}
+  for i, name in ipairs(names) do nodes[i] = { name = name, addresses = self.standing and self.standing:address_of(name) or {} } end
+  return nodes
+end
+
 -- The run's nodes, chosen once. Where nodes may not be listed, they must be named with --nodes.
 local function chosen_nodes(self)
   if self.nodes_chosen then return self.nodes_chosen end
   local settings = self.settings
   local list, err = self.api:list "Node"
-  if not list then
-    if err.status == 403 and settings.node_names then
-      local nodes = {}
-      for i, name in ipairs(settings.node_names) do nodes[i] = { name = name, addresses = {} } end
-      self.nodes_chosen = nodes
-      return nodes
+  local nodes, left_out
+  if list then
+    local unknown = choice.unknown(list.items, settings.node_names)
+    if unknown then return nil, { code = "usage", message = unknown } end
+    nodes, left_out = choice.choose(list.items, { nodes = settings.node_names, selector = settings.node_selector, tolerations = settings.tolerations,
+      arch = not settings.image and image.machine() or nil, standing = self.standing and self.standing:by_node() })
+    if #nodes == 0 then return nil, { code = "unavailable", message = "no node can be used: " .. table.concat(left_out, ", ") } end
+  else
+    nodes, left_out = err.status == 403 and unseen(self) or nil, {}
+    if not nodes then
+      if err.status == 403 then err.message = err.message .. "; name the nodes with --nodes a,b, or permit 'list' on nodes" end
+      return nil, err
     end
-    if err.status == 403 then err.message = err.message .. "; name the nodes with --nodes a,b, or permit 'list' on nodes" end
-    return nil, err
   end
-  local unknown = choice.unknown(list.items, settings.node_names)
-  if unknown then return nil, { code = "usage", message = unknown } end
-  local nodes, left_out = choice.choose(list.items, { nodes = settings.node_names, selector = settings.node_selector, tolerations = self.tolerations })
-  if #nodes == 0 then
-    return nil, { code = "unavailable", message = "no node can be used: " .. table.concat(left_out, ", ") }
-  end
-  self.nodes_chosen, self.left_out = nodes, left_out
+  for i = #nodes, (settings.node_limit or #nodes) + 1, -1 do nodes[i] = nil end
+  self.nodes_chosen, self.left_out, self.nodes = nodes, left_out, #nodes
   return nodes
 end
 
@@ -126,10 +138,30 @@ local function refused(err, want)
   return nil, { code = "unavailable", message = message }
 end
 
+-- The owner of all that the run makes, and the secret of its agents: before the first of them.
+local function begin(self)
+  if self.run.owner then return true end
+  local object = manifest.owner(self.run)
+  -- on the list before it is asked for: an answer that is lost, or cut short, may have made it
+  self.made[#self.made + 1] = { kind = "ConfigMap", name = object.metadata.name }
+  local owner, err = self.api:create(object)
+  if not owner then
+    if err.status then self.made[#self.made] = nil end
+    return nil, err
+  end
+  self.run.owner = manifest.owner_reference(owner)
+  if self.standing then return true end -- they have a secret of their own
+  self.made[#self.made + 1] = { kind = "Secret", name = owner.metadata.name }
+  local ok
+  ok, err = self.api:create(manifest.secret(self.run))
+  if not ok then return nil, err end
+  return true
+end
+
 local function make_pod(self, want, kind)
   local object = manifest.pod(self.run, want)
   local name = object.metadata.name
-  self.made[#self.made + 1] = { kind = "Pod", name = name }
+  self.made[#self.made + 1] = { kind = "Pod", name = name, of = want.name }
   local made, err = self.api:create(object)
   if not made then return refused(err, want) end
   local pod
@@ -145,35 +177,47 @@ local function make_pod(self, want, kind)
   if want.node and pod.spec.nodeName ~= want.node then
     return nil, { code = "unavailable", message = ("it landed on %s, not on %s"):format(pod.spec.nodeName, want.node) }
   end
+  if want.own then return self:outsider(pod, want, kind) end
   return self:adopt(pod, want, kind)
+end
+
+local function endpoint_of(pod, want, kind)
+  return { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = pods.addresses(pod), port = want.port, runtime = want.runtime or "runc",
+    object = pod.metadata.name, labels = pod.metadata.labels }
+end
+
+-- A running pod of the user's own image: nothing inside speaks to us.
+function Provider:outsider(pod, want, kind)
+  local endpoint = endpoint_of(pod, want, kind)
+  endpoint.external, endpoint.token = true, ""
+  return endpoint
 end
 
 -- A running pod as an endpoint, once its agent answers.
 function Provider:adopt(pod, want, kind)
-  local name, addresses = pod.metadata.name, pods.addresses(pod)
-  local endpoint = { kind = kind, name = want.name, node = pod.spec.nodeName, addresses = addresses, port = want.port, runtime = want.runtime or "runc",
-    control = control(self, name, addresses, want.port), token = self.run.token, object = name, labels = pod.metadata.labels }
+  local endpoint = endpoint_of(pod, want, kind)
+  endpoint.control, endpoint.token = control(self, endpoint.object, endpoint.addresses, want.port), want.token or self.run.token
   local about, err = await_agent(endpoint)
   if not about then return nil, { code = "lost", message = ("its agent does not answer: %s"):format(err.message) } end
+  endpoint.agent = about.name
   facts.learn(self.facts, pod.spec.nodeName, about)
   return endpoint
-end
-
-local function wanted(self, name, more)
-  local s = self.settings
-  local want = { name = name, port = manifest.AGENT_PORT, image = s.image or "knbl:" .. core.version, pull_secret = s.image_pull_secret, cpu = s.cpu,
-    memory = s.memory, tolerations = self.tolerations, max_duration = self.max_duration }
-  for k, v in pairs(more) do want[k] = v end
-  return want
 end
 
 -- The agent in a node's own network comes with the first measurement that needs it: scenarios that only place pods need no host network.
 local function prepare_node(endpoint)
   if endpoint.ready then return true end
   local self, name = endpoint.provider, endpoint.name
-  local made, err = make_pod(self, wanted(self, "host-" .. name, { agent = name, node = name, host_network = true, port = self.host_port }), "node")
+  local made, err
+  if self.standing then
+    local pod, want
+    pod, want, err = self.standing:take_host(name)
+    if pod then made, err = self:adopt(pod, want, "node") end
+  else
+    made, err = make_pod(self, wish.host(self.run, name), "node")
+  end
   if not made then return outward(nil, err) end
-  for _, key in ipairs { "addresses", "control", "object", "labels" } do endpoint[key] = made[key] end
+  for _, key in ipairs { "addresses", "control", "object", "labels", "port", "token", "agent" } do endpoint[key] = made[key] end
   endpoint.ready = true
   return true
 end
@@ -184,7 +228,7 @@ local function node_endpoint(self, which)
   if not node then return nil, err end
   local endpoint = self.node_agents[node.name]
   if not endpoint then
-    endpoint = { kind = "node", name = node.name, node = node.name, addresses = node.addresses, port = self.host_port, runtime = "runc",
+    endpoint = { kind = "node", name = node.name, node = node.name, addresses = node.addresses, port = self.run.host_port, runtime = "runc",
       token = self.run.token, prepare = prepare_node, provider = self }
     self.node_agents[node.name] = endpoint
     if not next(node.addresses) then -- the node's own object could not be read: only the agent knows where it is
@@ -222,16 +266,23 @@ local function pod_endpoint(self, t)
     node, err = node_named(self, t.node)
     if not node then return nil, err end
   end
-  local runtime, handler = t.runtime, nil
-  if runtime == "runc" or runtime == "host" then runtime = nil end
-  if runtime then
-    handler, err = check_runtime(self, runtime)
+  local endpoint, want
+  if self.standing then
+    local pod
+    pod, want, err = self.standing:take(t, node and node.name)
+    if not pod then return nil, err end
+    endpoint, err = self:adopt(pod, want, "pod")
+    if not endpoint then return nil, err end
+    endpoint.runtime = want.runtime or "runc"
+    return endpoint
+  end
+  want, err = wish.pod(self.run, t, node and node.name)
+  if not want then return nil, err end
+  local handler
+  if want.runtime then
+    handler, err = check_runtime(self, want.runtime)
     if not handler then return nil, err end
   end
-  local want = wanted(self, t.name, { node = node and node.name, runtime = runtime, annotations = t.annotations, bandwidth = t.bandwidth })
-  want.cpu, want.memory = t.cpu or want.cpu, t.memory or want.memory
-  if t.runtime == "host" then want.host_network, want.port = true, self.host_port + 1 end
-  local endpoint
   endpoint, err = make_pod(self, want, "pod")
   if not endpoint then return nil, err end
   endpoint.runtime, endpoint.handler = t.runtime or "runc", handler
@@ -242,17 +293,16 @@ function Provider:pod(t) return outward(pod_endpoint(self, t)) end
 
 -- ---- Services ------------------------------------------------------------------------------------------------------------
 
--- One label that all endpoints carry: the pod's own where there is one, else a label of the Service's put onto each.
+-- Labels that all endpoints carry and nobody else: a pod's own where there is one, else a label of the Service's put onto each.
 local function selector_for(self, t)
-  if #t.endpoints == 1 then
-    return { [manifest.RUN] = self.run.id, [manifest.POD] = t.endpoints[1].labels[manifest.POD] }
-  end
-  local key = "knbl.io/service-" .. t.name
+  local selector, key = wish.selector(self.run, t)
+  if selector then return selector end
   for _, endpoint in ipairs(t.endpoints) do
     local ok, err = self.api:patch("Pod", endpoint.object, { metadata = { labels = { [key] = "1" } } })
     if not ok then return nil, err end
+    if self.standing then self.labelled[#self.labelled + 1] = { endpoint.object, key } end
   end
-  return { [manifest.RUN] = self.run.id, [key] = "1" }
+  return { [key] = "1" }
 end
 
 -- How many endpoints of a Service are ready: by its EndpointSlices, or where a server has none of that version or they may not be read, by its
@@ -294,6 +344,33 @@ local function await_endpoints(self, name, n)
   return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s"):format(SERVICE_S) }
 end
 
+-- What a Service's object says, as the rest of knbl has it.
+local function as_service(t, object)
+  local addresses, spec = {}, object.spec
+  if t.headless then
+    addresses = t.endpoints[1].addresses
+  else
+    for _, ip in ipairs(spec.clusterIPs or { spec.clusterIP }) do addresses[ip:find(":", 1, true) and "v6" or "v4"] = ip end
+  end
+  return { name = t.name, addresses = addresses, port = t.headless and t.endpoints[1].port or spec.ports[1].port, node_port = spec.ports[1].nodePort,
+    type = t.type, headless = t.headless, settling = SERVICE_S }
+end
+
+local function make_service(self, t)
+  local ok, err = begin(self)
+  local selector
+  if ok then selector, err = selector_for(self, t) end
+  if not selector then return nil, err end
+  local object = manifest.service(self.run, wish.service(t, selector))
+  self.made[#self.made + 1] = { kind = "Service", name = object.metadata.name, of = t.name }
+  local made
+  made, err = self.api:create(object)
+  if not made then return nil, err end
+  ok, err = await_endpoints(self, object.metadata.name, #t.endpoints)
+  if not ok then return nil, err end
+  return as_service(t, made)
+end
+
 local function service_of(self, t)
   for _, endpoint in ipairs(t.endpoints) do
     if endpoint.prepare then
@@ -301,37 +378,48 @@ local function service_of(self, t)
       if not ok then return nil, why end
     end
   end
-  local selector, err = selector_for(self, t)
-  if not selector then return nil, err end
-  local object = manifest.service(self.run, { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity,
-    port = t.endpoints[1].port, dual = t.endpoints[1].addresses.v4 and t.endpoints[1].addresses.v6 })
-  self.made[#self.made + 1] = { kind = "Service", name = object.metadata.name }
-  local made
-  made, err = self.api:create(object)
-  if not made then return nil, err end
-  local ok
-  ok, err = await_endpoints(self, object.metadata.name, #t.endpoints)
-  if not ok then return nil, err end
-  local addresses = {}
-  if t.headless then
-    addresses = t.endpoints[1].addresses
-  else
-    for _, ip in ipairs(made.spec.clusterIPs or { made.spec.clusterIP }) do addresses[ip:find(":", 1, true) and "v6" or "v4"] = ip end
+  if self.standing then
+    local there = self.standing:service_over(t)
+    if there then
+      local ok, why = await_endpoints(self, there.metadata.name, #t.endpoints)
+      if not ok and why.status ~= 403 then return nil, why end
+      return as_service(t, there)
+    end
   end
-  return { name = t.name, addresses = addresses, port = t.headless and t.endpoints[1].port or manifest.AGENT_PORT,
-    node_port = made.spec.ports[1].nodePort, type = t.type, headless = t.headless, settling = SERVICE_S }
+  local service, err = make_service(self, t)
+  if not service and self.standing and err.status == 403 then
+    return skip("there is no such Service over the standing agents, and none may be made: %s", err.message)
+  end
+  return service, err
 end
 
 function Provider:service(t) return outward(service_of(self, t)) end
 
 function Provider:delete(name)
+  if self.standing and self.standing:give_back(name) then return true end
   for i, thing in ipairs(self.made) do
-    if thing.name == ("knbl-%s-%s"):format(self.run.id, name) then
+    if thing.of == name then
       table.remove(self.made, i)
       return outward(self.api:delete(thing.kind, thing.name))
     end
   end
   return true
+end
+
+-- An object that the script brings: one of the run's, labelled, owned and removed with all else.
+function Provider:create(object)
+  local ok, err = begin(self)
+  if not ok then return outward(nil, err) end
+  local resource
+  resource, err = self.api:resource(object)
+  if not resource then return nil, err end
+  local own = manifest.adopt(self.run, object)
+  if not resource.namespaced then own.metadata.namespace, own.metadata.ownerReferences = nil, nil end
+  self.made[#self.made + 1] = { kind = { api = resource.api, kind = resource.kind }, name = own.metadata.name }
+  local made
+  made, err = self.api:create(own)
+  if not made and err.status then self.made[#self.made] = nil end
+  return outward(made, err)
 end
 
 -- ---- the whole -----------------------------------------------------------------------------------------------------------
@@ -343,7 +431,12 @@ function Provider:close()
   if self.closed then return end
   self.closed = true
   if #self.made == 0 then return end
-  local failed = pods.remove(self.api, self.made, manifest.RUN .. "=" .. self.run.id)
+  local failed
+  for _, pair in ipairs(self.labelled) do
+    local ok, err = self.api:patch("Pod", pair[1], { metadata = { labels = { [pair[2]] = json.null } } }, { retry = 3 })
+    if not ok and err.status ~= 404 then failed = err end
+  end
+  failed = pods.remove(self.api, self.made, manifest.RUN .. "=" .. self.run.id) or failed
   if not failed and self.namespace_made then
     local ok, err = self.api:delete("Namespace", self.run.namespace)
     if not ok then failed = err end
@@ -359,8 +452,15 @@ local function ensure_namespace(self)
   if there and there.metadata.deletionTimestamp then
     return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(self.run.namespace) }
   end
-  if there or err.status == 403 then return true end -- who may not look at namespaces finds out at the first object
+  if there then
+    self.run.restricted = (there.metadata.labels or {})["pod-security.kubernetes.io/enforce"] == "restricted"
+    return true
+  end
+  if err.status == 403 then return true end -- who may not look at namespaces finds out at the first object
   if err.status ~= 404 then return nil, err end
+  if self.settings.agents then
+    return nil, { code = "unavailable", message = ("there is no namespace %s, so no agents stand in it"):format(self.run.namespace) }
+  end
   local made
   made, err = self.api:create { apiVersion = "v1", kind = "Namespace", metadata = { name = self.run.namespace, labels = { [manifest.MANAGED] = "knbl",
     [manifest.RUN] = self.run.id } } }
@@ -371,74 +471,43 @@ local function ensure_namespace(self)
   return true
 end
 
--- "key=value:Effect,key:Effect" as tolerations
-local function parse_tolerations(text)
-  local list
-  for word in (text or ""):gmatch "[^,]+" do
-    local key, value, effect = word:match "^([^=:]*)=?([^:]*):?(.*)$"
-    list = list or {}
-    list[#list + 1] = { key = key ~= "" and key or nil, operator = value ~= "" and "Equal" or "Exists", value = value ~= "" and value or nil,
-      effect = effect ~= "" and effect or nil }
-  end
-  return list
-end
-
--- The owner and the secret, before any pod.
-local function begin(self)
+-- All that must be there before the first pod.
+local function prepare(self, options)
   local ok, err = ensure_namespace(self)
   if not ok then return nil, err end
-  local object = manifest.owner(self.run)
-  -- on the list before it is asked for: an answer that is lost, or cut short, may have made it
-  self.made[#self.made + 1] = { kind = "ConfigMap", name = object.metadata.name }
-  local owner
-  owner, err = self.api:create(object)
-  if not owner then
-    if err.status then self.made[#self.made] = nil end
-    return nil, err
+  if self.settings.agents then
+    self.standing, err = standing.find(self.api, self.settings.agents, options.token_given and options.token or nil)
+    if not self.standing then return nil, err end
+  else
+    ok, err = begin(self)
+    if not ok then return nil, err end
   end
-  self.run.owner = manifest.owner_reference(owner)
-  self.made[#self.made + 1] = { kind = "Secret", name = owner.metadata.name }
-  ok, err = self.api:create(manifest.secret(self.run))
-  if not ok then return nil, err end
-  return true
-end
-
--- What the command line got wrong, before the server is asked.
-local function check_settings(settings, namespace)
-  for _, key in ipairs { "cpu", "memory" } do
-    local text = settings[key]
-    if text and not tostring(text):match "^[%d.]+[eEinumkKMGTP]*[-+]?%d*$" then
-      return nil, { code = "usage", message = ("--%s: '%s' is no quantity; 2, 500m or 1Gi are"):format(key, text) }
-    end
-  end
-  if namespace and (#namespace > 63 or not namespace:match "^[%l%d]$" and not namespace:match "^[%l%d][%l%d-]*[%l%d]$") then
-    return nil, { code = "usage", message = ("--namespace: '%s' cannot be a name: small letters, digits and '-', at most 63"):format(namespace) }
-  end
+  local nodes
+  nodes, err = chosen_nodes(self)
+  if err and err.code == "interrupted" then return nil, err end
+  self.facts = facts.read(self.api, nodes)
   return true
 end
 
 M.options = { kubeconfig = true, context = true, tolerations = true }
 
+-- The plan of a run that prints what it would make.
+function M.plan(options) return require("knbl.kube.paper").open(options) end
+
 function M.open(options)
-  local flags = options.settings or {}
-  local function flag(name) return options[name] or flags[name] end
-  local settings = { image = flag "image", image_pull_secret = flag "image_pull_secret", cpu = flag "cpu", memory = flag "memory",
-    node_names = flags.node_names, node_selector = flag "node_selector" }
-  local ok, err = check_settings(settings, flag "namespace")
-  if not ok then return nil, err end
+  local settings, err = wish.settings(options)
+  if not settings then return nil, err end
   local api
-  api, err = kube.connect { kubeconfig = flag "kubeconfig", context = options.on or flag "context", namespace = flag "namespace", as = flag "as" }
+  api, err = kube.connect { kubeconfig = settings.kubeconfig, context = settings.context, namespace = settings.namespace, as = settings.as }
   if not api then return nil, err end
-  local id = core.token():sub(1, 8)
-  local self = setmetatable({ api = api, settings = settings, tolerations = parse_tolerations(flag "tolerations"), made = {}, node_agents = {},
-    left_out = {}, max_duration = 3600, host_port = 20000 + tonumber(id:sub(1, 3), 16) * 2,
-    run = { id = id, namespace = api.namespace, token = options.token, started = core.wall(), scenario = options.scenario } }, Provider)
-  ok, err = begin(self)
+  local self = setmetatable({ api = api, settings = settings, made = {}, labelled = {}, node_agents = {}, left_out = {},
+    run = wish.run(settings, options, api.namespace) }, Provider)
+  local ok
+  ok, err = prepare(self, options)
   if not ok then
     self:close()
     return nil, err
   end
-  self.facts = facts.read(api, chosen_nodes(self))
   return self
 end
 

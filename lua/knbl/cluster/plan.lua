@@ -35,6 +35,10 @@ function Provider:service(t)
   }
 end
 
+function Provider:create(object) -- luacheck: no self
+  return object
+end
+
 function Provider:delete() -- luacheck: no self
   return true
 end
@@ -45,6 +49,9 @@ end
 
 function Provider:close() -- luacheck: no self
 end
+
+-- The things of a plan alone, for those who put more to them.
+function M.of(plan) return setmetatable({ made = 0, seen = {}, names = {}, plan = plan }, Provider) end
 
 -- `--on hosts:a=…,b=…` names the nodes; so does the plan.
 function M.open(options)

@@ -1,6 +1,7 @@
 -- knbl clean - finds what runs that were killed left on a Kubernetes cluster, and removes it. A run that is still going is left alone where its age
 -- says so (--older-than); agents themselves end by their pods' deadline.
 local errors = require "knbl.errors"
+local json = require "knbl.json"
 local kube = require "knbl.kube"
 local auth = require "knbl.kube.auth"
 local manifest = require "knbl.kube.manifest"
@@ -31,6 +32,23 @@ local function old_enough(object, now, older_than)
   return not older_than or born and now - born >= older_than
 end
 
+-- Labels by which a run's Service found pods that are not the run's (--agents): a patch that takes them off, or nil.
+local function stray_labels(pod)
+  local patch
+  for key in pairs(pod.metadata.labels or {}) do
+    if key:find("knbl.io/service-", 1, true) == 1 then patch = patch or {} patch[key] = json.null end
+  end
+  return patch and { metadata = { labels = patch } }
+end
+
+local function unlabel(api, values)
+  local list = api:list("Pod", { selector = "!" .. manifest.RUN, all_namespaces = values.all_namespaces })
+  for _, pod in ipairs(list and not values.older_than and list.items or {}) do
+    local patch = stray_labels(pod)
+    if patch and not values.dry_run then api:patch("Pod", pod.metadata.name, patch, { namespace = pod.metadata.namespace }) end
+  end
+end
+
 function M.run(context, values, words)
   if #words > 0 then errors.usage("clean takes no words: %s", words[1]) end
   local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, namespace = values.namespace }
@@ -49,6 +67,7 @@ function M.run(context, values, words)
       end
     end
   end
+  unlabel(api, values)
   context.err(("knbl: %d thing%s %s\n"):format(removed, removed == 1 and "" or "s", values.dry_run and "would go" or "removed"))
   return 0
 end

@@ -53,6 +53,7 @@ end
 
 local function check_settings(core, settings)
   check_nodes(core, settings)
+  if settings.manifests and not settings.dry_run then errors.usage("--manifests belongs to --dry-run") end
   check_set(core, settings)
   if settings.repeats and settings.repeats < 1 then errors.usage("--repeats: at least 1") end
   local expectations = parse_expectations(core, settings)
@@ -112,6 +113,22 @@ local function print_plan(context, job, planned)
       .. (planned.reason and " (" .. planned.reason .. ")" or "")
   end
   for i, line in ipairs(out) do out[i] = text.clean(line) end
+  context.out(table.concat(out, "\n") .. "\n")
+end
+
+-- Every object that the run would make, as YAML for `kubectl apply -f -`; what to know of them is told in comments.
+local function print_manifests(context, job, planned)
+  if #planned.objects == 0 then
+    errors.usage("--manifests: %s would make no objects of Kubernetes%s", job.name, planned.reason and ": " .. planned.reason or "; use it with --on k8s")
+  end
+  local run = planned.objects[1].metadata.labels[require("knbl.kube.manifest").RUN]
+  local out = { ("# %s: all that it would make. Once applied, it runs over them: knbl --on k8s --agents knbl.io/run=%s …"):format(text.clean(job.name), run) }
+  for _, remark in ipairs(planned.remarks) do out[#out + 1] = "# " .. remark end
+  if planned.partial then
+    out[#out + 1] = "# the plan ends here: what the rest of the script would make is not known without running it"
+      .. (planned.reason and " (" .. text.clean(planned.reason) .. ")" or "")
+  end
+  for _, object in ipairs(planned.objects) do out[#out + 1] = "---\n" .. require("knbl.kube").to_yaml(object):gsub("^%-%-%-\n", ""):gsub("\n$", "") end
   context.out(table.concat(out, "\n") .. "\n")
 end
 
@@ -213,6 +230,10 @@ function M.run(context, argv)
     return require("knbl.cli").exit_code(err)
   end
   check_against_plan(job, planned, planning)
+  if settings.manifests then
+    print_manifests(context, job, planned)
+    return 0
+  end
   if settings.dry_run then
     print_plan(context, job, planned)
     return 0
@@ -229,6 +250,7 @@ function M.execute(context, job, planned)
   book.path = files.json
   local s = session.new(settings, {
     core = core, script = job.name, question = job.question, words = job.words, ledger = book, shared = context.flags,
+    expected = planned and { seconds = planned.seconds * (not planned.used_matrix and settings.repeats or 1), partial = planned.partial },
     progress = new_progress(context, settings, planned),
   })
   set_arguments(job)

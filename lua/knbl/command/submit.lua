@@ -15,6 +15,7 @@ local M = {
     { name = "context", value = "NAME", help = "a context of it" },
     { name = "namespace", short = "-n", value = "NAME", help = "where it runs [the context's]" },
     { name = "image", value = "NAME", help = "the image [knbl:VERSION]" },
+    { name = "image-pull-secret", value = "NAME", help = "the Secret to pull it with" },
     { name = "json", value = "FILE", help = "write the ledger here (- is standard output)" },
     { name = "timeout", value = "TIME", kind = "duration", help = "end the Job after so long [1h]" },
   },
@@ -41,10 +42,11 @@ local function account(run, name)
   }
 end
 
-local function job(run, name, image, words, seconds)
+local function job(run, name, image, words, seconds, pull_secret)
   local labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id }
   return { apiVersion = "batch/v1", kind = "Job", metadata = { name = name, namespace = run.namespace, labels = labels, ownerReferences = { run.owner } },
     spec = { backoffLimit = 0, activeDeadlineSeconds = seconds, template = { metadata = { labels = { ["knbl.io/job"] = name } }, spec = {
+      imagePullSecrets = pull_secret and { { name = pull_secret } } or nil,
       serviceAccountName = name, restartPolicy = "Never", securityContext = { runAsNonRoot = true, seccompProfile = { type = "RuntimeDefault" } },
       containers = { { name = "knbl", image = image, imagePullPolicy = "IfNotPresent", args = words, terminationMessagePolicy = "FallbackToLogsOnError",
         resources = { requests = { cpu = "100m", memory = "64Mi" } },
@@ -77,24 +79,39 @@ local function await_pod(api, name, seconds)
   end
 end
 
+local AWAY_S = 30 -- in which an API server that went away may come back
+
 -- Shows the log as it comes; the ledger, which is the one text in it that begins with a brace of its own line, is kept for the end.
 local function follow(context, api, pod)
-  local ledger
-  local stream, err = api:logs(pod.metadata.name, { follow = true })
-  if not stream then return nil, err end
-  while true do
-    local line, why = stream:line(3600)
-    if not line and why and why.code ~= "timeout" then return nil, why end
-    if not line and not why then break end
-    if line and (ledger or line:sub(1, 1) == "{") then
+  local core, ledger, seen = context.core, nil, 0
+  local function take(line)
+    if ledger or line:sub(1, 1) == "{" then
       ledger = ledger or {}
       ledger[#ledger + 1] = line
-    elseif line then
+    else
       context.err(line .. "\n")
     end
   end
-  stream:close()
-  return ledger and table.concat(ledger, "\n")
+  local away -- since when there is no answer
+  while true do
+    local stream, err = api:logs(pod.metadata.name, { follow = true })
+    local n, line = 0, nil
+    while stream do
+      line, err = stream:line(3600)
+      if line then
+        n, away = n + 1, nil
+        if n > seen then seen = n take(line) end -- the log begins anew with each request
+      elseif not (err and err.code == "timeout") then
+        stream:close()
+        stream = nil
+      end
+    end
+    if not err then return ledger and table.concat(ledger, "\n") end
+    away = away or core.now()
+    if err.code == "interrupted" or err.status or core.now() - away > AWAY_S then return nil, err end
+    local ok, interrupted = core.sleep(0.5)
+    if not ok then return nil, interrupted end
+  end
 end
 
 -- The exit code of the scenario's process.
@@ -121,11 +138,13 @@ local function carry_out(context, api, run, name, values, words)
   for _, object in ipairs(account(run, name)) do create(object) end
   local args = { "--on", "k8s", "--json", "-" }
   local nodes = node_names(api)
-  if nodes then table.move({ "--nodes", nodes }, 1, 2, #args + 1, args) end
+  for _, pair in ipairs { { "--nodes", nodes }, { "--image", values.image }, { "--image-pull-secret", values.image_pull_secret } } do
+    if pair[2] then table.move(pair, 1, 2, #args + 1, args) end
+  end
   args[#args + 1] = "/scenario/scenario.lua"
   table.move(words, 2, #words, #args + 1, args)
   create(job(run, name, values.image or "knbl:" .. context.core.version, args,
-    math.ceil(values.timeout and context.core.duration(values.timeout) or 3600)))
+    math.ceil(values.timeout and context.core.duration(values.timeout) or 3600), values.image_pull_secret))
   local pod, err = await_pod(api, name, 60)
   if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end

@@ -101,7 +101,7 @@ function Auth:apply(headers, tls)
     headers.Authorization = "Basic " .. core.base64(config.username .. ":" .. (config.password or ""))
   end
   if config.as then headers["Impersonate-User"] = config.as end
-  if config.as_groups and config.as_groups[1] then headers["Impersonate-Group"] = table.concat(config.as_groups, ",") end
+  for i, group in ipairs(config.as_groups or {}) do headers[i] = "Impersonate-Group: " .. group end -- a header for each
   return true
 end
 

@@ -7,10 +7,34 @@ M.MANAGED = "app.kubernetes.io/managed-by"
 M.RUN = "knbl.io/run"
 M.POD = "knbl.io/pod"
 
+-- A name that Kubernetes takes wherever one is asked for: a DNS label of at most 63; what had to be cut or changed stays distinct by its sum.
+function M.label(text)
+  local fit = text:lower():gsub("[^%w-]", "-"):gsub("^%-+", ""):gsub("%-+$", "")
+  if fit == text and #text <= 63 then return text end
+  local sum = 2166136261
+  for i = 1, #text do sum = (sum ~ text:byte(i)) * 16777619 % 4294967296 end
+  return ("%s-%08x"):format(fit:sub(1, 54):gsub("%-+$", ""), sum)
+end
+
+-- What the object of a thing of the scenario is called.
+function M.object_name(run, name) return M.label(("knbl-%s-%s"):format(run.id, name)) end
+
 local function meta(run, name, more)
-  local labels = { [M.MANAGED] = "knbl", [M.RUN] = run.id }
+  local labels = {}
   for k, v in pairs(more or {}) do labels[k] = v end
+  labels[M.MANAGED], labels[M.RUN] = "knbl", run.id
   return { name = name, namespace = run.namespace, labels = labels, ownerReferences = run.owner and { run.owner } }
+end
+
+-- An object that a script brings, as one of the run's.
+function M.adopt(run, object)
+  local own = object.metadata or {}
+  local metadata = meta(run, own.name or M.object_name(run, (object.kind or "object"):lower()), own.labels)
+  metadata.annotations = own.annotations
+  local copy = {}
+  for k, v in pairs(object) do copy[k] = v end
+  copy.metadata = metadata
+  return copy
 end
 
 -- The object that owns all others: delete it, and the garbage collector takes the rest.
@@ -34,62 +58,98 @@ local function resources(want)
 end
 
 -- Pod Security "restricted". An agent in a node's network cannot have its own ping_group_range, so it pings by a raw socket: root, with that one capability.
-local function confined(host_network)
-  local context = { allowPrivilegeEscalation = false, runAsNonRoot = true, runAsUser = 65532, runAsGroup = 65532, readOnlyRootFilesystem = true,
-    capabilities = { drop = { "ALL" } } }
-  if host_network then
+-- An image of the user's runs as whom it says, unless its namespace wants more.
+local function confined(want)
+  if want.own and not want.restricted then return { allowPrivilegeEscalation = false } end
+  local context = { allowPrivilegeEscalation = false, runAsNonRoot = true, runAsUser = 65532, runAsGroup = 65532,
+    readOnlyRootFilesystem = not want.own or nil, capabilities = { drop = { "ALL" } } }
+  if want.host_network then
     context.runAsNonRoot, context.runAsUser, context.runAsGroup, context.capabilities.add = false, 0, 0, { "NET_RAW" }
   end
   return context
 end
 
-local function pod_security(host_network)
+local function pod_security(want)
   local context = { fsGroup = 65532, seccompProfile = { type = "RuntimeDefault" } }
-  if not host_network then
+  if want.own and not want.restricted then return context end
+  if not want.host_network then
     context.runAsNonRoot = true
     context.sysctls = { { name = "net.ipv4.ping_group_range", value = "0 2147483647" } } -- a safe one: datagram ICMP for everyone in the pod
   end
   return context
 end
 
--- want: name, agent (the name it answers by), node, port, host_network, runtime, image, pull_secret, cpu, memory, tolerations, annotations, max_duration (seconds)
+local function sorted_env(env)
+  local list = {}
+  for name, value in pairs(env or {}) do list[#list + 1] = { name = name, value = tostring(value) } end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
+-- The container of an image of the user's: ready once its port takes connections.
+local function own_container(want)
+  return { name = "server", image = want.image, imagePullPolicy = "IfNotPresent", command = want.command, env = sorted_env(want.env),
+    ports = { { name = "own", containerPort = want.port, protocol = "TCP" } }, readinessProbe = { tcpSocket = { port = want.port }, periodSeconds = 1 },
+    terminationMessagePolicy = "FallbackToLogsOnError", securityContext = confined(want), resources = resources(want) }
+end
+
+local function agent_container(want)
+  local env = sorted_env(want.env)
+  env[#env + 1] = { name = "NODE_NAME", valueFrom = { fieldRef = { fieldPath = "spec.nodeName" } } }
+  return { name = "agent", image = want.image, imagePullPolicy = "IfNotPresent", env = env,
+    args = { "agent", "--listen", ":" .. want.port, "--token-file", "/etc/knbl/token", "--name", want.agent or want.name, "--node", "$(NODE_NAME)" },
+    ports = { { name = "knbl-tcp", containerPort = want.port, protocol = "TCP" }, { name = "knbl-udp", containerPort = want.port, protocol = "UDP" } },
+    terminationMessagePolicy = "FallbackToLogsOnError", securityContext = confined(want), resources = resources(want),
+    volumeMounts = { { name = "token", mountPath = "/etc/knbl", readOnly = true } } }
+end
+
+-- By the scheduler, so that taints, quota and room count; to one node, so that the path is the one asked for.
+local function on_node(name)
+  return { nodeAffinity = { requiredDuringSchedulingIgnoredDuringExecution = { nodeSelectorTerms = {
+    { matchFields = { { key = "metadata.name", operator = "In", values = { name } } } } } } } }
+end
+
+-- want: name, agent (the name it answers by), node, port, host_network, runtime, image, pull_secret, cpu, memory, tolerations, labels, annotations, env,
+-- bandwidth (bits a second), max_duration (seconds); own = true with command?: an image of the user's, which has no agent
 function M.pod(run, want)
-  local annotations = want.annotations
+  local labels, annotations = {}, nil
+  for k, v in pairs(want.labels or {}) do labels[k] = v end
+  labels[M.POD] = M.label(want.name)
+  for k, v in pairs(want.annotations or {}) do annotations = annotations or {} annotations[k] = v end
   if want.bandwidth then
     annotations = annotations or {}
-    annotations["kubernetes.io/ingress-bandwidth"], annotations["kubernetes.io/egress-bandwidth"] = want.bandwidth, want.bandwidth
+    for _, way in ipairs { "ingress", "egress" } do annotations[("kubernetes.io/%s-bandwidth"):format(way)] = ("%d"):format(want.bandwidth) end
   end
-  local metadata = meta(run, ("knbl-%s-%s"):format(run.id, want.name), { [M.POD] = want.name })
+  local metadata = meta(run, M.object_name(run, want.name), labels)
   metadata.annotations = annotations
   return { apiVersion = "v1", kind = "Pod", metadata = metadata,
     spec = {
       hostNetwork = want.host_network or nil, runtimeClassName = want.runtime, restartPolicy = "Never", automountServiceAccountToken = false,
       enableServiceLinks = false, terminationGracePeriodSeconds = 1, activeDeadlineSeconds = want.max_duration, tolerations = want.tolerations,
       imagePullSecrets = want.pull_secret and { { name = want.pull_secret } } or nil,
-      securityContext = pod_security(want.host_network),
-      -- by the scheduler, so that taints, quota and room count; to one node, so that the path is the one asked for
-      affinity = want.node and { nodeAffinity = { requiredDuringSchedulingIgnoredDuringExecution = { nodeSelectorTerms = {
-        { matchFields = { { key = "metadata.name", operator = "In", values = { want.node } } } } } } } } or nil,
-      containers = { {
-        name = "agent", image = want.image, imagePullPolicy = "IfNotPresent",
-        args = { "agent", "--listen", ":" .. want.port, "--token-file", "/etc/knbl/token", "--name", want.agent or want.name, "--node", "$(NODE_NAME)" },
-        env = { { name = "NODE_NAME", valueFrom = { fieldRef = { fieldPath = "spec.nodeName" } } } },
-        ports = { { name = "knbl-tcp", containerPort = want.port, protocol = "TCP" }, { name = "knbl-udp", containerPort = want.port, protocol = "UDP" } },
-        securityContext = confined(want.host_network), resources = resources(want),
-        volumeMounts = { { name = "token", mountPath = "/etc/knbl", readOnly = true } },
-      } },
-      volumes = { { name = "token", secret = { secretName = "knbl-" .. run.id, defaultMode = 288 } } }, -- 0440
+      securityContext = pod_security(want), affinity = want.node and on_node(want.node) or nil,
+      containers = { want.own and own_container(want) or agent_container(want) },
+      volumes = not want.own and { { name = "token", secret = { secretName = "knbl-" .. run.id, defaultMode = 288 } } } or nil, -- 0440
     } }
 end
 
--- want: name, selector, port, type, headless, affinity, families
+-- The ports of a Service: those that were asked for, else the one of its endpoints by TCP and UDP.
+local function service_ports(want)
+  local list = {}
+  for i, p in ipairs(want.ports) do
+    for _, protocol in ipairs(p.protocol and p.protocol ~= "both" and { p.protocol:upper() } or { "TCP", "UDP" }) do
+      list[#list + 1] = { name = ("knbl-%s%s"):format(protocol:lower(), i > 1 and "-" .. i or ""), port = p.port, targetPort = p.target or want.target,
+        nodePort = p.node_port, protocol = protocol }
+    end
+  end
+  return list
+end
+
+-- want: name, selector, ports ({ port, target?, protocol?, node_port? }…), target (the endpoints' port), type, headless, affinity, dual
 function M.service(run, want)
-  local port = want.port or M.AGENT_PORT
-  return { apiVersion = "v1", kind = "Service", metadata = meta(run, ("knbl-%s-%s"):format(run.id, want.name)),
+  return { apiVersion = "v1", kind = "Service", metadata = meta(run, M.object_name(run, want.name)),
     spec = { type = want.type or "ClusterIP", clusterIP = want.headless and "None" or nil, selector = want.selector,
-      sessionAffinity = want.affinity and "ClientIP" or nil, ipFamilyPolicy = want.dual and "PreferDualStack" or nil,
-      ports = { { name = "knbl-tcp", port = M.AGENT_PORT, targetPort = port, protocol = "TCP" },
-        { name = "knbl-udp", port = M.AGENT_PORT, targetPort = port, protocol = "UDP" } } } }
+      sessionAffinity = want.affinity and "ClientIP" or nil, ipFamilyPolicy = want.dual and "PreferDualStack" or nil, ports = service_ports(want) } }
 end
 
 return M

@@ -49,7 +49,15 @@ function M.unknown(items, names)
   end
 end
 
--- options: nodes (names, in order), selector, tolerations -> list of { name, zone, arch, … }, reasons of those left out
+-- Why agents cannot run there at all: another system, or another architecture than the image's.
+local function foreign(node, arch)
+  local info = node.status.nodeInfo or {}
+  if (info.operatingSystem or "linux") ~= "linux" then return info.operatingSystem end
+  if arch and (info.architecture or arch) ~= arch then return ("%s, the image is for %s; name one for both with --image"):format(info.architecture, arch) end
+end
+
+-- options: nodes (names, in order), selector, tolerations, arch (the image's, where it has but one), standing (how many agents stand on a node: then
+-- those nodes are meant, whoever may be scheduled there) -> list of { name, zone, arch, … }, reasons of those left out
 function M.choose(items, options)
   local by_name, chosen, left_out = {}, {}, {}
   for _, node in ipairs(items) do by_name[node.metadata.name] = node end
@@ -61,7 +69,10 @@ function M.choose(items, options)
   end
   for _, name in ipairs(names) do
     local node = by_name[name]
-    local why = not node and "not in this cluster" or M.why_not(node, options.tolerations)
+    local why
+    if not node then why = "not in this cluster"
+    elseif options.standing then why = not options.standing[name] and "no agent stands there" or nil
+    else why = M.why_not(node, options.tolerations) or foreign(node, options.arch) end
     if not why and not matches(node, options.selector) then why = "not selected" end
     if why then left_out[#left_out + 1] = ("%s (%s)"):format(name, why) else chosen[#chosen + 1] = M.describe(node) end
   end

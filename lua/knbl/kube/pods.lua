@@ -80,18 +80,20 @@ end
 function M.remove(api, made, selector)
   local deadline = core.now() + GONE_S
   local force_at = core.now() + FORCE_S
+  local failed
   for i = #made, 1, -1 do
     if not made[i].later then
       api.patience = math.max(deadline - core.now(), 0)
       local ok, err = api:delete(made[i].kind, made[i].name)
-      if not ok then return err end
+      if not ok and not err.status then return err end -- nobody there: no use in asking for the rest
+      if not ok then failed = failed or err end
     end
   end
   while true do
     api.patience = math.max(deadline - core.now(), 1)
     local left, err = api:list("Pod", { selector = selector })
     if not left then return err end
-    if #left.items == 0 then return nil end
+    if #left.items == 0 or failed then return failed end
     if core.now() > deadline then return { message = ("%d pods are still going after %d s"):format(#left.items, GONE_S) } end
     for _, pod in ipairs(left.items) do
       if is_over(pod) or core.now() > force_at then api:delete("Pod", pod.metadata.name, { grace = 0 }) end
