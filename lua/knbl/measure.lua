@@ -112,7 +112,7 @@ local function specs_of(s, test, t, fields, route)
   for key, value in pairs(t) do
     if not own_keys[key] then spec[aliases[test] and aliases[test][key] or key] = value end
   end
-  if route.external then spec.external = true end
+  if route.external and fields.external.tests[test] then spec.external = true end
   if route.path and spec.path == nil then spec.path = route.path end
   apply_settings(s, fields, test, spec)
   local list = size_list(s.core, test, spec.size)
