@@ -18,6 +18,8 @@ LUA_TESTS  := $(wildcard tests/lua/*_test.lua)
 QUICK      := $(UNIT) $(LUA_TESTS) $(wildcard tests/cli/*_test.lua tests/lab/*_test.lua tests/kube/*_test.lua tests/ffi/*_test.sh)
 # the truth tests and what takes its time: in namespaces of their own
 SLOW       := $(wildcard tests/net/*_test.lua tests/lab/slow/*_test.lua)
+# so many of the quick ones at once: they wait more than they work
+TEST_JOBS  ?= 3
 THREADED   := $(filter $B/tests/net/% $B/tests/engines/% $B/tests/agent/%,$(UNIT))
 
 .PHONY: deps-all test-unit test-quick test-slow test-threads test-ffi
@@ -27,7 +29,7 @@ test:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory test-quick
 test-quick: all $(UNIT)
-	@B=$B KNBL=./$(KNBL) tests/run $(QUICK)
+	@B=$B KNBL=./$(KNBL) TEST_JOBS=$(TEST_JOBS) tests/run $(QUICK)
 test-slow: all
 	@B=$B KNBL=./$(KNBL) tests/run $(SLOW)
 test-threads: $(THREADED)
