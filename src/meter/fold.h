@@ -1,0 +1,25 @@
+/* meter/fold - stacks with a count each, folded into a tree of bounded size. For the meter's own files and their tests. */
+#ifndef KN_METER_FOLD_H
+#define KN_METER_FOLD_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+#define KN_FOLD_FRAMES 16384u       /* different functions */
+#define KN_FOLD_NODES 65536u        /* while it is filled */
+#define KN_FOLD_KEEP 4096u          /* in the result */
+
+struct kn_fold;
+struct kn_fold *kn_fold_new(struct kn_error *err);
+void kn_fold_free(struct kn_fold *fold);            /* takes NULL */
+/* The number of a frame's name, from 1 on; 0: there are too many different ones. Kind: 'p', 'k' or 'u'. */
+uint32_t kn_fold_frame(struct kn_fold *fold, char kind, const char *name);
+/* `weight` on top of the stack of frames, the outermost first. A stack that finds no more room is cut where it ends. */
+void kn_fold_add(struct kn_fold *fold, const uint32_t *frames, size_t n, double weight);
+/* Adds "frames", "kinds", "parents", "names", "counts" and "cut" (see meter/stacks.h); counts are weight * scale. */
+int kn_fold_json(struct kn_fold *fold, double scale, size_t keep, json_t *into);
+
+#endif
