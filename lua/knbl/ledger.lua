@@ -16,7 +16,7 @@ local order = {
 }
 local measurement_order = {
   "test", "case", "from", "to", "via", "labels", "round", "ok", "error", "skipped", "flags", "ceiling", "metrics", "params", "chosen", "servers",
-  "path", "started", "line", "expect", "latency_histogram",
+  "path", "started", "line", "expect", "latency_histogram", "profile",
 }
 
 -- context: { core, scenario, question, clock? }

@@ -14,7 +14,7 @@ local path = require "knbl.path"
 local M = {}
 
 -- Keys of a measurement that are not the engine's.
-local own_keys = { case = true, from = true, to = true, expect = true, labels = true, monitor = true }
+local own_keys = { case = true, from = true, to = true, expect = true, labels = true, monitor = true, profile = true }
 
 -- ---- the keys ----
 
@@ -131,6 +131,9 @@ local function check(s, test, t)
   local fields = check_keys(s, test, t)
   if t.case ~= nil and type(t.case) ~= "string" then errors.misuse("%s: case is a text", test) end
   if t.monitor ~= nil and type(t.monitor) ~= "boolean" then errors.misuse("%s: monitor is true or false", test) end
+  if t.profile ~= nil and type(t.profile) ~= "boolean" and not (type(t.profile) == "number" and t.profile >= 1 and t.profile % 1 == 0) then
+    errors.misuse("%s: profile is true, false, or how many samples are taken a second", test)
+  end
   local route = path.check(test, t.from, t.to, t.ip)
   local labels = check_labels(t.labels)
   for key, value in pairs(s.labels or {}) do
@@ -141,7 +144,7 @@ local function check(s, test, t)
   local specs, is_list = specs_of(s, test, t, fields, route)
   return {
     test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),
-    expectations = expect.parse_all(s.core, t.expect, test), monitor = t.monitor,
+    expectations = expect.parse_all(s.core, t.expect, test), monitor = t.monitor, profile = t.profile,
   }
 end
 

@@ -182,6 +182,7 @@ function Service:on(node) end
 ---@field expect? string|string[] What must hold: "p99 < 1ms", "throughput > 0.9x baseline", '"pod to svc" / "pod to pod" < 1.1'.
 ---@field labels? table<string, string|number> What rows and columns of a report can be made of. A matrix gives its own.
 ---@field monitor? boolean false: do not watch CPU, memory and counters of both sides and their nodes meanwhile.
+---@field profile? boolean|integer Sample where the CPUs of both nodes spend their time meanwhile; a number: so often a second, in place of 99.
 ---@field duration? knbl.Duration How long to measure, warm-up not counted.
 ---@field warmup? knbl.Duration How long to run before the measurement begins.
 ---@field interval? knbl.Duration Step of the time series.
@@ -227,6 +228,7 @@ function Service:on(node) end
 ---@field metrics knbl.Metrics
 ---@field flags string[] Why a figure is doubtful.
 ---@field monitor? knbl.Monitor[] What was watched meanwhile: client, servers, and the nodes that have agents of their own.
+---@field profile? knbl.Profile[] Where the CPUs of each machine spent their time, where that was asked for; see docs/profiles.md.
 ---@field ceiling? number With --ceiling: what the sender's headline figure is over its own loopback.
 
 ---@class knbl.Monitor Lists over time, an entry for each interval. A number in place of a list: it was that all the time. What cannot be read is absent.
@@ -245,6 +247,25 @@ function Service:on(node) end
 ---@field udp? table receive_drops, send_drops; memory in bytes, of the machine.
 ---@field softnet? { drops: integer[], squeezed: integer[] } The machine's.
 ---@field conntrack? { entries: integer[], max: integer, drops: integer[] }
+
+---@class knbl.Profile Stacks of a machine, folded into a tree: node i (from 1) hangs below node parents[i]; 0 is the root.
+---@field name string The node's; "this machine" where all is on one.
+---@field error? { code: string, message: string } Why there is none, and what would allow it. Then nothing else is there.
+---@field event "cycles"|"cpu-clock" What took the samples.
+---@field hz integer Samples a second on each CPU.
+---@field cpus integer
+---@field duration_s number How long it was sampled.
+---@field busy_s? number CPU time that the samples of busy CPUs stand for.
+---@field samples integer All that were taken.
+---@field idle integer Those of them that found a CPU idle; they are not in the tree.
+---@field lost integer Samples that could not be kept up with.
+---@field cut number The share of busy samples that small branches were cut from; they count for the node above.
+---@field frames string[] Names: of processes, of functions of the kernel and of programs.
+---@field kinds string A letter for each of the frames: process, kernel, user.
+---@field parents integer[]
+---@field names integer[] The frame of each node, from 0 on.
+---@field counts number[] Samples in which a node was on top.
+---@field missing? string[] What could not be named, and what would allow it.
 
 ---@class knbl.Latency
 ---@field count integer

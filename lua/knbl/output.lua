@@ -7,7 +7,7 @@ local M = {}
 -- The formats that a file can be asked in: the flag's name and the module that renders a ledger's data.
 M.formats = {
   { "json", "knbl.format.json" }, { "csv", "knbl.format.csv" }, { "markdown", "knbl.format.markdown" }, { "junit", "knbl.format.junit" },
-  { "html", "knbl.format.html" }, { "openmetrics", "knbl.format.openmetrics" },
+  { "html", "knbl.format.html" }, { "openmetrics", "knbl.format.openmetrics" }, { "flame", "knbl.format.flame" }, { "folded", "knbl.format.folded" },
 }
 
 -- Whether this terminal's locale has no UTF-8.

@@ -58,6 +58,7 @@ void kn_lua_agent(lua_State *L);
 void kn_lua_lab(lua_State *L);
 void kn_lua_kube(lua_State *L);
 void kn_lua_pack(lua_State *L);
+void kn_lua_observe(lua_State *L);
 
 /* For main and for the stock lua5.4. */
 __attribute__((visibility("default"))) int luaopen_knbl_core(lua_State *L);

@@ -22,5 +22,6 @@ int luaopen_knbl_core(lua_State *L)
     kn_lua_lab(L);
     kn_lua_kube(L);
     kn_lua_pack(L);
+    kn_lua_observe(L);
     return 1;
 }

@@ -8,6 +8,7 @@
 
 #include "lua/bind.h"
 #include "meter/meter.h"
+#include "meter/stacks.h"
 
 static int opened(lua_State *L, int fd, const char *what)
 {
@@ -16,19 +17,10 @@ static int opened(lua_State *L, int fd, const char *what)
     return kn_lua_true_or_fail(L, rc, &err);
 }
 
-static int perf_open(struct perf_event_attr *attr, pid_t pid, int cpu)
-{
-    return (int)syscall(SYS_perf_event_open, attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
-}
-
-/* Samples of one CPU's clock with kernel stacks, as profiles take them. */
 static int try_perf(lua_State *L)
 {
-    struct perf_event_attr attr = {
-        .type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_CPU_CLOCK, .sample_period = 10000000,
-        .sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN, .disabled = 1,
-    };
-    return opened(L, perf_open(&attr, -1, 0), "sampling a CPU with kernel stacks");
+    struct kn_error err;
+    return kn_lua_true_or_fail(L, kn_stacks_probe(&err), &err);
 }
 
 /* A hardware counter, which virtual machines often lack. */
@@ -37,7 +29,7 @@ static int try_counters(lua_State *L)
     struct perf_event_attr attr = {
         .type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES, .disabled = 1,
     };
-    return opened(L, perf_open(&attr, 0, -1), "counting cycles");
+    return opened(L, (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC), "counting cycles");
 }
 
 static int try_socket(lua_State *L, int family, int type, int protocol, const char *what)

@@ -60,6 +60,13 @@ uint64_t kn_file_member(const char *root, const char *folder, const char *name, 
     return KN_ABSENT;
 }
 
+int kn_boot_id(const char *root, char *buf, size_t size)
+{
+    if (kn_file_read(root, "/proc/sys/kernel/random/boot_id", buf, size) <= 0) return -1;
+    buf[strcspn(buf, "\n")] = 0;
+    return 0;
+}
+
 /* ---- cgroups ---- */
 
 static bool is_in_list(const char *list, const char *word)

@@ -438,10 +438,7 @@ static void put_machine(struct monitor *m, json_t *out)
 {
     char text[64];
     uint64_t kib = kn_proc_line(load(m, F_MEMINFO), "MemTotal:");
-    if (kn_file_read(m->root, "/proc/sys/kernel/random/boot_id", text, sizeof text) > 0) {
-        text[strcspn(text, "\n")] = 0;
-        json_object_set_new(out, "machine", json_string(text));
-    }
+    if (kn_boot_id(m->root, text, sizeof text) == 0) json_object_set_new(out, "machine", json_string(text));
     if (kib != KN_ABSENT) put(out, "memory", "total", kn_json_u64(kib * 1024));
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct kn_observer_ops *const kn_observers[] = { &kn_monitor, NULL };
+const struct kn_observer_ops *const kn_observers[] = { &kn_monitor, &kn_profile, NULL };
 
 #define OBSERVERS (sizeof kn_observers / sizeof *kn_observers - 1)
 

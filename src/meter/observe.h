@@ -20,7 +20,7 @@ struct kn_observer_ops {
 
 /* All that there are, NULL-ended. */
 extern const struct kn_observer_ops *const kn_observers[];
-extern const struct kn_observer_ops kn_monitor;
+extern const struct kn_observer_ops kn_monitor, kn_profile;
 
 /* Several observers at once. `request`: {NAME: options, …}; NULL where it asks for nonsense. */
 struct kn_observation;

@@ -4,8 +4,6 @@
 #include <linux/perf_event.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/thread.h"
 #include "meter/files.h"
 #include "meter/fold.h"
 #include "meter/symbols.h"
@@ -353,18 +352,11 @@ static int prepare(struct kn_stacks *s, struct kn_error *err)
     return 0;
 }
 
-/* Signals belong to the program's own threads. */
 static int start_thread(struct kn_stacks *s, struct kn_error *err)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&s->thread, NULL, thread_main, s);
+    errno = kn_thread_start(&s->thread, "knbl-stacks", thread_main, s);
     s->started = errno == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!s->started) return kn_fail_errno(err, "no thread for profiles");
-    pthread_setname_np(s->thread, "knbl-stacks");
-    return 0;
+    return s->started ? 0 : kn_fail_errno(err, "no thread for profiles");
 }
 
 struct kn_stacks *kn_stacks_start(const struct kn_stacks_options *options, struct kn_error *err)

@@ -46,9 +46,9 @@ function TestDocs:test_every_name_of_the_module_is_annotated()
   end
 end
 
-local function snippets(kind)
+local function snippets(kind, page)
   local list = {}
-  for block in fake.read("docs/tutorial.md"):gmatch("```" .. kind .. "\n(.-)```") do list[#list + 1] = block end
+  for block in fake.read(page or "docs/tutorial.md"):gmatch("```" .. kind .. "\n(.-)```") do list[#list + 1] = block end
   return list
 end
 
@@ -82,6 +82,26 @@ function TestDocs:test_the_tutorial_s_commands_are_right()
       lu.assertEquals(code, 0, line .. ": " .. err)
     end
   end
+end
+
+function TestDocs:test_the_page_about_profiles_is_right()
+  local code, out, err = fake.knbl(snippets("lua", "docs/profiles.md")[1], { "--dry-run", "--duration", "100ms" })
+  lu.assertEquals(code, 0, err)
+  lu.assertStrContains(out, "2 measurements")
+  local ledger = os.tmpname()
+  local script = snippets("lua", "docs/profiles.md")[1]:gsub("knbl.cluster%(%)", 'knbl.cluster { provider = "loopback" }'):gsub(", server:service%(%)", "")
+  code, out, err = fake.knbl(script, { "--json", ledger })
+  lu.assertEquals(code, 0, err)
+  for line in snippets("sh", "docs/profiles.md")[1]:gmatch "[^\n]+" do
+    local argv = { at = line:match "why%.lua" and 1 }
+    for word in line:gmatch "%S+" do
+      if word:match "^why%.json$" then word = ledger elseif word:match "^why%..*" then word = "/dev/null" end
+      if word ~= "knbl" and not (argv.at and #argv == 0 and word == "/dev/null") then argv[#argv + 1] = word end
+    end
+    code, out, err = fake.knbl(argv.at and script, argv)
+    lu.assertEquals(code, 0, line .. ": " .. err)
+  end
+  os.remove(ledger)
 end
 
 os.exit(lu.LuaUnit.run())

@@ -6,7 +6,8 @@
 -- (a fresh secret, or the one of --token-file), `settings` (the program's flags). A provider has
 --   An endpoint may have prepare(self) -> true | nil, err: called before it is measured; does nothing from the second time on.
 --   node(index_or_name) pod{…} service{…} -> endpoint or service | nil, err;  delete(name);
---   standing_node(name) -> the endpoint of an agent in that node's own network, where there is one already (a provider may lack this);  environment() -> table;  close()
+--   standing_node(name) -> the endpoint of an agent in that node's own network, where there is one already (a provider may lack this);
+--   one_machine: all of it is on this machine;  environment() -> table;  close()
 -- An err with code "skip" says why a thing cannot be had here: what needs it becomes a skipped measurement, and the run goes on.
 local errors = require "knbl.errors"
 local session = require "knbl.session"

@@ -10,6 +10,7 @@ local M = {
 
 local Provider = {}
 Provider.__index = Provider
+Provider.one_machine = true
 
 local lab_keys = { "mtu", "overlay", "families", "services", "mode" }
 local numbers = { mtu = true, services = true }

@@ -4,6 +4,7 @@ local M = { name = "loopback" }
 
 local Provider = {}
 Provider.__index = Provider
+Provider.one_machine = true
 
 local function read_line(path, pattern)
   local file = io.open(path, "r")

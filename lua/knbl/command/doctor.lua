@@ -82,9 +82,7 @@ end
 
 local function profiles(core)
   local ok, err = core.probe "perf"
-  if not ok then
-    return no(err.message, "as root: sysctl -w kernel.perf_event_paranoid=-1, or give knbl CAP_PERFMON")
-  end
+  if not ok then return no(err.message) end -- which says what to do
   return yes("sampling with kernel stacks" .. (core.probe "counters" and ", hardware counters" or "; no hardware counters here"))
 end
 

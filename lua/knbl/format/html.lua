@@ -352,6 +352,7 @@ function M.render(data, given)
   sweep_charts(data, core, out, "mss", "MSS")
   heat_maps(data, core, out)
   time_charts(data, core, out)
+  out[#out + 1] = require("knbl.format.functions").html(data, core, escape)
   out[#out + 1] = flags_html(data)
   out[#out + 1] = environment_html(data)
   out[#out + 1] = "</body></html>\n"

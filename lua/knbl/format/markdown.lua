@@ -100,6 +100,7 @@ function M.render(data, given)
     if #grid.rows > 0 then add(grid_text(grid, options)) end
   end
   if data.comparison then add(require("knbl.format.comparison").markdown(data.comparison, options)) end
+  add(require("knbl.format.functions").markdown(data, options, escaped))
   for _, note in ipairs(data.notes) do add("- " .. escaped(table_format.note_text(note)) .. "\n") end
   add(environment_line(data))
   return table.concat(parts, "\n")

@@ -193,6 +193,7 @@ function M.render(data, options)
       parts[#parts + 1] = M.grid(grid, options)
     end
   end
+  parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
   local below = {}
   for _, note in ipairs(data.notes) do
     local line = "note: " .. text.clean(note_text(note))

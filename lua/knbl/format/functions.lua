@@ -1,0 +1,83 @@
+-- knbl.format.functions - the kernel functions that each path spent its time in, and why one costs more than another: on a terminal, as
+-- Markdown and as a part of the page.
+local profile = require "knbl.profile"
+local text = require "knbl.text"
+
+local M = {}
+
+local heads = { "kernel function", "own time", "with what it calls", "share" }
+
+local function rows_of(core, section, ascii)
+  local rows = {}
+  for i, f in ipairs(section.functions) do
+    rows[i] = { f.name, core.format_duration(f.self, ascii), core.format_duration(f.total, ascii),
+      section.total > 0 and ("%.1f %%"):format(100 * f.self / section.total) or "" }
+  end
+  return rows
+end
+
+local function title_of(core, section, ascii)
+  return ("%s: %s of CPU for each %s"):format(section.title, core.format_duration(section.total, ascii), section.unit), section.note
+end
+
+-- As a person reads it on a terminal; nil where nothing was profiled. `layout` and `remark` are the table format's.
+function M.text(data, options, layout, remark)
+  local sections, remarks = profile.sections(options.core, data, options.ascii)
+  local out = {}
+  for _, section in ipairs(sections) do
+    local title, note = title_of(options.core, section, options.ascii)
+    if #out > 0 then out[#out + 1] = "" end
+    out[#out + 1] = text.clean(("%s (%s)"):format(title, note))
+    if options.ascii then out[#out] = text.ascii(out[#out]) end
+    local lines = { {} }
+    for i, head in ipairs(heads) do lines[1][i] = { text = head, left = i == 1 } end
+    for k, row in ipairs(rows_of(options.core, section, options.ascii)) do
+      lines[k + 1] = {}
+      for i, cell in ipairs(row) do lines[k + 1][i] = { text = text.clean(cell), left = i == 1 } end
+    end
+    if #lines > 1 then layout(lines, 1, options, out) end
+    if section.sentence then remark("", section.sentence, options, out) end
+  end
+  for _, why in ipairs(remarks) do remark("profile: ", why, options, out) end
+  return #out > 0 and table.concat(out, "\n") .. "\n" or nil
+end
+
+function M.markdown(data, options, escaped)
+  local sections, remarks = profile.sections(options.core, data)
+  local out = {}
+  for _, section in ipairs(sections) do
+    local title, note = title_of(options.core, section)
+    out[#out + 1] = ("**%s** (%s)\n"):format(escaped(title), escaped(note))
+    out[#out + 1] = "| " .. table.concat(heads, " | ") .. " |\n|:--|--:|--:|--:|"
+    for _, row in ipairs(rows_of(options.core, section)) do
+      for i, cell in ipairs(row) do row[i] = escaped(cell) end
+      out[#out + 1] = "| " .. table.concat(row, " | ") .. " |"
+    end
+    out[#out + 1] = section.sentence and "\n" .. escaped(section.sentence) .. "\n" or ""
+  end
+  for _, why in ipairs(remarks) do out[#out + 1] = "- profile: " .. escaped(why) end
+  return #out > 0 and table.concat(out, "\n") .. "\n" or nil
+end
+
+function M.html(data, core, escape)
+  local sections, remarks = profile.sections(core, data)
+  if #sections + #remarks == 0 then return "" end
+  local out = { "<h2>Where the CPU goes</h2>" }
+  for _, why in ipairs(remarks) do out[#out + 1] = ("<p>%s</p>"):format(escape(why)) end
+  for _, section in ipairs(sections) do
+    local title, note = title_of(core, section)
+    out[#out + 1] = ('<h3>%s <small>%s</small></h3><div class="wide"><table><tr>'):format(escape(title), escape(note))
+    for i, head in ipairs(heads) do out[#out + 1] = ("<th%s>%s</th>"):format(i > 1 and ' class="n"' or "", head) end
+    out[#out + 1] = "</tr>"
+    for _, row in ipairs(rows_of(core, section)) do
+      out[#out + 1] = "<tr>"
+      for i, cell in ipairs(row) do out[#out + 1] = ("<td%s>%s</td>"):format(i > 1 and ' class="n"' or "", escape(cell)) end
+      out[#out + 1] = "</tr>"
+    end
+    out[#out + 1] = "</table></div>"
+    if section.sentence then out[#out + 1] = "<p>" .. escape(section.sentence) .. "</p>" end
+  end
+  return table.concat(out)
+end
+
+return M
