@@ -313,8 +313,10 @@ int main(int argc, char **argv)
         return EXIT_SCRIPT;
     }
     int code = run_lua(argv);
-    if (fflush(stdout) != 0 && code == 0) {
-        fprintf(stderr, "knbl: standard output: %s\n", strerror(errno));
+    bool flushed = fflush(stdout) == 0;
+    if ((!flushed || ferror(stdout)) && code == 0) { /* what failed while it was printed leaves nothing to flush, and no errno */
+        fprintf(stderr, "knbl: standard output: %s\n",
+                flushed ? "No space left on device, or nobody reads it: not all was written" : strerror(errno));
         code = EXIT_SCRIPT;
     }
     return code;
