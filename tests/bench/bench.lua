@@ -1,5 +1,7 @@
--- bench.lua BUILD_DIR [--rows PATTERN] [--pairs N] [--seconds S] [--ledger FILE] [--table FILE]
+-- bench.lua BUILD_DIR [--rows PATTERN[,PATTERN…]] [--pairs N] [--seconds S] [--ledger FILE] [--into FILE] [--table FILE]
 -- knbl and its peers in turn over the same path (A B C A B C …), then the median of the ratios, with its interval.
+-- --rows measures only the rows whose name and path match one of the patterns. --into puts them into the ledger of an earlier run,
+-- in the place of the same rows, and the table shows all.
 package.path = "./?.lua;" .. package.path
 local core = require "knbl.core"
 local cjson = require "cjson"
@@ -203,38 +205,73 @@ local f = io.popen "uname -r; nproc; grep -m1 'model name' /proc/cpuinfo | cut -
 report.kernel, report.cpus, report.cpu = f:read "l", f:read "n", (f:read "l" and f:read "l" or ""):gsub("^%s+", "")
 f:close()
 
-local lines = { "| row | path | knbl | best peer | its figure | rate ratio (95 %) | asked | CPU ratio (95 %) | asked |", "|-|-|-|-|-|-|-|-|-|" }
-for _, row in ipairs(rows) do
-  if (row[1] .. " " .. row.path):match(opt.rows) then
-    io.stderr:write("bench: ", row[1], ", ", row.path, "\n")
-    local r = row.itself and itself(row) or against(row)
-    r.row, r.path, r.labelled_mode, r.asked_rate, r.asked_cpu = row[1], row.path, row.mode, row.rate, row.cpu
-    report.rows[#report.rows + 1] = r
-    local cells
-    if r.ratio then
-      local interval = r.low and (" (%.2f-%.2f)"):format(r.low, r.high) or ""
-      local cpu_interval = r.cpu_low and (" (%.2f-%.2f)"):format(r.cpu_low, r.cpu_high) or ""
-      cells = { row[1], row.path, rate_text(row, r.rate), r.against, rate_text(row, r.peer_rate), bound(r.ratio, row.rate, true) .. interval, row.rate,
-        row.cpu and bound(r.cpu_ratio, row.cpu, false) .. cpu_interval or r.cpu_ratio and ("%.2f"):format(r.cpu_ratio) or "-", row.cpu or "-" }
-    else
-      cells = { row[1], row.path, r.skipped or "failed: " .. tostring(r.error):gsub("%s+", " "):sub(1, 200), "-", "-", "-", row.rate, "-", row.cpu or "-" }
+local function key_of(row)
+  local names = {}
+  for i, peer in ipairs(row.peers or {}) do names[i] = peer.name end
+  return ("%s, %s, %s"):format(row[1], row.path, table.concat(names, " "))
+end
+local function asked_for(row)
+  for pattern in tostring(opt.rows):gmatch "[^,]+" do
+    if (row[1] .. " " .. row.path):match(pattern) then return true end
+  end
+  return false
+end
+
+local function line_of(row, r)
+  local cells
+  if r.ratio then
+    local interval = r.low and (" (%.2f-%.2f)"):format(r.low, r.high) or ""
+    local cpu_interval = r.cpu_low and (" (%.2f-%.2f)"):format(r.cpu_low, r.cpu_high) or ""
+    cells = { row[1], row.path, rate_text(row, r.rate), r.against, rate_text(row, r.peer_rate), bound(r.ratio, row.rate, true) .. interval, row.rate,
+      row.cpu and bound(r.cpu_ratio, row.cpu, false) .. cpu_interval or r.cpu_ratio and ("%.2f"):format(r.cpu_ratio) or "-", row.cpu or "-" }
+  else
+    cells = { row[1], row.path, r.skipped or "failed: " .. tostring(r.error):gsub("%s+", " "):sub(1, 200), "-", "-", "-", row.rate, "-", row.cpu or "-" }
+  end
+  for i, c in ipairs(cells) do cells[i] = tostring(c) end
+  return "| " .. table.concat(cells, " | ") .. " |"
+end
+
+-- key -> what was found, of an earlier run too
+local found = {}
+if opt.into then
+  local old = io.open(opt.into)
+  if old then
+    local earlier = cjson.decode(old:read "a")
+    old:close()
+    if earlier.kernel ~= report.kernel or earlier.cpu ~= report.cpu or earlier.pairs ~= report.pairs or earlier.seconds ~= report.seconds then
+      io.stderr:write("bench: ", opt.into, " is of another machine, or of other pairs\n") os.exit(2)
     end
-    for i, c in ipairs(cells) do cells[i] = tostring(c) end
-    lines[#lines + 1] = "| " .. table.concat(cells, " | ") .. " |"
-    io.stderr:write(lines[#lines], "\n")
+    for _, r in ipairs(earlier.rows) do found[r.key] = r end
+  end
+end
+
+for _, row in ipairs(rows) do
+  if asked_for(row) then
+    io.stderr:write("bench: ", row[1], ", ", row.path, "\n")
+    local started = core.wall()
+    local r = row.itself and itself(row) or against(row)
+    r.key, r.row, r.path, r.labelled_mode, r.asked_rate, r.asked_cpu, r.started = key_of(row), row[1], row.path, row.mode, row.rate, row.cpu, started
+    r.group = row.group
+    found[r.key] = r
+    io.stderr:write(line_of(row, r), "\n")
   end
 end
 
 -- rows of one group have a bound on their geometric mean too
-local groups = {}
-for i, r in ipairs(report.rows) do
-  local row
-  for _, candidate in ipairs(rows) do if candidate[1] == r.row and candidate.path == r.path then row = candidate end end
-  if row.group and r.ratio then
+local lines = { "| row | path | knbl | best peer | its figure | rate ratio (95 %) | asked | CPU ratio (95 %) | asked |", "|-|-|-|-|-|-|-|-|-|" }
+local groups, first, last = {}, nil, nil
+for _, row in ipairs(rows) do
+  local r = found[key_of(row)]
+  if r then
+    report.rows[#report.rows + 1] = r
+    lines[#lines + 1] = line_of(row, r)
+    if not first or r.started < first then first = r.started end -- ISO 8601 sorts as it is
+    if not last or r.started > last then last = r.started end
+  end
+  if r and row.group and r.ratio then
     local g = groups[row.group] or { log = 0, cpu = 0, n = 0, row = row }
     groups[row.group] = g
     g.log, g.cpu, g.n = g.log + math.log(r.ratio), g.cpu + (r.cpu_ratio or 0), g.n + 1
-    report.rows[i].group = row.group
   end
 end
 for name, g in pairs(groups) do
@@ -242,10 +279,11 @@ for name, g in pairs(groups) do
     bound(math.exp(g.log / g.n), g.row.group_rate, true), g.row.group_rate, bound(g.cpu / g.n, g.row.cpu, false), g.row.cpu)
 end
 
-local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of %g s, in turn.\n\n%s\n"):format(report.started, report.cpus, report.cpu,
+local when = first == last and first or ("%s to %s"):format(first, last)
+local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of %g s, in turn.\n\n%s\n"):format(when, report.cpus, report.cpu,
   report.kernel, report.knbl, opt.pairs, opt.seconds, table.concat(lines, "\n"))
 print(text)
 if opt.ledger then core.write_file(opt.ledger, cjson.encode(report)) end
 if opt.table then core.write_file(opt.table, text) end
-for _, s in pairs(servers) do os.execute(("kill %s; kill -CONT %s"):format(s.pid, s.pid)) end
+for _, s in pairs(servers) do os.execute(("kill %s 2>/dev/null; kill -CONT %s 2>/dev/null"):format(s.pid, s.pid)) end
 os.execute("rm -rf " .. dir)
