@@ -17,7 +17,7 @@ B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 
 # ---- what it needs -------------------------------------------------------------------------------------------------
 PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-cjson lua-cjson-dev libjansson-dev libsodium-dev libmicrohttpd-dev \
-            libcurl4-openssl-dev libyaml-dev zlib1g-dev libnl-route-3-dev libnftables-dev libcmocka-dev lua-unit lua-check luajit
+            libcurl4-openssl-dev libyaml-dev zlib1g-dev libnl-route-3-dev libnftables-dev libgnutls28-dev libcmocka-dev lua-unit lua-check luajit
 PKGS_core    := jansson
 PKGS_net     := libsodium
 PKGS_fetch   := libcurl
@@ -135,7 +135,7 @@ IMAGE    ?= $B/knbl-$(VERSION).tar
 .PHONY: image e2e
 image: $(KNBL)
 	./$(KNBL) image save $(IMAGE)
-e2e: all image
+e2e: all image $B/tests/kube/https.so
 	$(if $(E2E_LOAD),$(E2E_LOAD) $(IMAGE))
 	@B=$B KNBL=./$(KNBL) TEST_TIMEOUT=420 tests/run $(wildcard tests/kube/*_e2e.lua)
 

@@ -1,159 +1,226 @@
--- The API client over a server that misbehaves: what it answers is told by the test, in the place of the HTTP client.
+-- The API client over a server that misbehaves: a real one, by HTTPS, which answers, breaks off and is silent as each test tells it (faulty.lua).
 local lu = require "luaunit"
 local core = require "knbl.core"
 local json = require "knbl.json"
 local kube = require "knbl.kube"
+local shell = require "tests.cli.shell"
 
 TestClient = {}
 
-local real = { fetch = core.fetch, fetch_open = core.fetch_open, sleep = core.sleep }
-local asked, slept, api
+local knbl = os.getenv "KNBL" or "./knbl"
+local dir, server, api, warnings
 
-local function status(code, reason, message)
-  return { status = code, headers = {}, body = json.encode { kind = "Status", code = code, reason = reason, message = message } }
+local function put(name, text) return shell.write(dir:file(name), text) end
+
+local function user_of(user)
+  local path = put("config", json.encode { apiVersion = "v1", kind = "Config", ["current-context"] = "x", contexts = { { name = "x", context = { cluster = "c",
+    user = "u" } } }, users = { { name = "u", user = user } }, clusters = { { name = "c", cluster = { server = "https://127.0.0.1:" .. shell.read(dir:file "port"),
+    ["certificate-authority"] = dir:file "ca.pem" } } } })
+  return assert(kube.connect { kubeconfig = path, on_warning = function(text) warnings[#warnings + 1] = text end })
 end
-local function ok(object) return { status = 200, headers = {}, body = json.encode(object) } end
-local resources = ok { resources = json.array { { name = "configmaps", kind = "ConfigMap", namespaced = true } } }
 
--- answers: for each request after discovery, a response, { code, message } for none, or a function of the request.
-local function serve(answers)
-  local i = 0
-  core.fetch = function(request)
-    if request.url:match "/api/v1$" then return resources end
-    i = i + 1
-    asked[i] = request
-    local answer = answers[math.min(i, #answers)]
-    if type(answer) == "function" then answer = answer(request) end
-    if answer.status then return answer end
-    return nil, { code = answer[1], message = answer[2] or answer[1] }
-  end
+-- What the server answers from here on: Lua text, a list (see faulty.lua).
+local function serve(text)
+  os.remove(dir:file "asked")
+  put("answers.lua", "return {\n" .. text .. "\n}")
+end
+
+local function asked()
+  local list = {}
+  for line in shell.read(dir:file "asked"):gmatch "[^\n]+" do list[#list + 1] = json.decode(line) end
+  return list
 end
 
 function TestClient.setUp()
-  asked, slept = {}, {}
-  local path = os.tmpname()
-  local f = assert(io.open(path, "w"))
-  f:write(json.encode { apiVersion = "v1", kind = "Config", clusters = { { name = "c", cluster = { server = "https://api.example:6443" } } },
-    users = { { name = "u", user = { token = "t" } } }, contexts = { { name = "x", context = { cluster = "c", user = "u" } } }, ["current-context"] = "x" })
-  f:close()
-  api = assert(kube.connect { kubeconfig = path })
-  os.remove(path)
-  core.sleep = function(seconds) slept[#slept + 1] = seconds return true end
-end
-
-function TestClient.tearDown()
-  for name, f in pairs(real) do core[name] = f end
+  if not dir then
+    dir = shell.folder()
+    server = shell.start(("%s tests/kube/faulty.lua %s"):format(knbl, dir.path))
+    shell.wait_for("the server", function() return shell.read(dir:file "port") end)
+  end
+  warnings = {}
+  api = user_of { token = "t" }
 end
 
 function TestClient.test_waits_as_long_as_the_server_asks()
-  local busy = status(429, "TooManyRequests", "slow down")
-  busy.headers["retry-after"] = "2"
-  serve { busy, ok { metadata = { name = "a" } } }
+  serve 'status(429, "TooManyRequests", "slow down", { ["Retry-After"] = "1" }), ok(object("a"))'
+  local began = core.now()
   lu.assertEquals(assert(api:get("ConfigMap", "a")).metadata.name, "a")
-  lu.assertEquals(#slept, 1)
-  lu.assertTrue(slept[1] >= 2 and slept[1] <= 2.5, tostring(slept[1]))
+  lu.assertTrue(core.now() - began >= 1)
+  lu.assertEquals(#asked(), 2)
 end
 
 function TestClient.test_server_errors_are_tried_again()
-  serve { status(500, "InternalError", "x"), status(503, "ServiceUnavailable", "x"), ok { metadata = { name = "a" } } }
+  serve 'status(500, "InternalError", "x"), status(503, "ServiceUnavailable", "x", { ["Retry-After"] = "0" }), { status = 504, body = "<html>" }, ok(object("a"))'
   lu.assertNotNil(api:get("ConfigMap", "a"))
-  lu.assertEquals(#asked, 3)
+  lu.assertEquals(#asked(), 4)
 end
 
 function TestClient.test_refusals_are_not()
-  for code, name in pairs { [401] = "auth", [403] = "permission", [404] = "not_found", [422] = "api" } do
-    asked = {}
-    serve { status(code, "No", "no") }
+  for code, name in pairs { [401] = "auth", [403] = "permission", [404] = "not_found", [422] = "api", [501] = "api" } do
+    serve(('status(%d, "No", "no")'):format(code))
     local got, err = api:get("ConfigMap", "a")
     lu.assertNil(got)
-    lu.assertEquals(err.code, name)
-    lu.assertEquals(#asked, 1)
+    lu.assertEquals({ err.code, err.status, err.reason }, { name, code, "No" })
+    lu.assertEquals(#asked(), 1)
   end
+end
+
+-- A connection that breaks before the answer, or in the middle of it.
+function TestClient.test_resets()
+  serve '{ reset = true }, { cut = "{\\"metadata\\":" }, ok(object("a"))'
+  lu.assertEquals(assert(api:get("ConfigMap", "a")).metadata.name, "a")
+  lu.assertTrue(#asked() >= 3)
 end
 
 -- A create that was done, but whose answer was lost, is found again and not done twice.
 function TestClient.test_lost_answer_of_a_create()
-  local made
-  serve { function(request)
-    if request.method == "POST" then
-      lu.assertNil(made, "created twice")
-      made = json.decode(request.body)
-      return { "protocol", "connection reset" }
-    end
-    return ok(made)
-  end }
+  serve 'function(r) made = r.object return { reset = true } end, function(r) return ok(made) end'
   local object = assert(api:create { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "a" } })
   lu.assertEquals(object.metadata.name, "a")
-  lu.assertEquals(#asked, 2)
+  local seen = asked()
+  lu.assertEquals({ #seen, seen[1].method, seen[2].method }, { 2, "POST", "GET" })
+end
+
+-- One that was never done is done again, by the same name.
+function TestClient.test_lost_create()
+  serve '{ reset = true }, status(404, "NotFound", "none"), function(r) return ok(r.object) end'
+  local object = assert(api:create { apiVersion = "v1", kind = "ConfigMap", metadata = { generateName = "a-" } })
+  local seen = asked()
+  lu.assertEquals({ #seen, seen[1].method, seen[2].method, seen[3].method }, { 3, "POST", "GET", "POST" })
+  lu.assertEquals({ seen[1].object.metadata.name, seen[3].object.metadata.name }, { object.metadata.name, object.metadata.name })
 end
 
 -- An object of that name that somebody else made is a conflict, not ours.
 function TestClient.test_conflict()
-  serve { function(request)
-    return request.method == "POST" and status(409, "AlreadyExists", "there is one") or ok { metadata = { name = "a", annotations = {} } }
-  end }
+  serve 'status(409, "AlreadyExists", "there is one"), ok { metadata = { name = "a", annotations = {} } }'
   local object, err = api:create { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "a" } }
   lu.assertNil(object)
   lu.assertEquals(err.code, "conflict")
 end
 
 function TestClient.test_pages_and_an_expired_one()
-  local page = function(name, more) return ok { metadata = { resourceVersion = "5", continue = more }, items = json.array { { metadata = { name = name } } } } end
-  serve { page("a", "token"), status(410, "Expired", "too old"), page "b" }
+  serve 'list("5", { object "a" }, "token"), status(410, "Expired", "too old"), list("5", { object "b" })'
   local list = assert(api:list "ConfigMap")
   lu.assertEquals({ #list.items, list.items[1].metadata.name }, { 1, "b" })
-  lu.assertStrContains(asked[2].url, "continue=token")
-  lu.assertNotStrContains(asked[3].url, "continue=")
+  local seen = asked()
+  lu.assertStrContains(seen[2].path, "continue=token")
+  lu.assertNotStrContains(seen[3].path, "continue=")
+end
+
+-- A list that has nothing is null where Go's is.
+function TestClient.test_a_null_list()
+  serve [[{ status = 200, body = '{"metadata":{"resourceVersion":"1"},"items":null}' }]]
+  lu.assertEquals(#assert(api:list "ConfigMap").items, 0)
+end
+
+-- ---- who we are ----
+
+-- A token file that was written anew is read again when the old token is refused.
+function TestClient.test_a_token_that_expired()
+  api = user_of { tokenFile = put("token", "old") }
+  serve 'function(r) write("token", "new") return status(401, "Unauthorized", "expired") end, ok(object "a")'
+  lu.assertNotNil(api:get("ConfigMap", "a"))
+  local seen = asked()
+  lu.assertEquals({ seen[1].headers.authorization, seen[2].headers.authorization }, { "Bearer old", "Bearer new" })
+end
+
+-- A plugin runs once more when its token is refused, and no third time.
+function TestClient.test_a_plugin_whose_token_expired()
+  local path = put("plugin", ([[#!/bin/sh
+echo x >>%s
+printf '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"t%%s"}}' $(wc -l <%s)
+]]):format(dir:file "runs", dir:file "runs"))
+  os.execute("chmod +x " .. path)
+  api = user_of { exec = { apiVersion = "client.authentication.k8s.io/v1", command = path, interactiveMode = "Never" } }
+  serve 'status(401, "Unauthorized", "expired"), ok(object "a"), status(401, "Unauthorized", "expired")'
+  lu.assertNotNil(api:get("ConfigMap", "a"))
+  local seen = asked()
+  lu.assertEquals({ seen[1].headers.authorization, seen[2].headers.authorization }, { "Bearer t1", "Bearer t2" })
+  local _, err = api:get("ConfigMap", "a")
+  lu.assertEquals(err.code, "auth")
+  lu.assertEquals(#asked(), 4)
+end
+
+-- Each group has a header of its own.
+function TestClient.test_impersonation()
+  api = user_of { token = "t", ["as"] = "jane", ["as-groups"] = json.array { "dev", "ops" } }
+  serve 'ok(object "a")'
+  lu.assertNotNil(api:get("ConfigMap", "a"))
+  local headers = asked()[1].headers
+  lu.assertEquals(headers["impersonate-user"], "jane")
+  lu.assertEquals(headers["impersonate-group"], "dev & ops")
+end
+
+-- ---- what newer servers say ----
+
+-- Warnings are shown, each once.
+function TestClient.test_warnings()
+  serve [[{ status = 200, body = "{}", headers = { Warning = { '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"',
+    '299 - "unknown field \\"spec.x\\""' } } }]]
+  for _ = 1, 2 do api:get("ConfigMap", "a") end
+  lu.assertEquals(warnings, { "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice", 'unknown field \\"spec.x\\"' })
+end
+
+-- Discovery is asked for in its plain form, which every version serves.
+function TestClient.test_plain_discovery()
+  serve 'ok(object "a")'
+  api:get("ConfigMap", "a")
+  lu.assertEquals(asked()[1].headers.accept, "application/json")
 end
 
 function TestClient.test_server_named_once()
-  serve { { "auth", "https://api.example:6443/api/v1/x: certificate has expired" } }
+  api = user_of { token = "t" }
+  api.config.ca = nil
   local _, err = api:get("ConfigMap", "a")
-  lu.assertEquals(err.message, "https://api.example:6443: certificate has expired")
+  lu.assertEquals(err.code, "auth")
+  lu.assertStrMatches(err.message, "https://127%.0%.0%.1:%d+: [^/]*certificate.*")
 end
 
--- Streams of a watch: each a list of lines, then its end.
-local function streams(list)
-  local i = 0
-  core.fetch_open = function()
-    i = i + 1
-    local lines = list[math.min(i, #list)]
-    local at = 0
-    return { status = function() return lines.status or 200 end, close = function() end, read = function() return lines.body end,
-      line = function()
-        at = at + 1
-        return lines[at]
-      end }
-  end
-end
-local function object(name, version) return { metadata = { name = name, uid = name, resourceVersion = version } } end
-local function event(kind, o) return json.encode { type = kind, object = o } end
+-- ---- watches ----
 
--- The version has expired: listed again, and what differs is told as events. A stream that breaks off is opened again.
-function TestClient.test_watch_survives_410_and_resets()
-  local lists = { { object("a", "1") }, { object("a", "7"), object("b", "8") } }
-  local n = 0
-  serve { function()
-    n = n + 1
-    return ok { metadata = { resourceVersion = tostring(n * 10) }, items = json.array(lists[math.min(n, 2)]) }
-  end }
-  streams { { event("BOOKMARK", object("x", "12")) }, { event("ERROR", { kind = "Status", code = 410 }) }, { event("DELETED", object("b", "9")) } }
-  local w <close> = api:watch("ConfigMap", { timeout = 5 })
+local function events(w, n)
   local seen = {}
-  for i = 1, 4 do
+  for i = 1, n do
     local e = assert(w:next())
     seen[i] = e.type .. " " .. e.object.metadata.name
   end
-  lu.assertEquals(seen, { "ADDED a", "MODIFIED a", "ADDED b", "DELETED b" })
+  return seen
+end
+
+-- The version has expired: listed again, and what differs is told as events. A stream that breaks off, in the middle of a line too, is opened again from
+-- the last version that came whole.
+function TestClient.test_watch_survives_410_and_resets()
+  serve [[list("10", { object("a", "1") }),
+    { lines = { event("BOOKMARK", object("x", "12")) }, after = "reset" },
+    { lines = { event("ERROR", { kind = "Status", code = 410 }) }, after = "hold" },
+    list("20", { object("a", "7"), object("b", "8") }),
+    status(503, "ServiceUnavailable", "starting"),
+    { lines = { event("DELETED", object("b", "21")), '{"type":"MODI' }, torn = true, after = "reset" },
+    { lines = { event("MODIFIED", object("a", "22")) }, after = "hold" }]]
+  local w <close> = api:watch("ConfigMap", { timeout = 20 })
+  lu.assertEquals(events(w, 5), { "ADDED a", "MODIFIED a", "ADDED b", "DELETED b", "MODIFIED a" })
+  local seen = asked()
+  lu.assertStrContains(seen[2].path, "resourceVersion=10")
+  lu.assertStrContains(seen[3].path, "resourceVersion=12")
+  lu.assertStrContains(seen[#seen].path, "resourceVersion=21")
+end
+
+function TestClient.test_watch_with_a_token_that_expired()
+  api = user_of { tokenFile = put("token", "old") }
+  serve [[list("1", {}), function(r) write("token", "new") return status(401, "Unauthorized", "expired") end,
+    { lines = { event("ADDED", object("a", "2")) }, after = "hold" }]]
+  local w <close> = api:watch("ConfigMap", { timeout = 20 })
+  lu.assertEquals(events(w, 1), { "ADDED a" })
 end
 
 function TestClient.test_watch_that_may_not()
-  serve { ok { metadata = { resourceVersion = "1" }, items = json.array {} } }
-  streams { { status = 403, body = json.encode { kind = "Status", message = "cannot watch" } } }
+  serve 'list("1", {}), status(403, "Forbidden", "cannot watch")'
   local w <close> = api:watch("ConfigMap", { timeout = 5 })
   local e, err = w:next()
   lu.assertNil(e)
   lu.assertEquals(err.code, "permission")
 end
 
-os.exit(lu.LuaUnit.run())
+local code = lu.LuaUnit.run()
+for _, thing in ipairs { server, dir } do getmetatable(thing).__close(thing) end
+os.exit(code)

@@ -56,7 +56,11 @@ local function open(w)
 end
 
 local function take(w, line)
-  local event = json.decode(line)
+  local ok, event = pcall(json.decode, line)
+  if not ok or type(event) ~= "table" or type(event.object) ~= "table" then -- torn off in its middle
+    w:hang_up()
+    return
+  end
   local object = event.object
   if event.type == "ERROR" then
     w.version = object.code ~= 410 and w.version or nil
