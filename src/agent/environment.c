@@ -1,5 +1,6 @@
 /* Where the agent runs: what a result must say of its machine to be understood later. What is not known is left out. */
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,29 @@ static void put_congestion_control(json_t *out)
     json_object_set_new(out, "congestion_controls", list);
 }
 
+/* How this node's kube-proxy works, by its own word: it tells that on loopback, which only those in the node's network see. */
+static void put_proxy_mode(json_t *out)
+{
+    static const char ask[] = "GET /proxyMode HTTP/1.0\r\n\r\n";
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(10249), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct timeval patience = { .tv_usec = 200000 };
+    char answer[2048];
+    size_t size = 0;
+    ssize_t n = 0;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL) > 0)
+        while (size < sizeof answer - 1 && (n = recv(fd, answer + size, sizeof answer - 1 - size, 0)) > 0) size += (size_t)n;
+    if (fd >= 0)
+        close(fd);
+    answer[size] = '\0';
+    const char *mode = strncmp(answer, "HTTP/1.", 7) == 0 && strstr(answer, " 200 ") ? strstr(answer, "\r\n\r\n") : NULL;
+    size_t length = mode ? strspn(mode + 4, "abcdefghijklmnopqrstuvwxyz") : 0;
+    if (length && length < 16 && strspn(mode + 4 + length, "\r\n") == strlen(mode + 4 + length))
+        json_object_set_new(out, "proxy_mode", json_stringn(mode + 4, length));
+}
+
 json_t *kn_environment(void)
 {
     struct utsname system;
@@ -150,6 +174,7 @@ json_t *kn_environment(void)
     put_cgroup(out);
     put_interface(out);
     put_congestion_control(out);
+    put_proxy_mode(out);
     return out;
 }
 

@@ -1,6 +1,7 @@
 -- Why a pod does not come up, and which nodes can be used: from objects as API servers of several versions give them.
 local lu = require "luaunit"
 local explain = require "knbl.kube.explain"
+local facts = require "knbl.kube.facts"
 local nodes = require "knbl.kube.nodes"
 local manifest = require "knbl.kube.manifest"
 local pods = require "knbl.kube.pods"
@@ -69,6 +70,72 @@ function TestExplain.test_newest_warning_wins()
   lu.assertNil(explain.events {})
 end
 
+-- What ran before the agent, or beside it: a native sidecar, an init container that a mesh put in.
+function TestExplain.test_other_containers()
+  local why = explain.pod(pod { phase = "Pending", initContainerStatuses = { { name = "istio-init", state = { terminated = { exitCode = 1, reason = "Error",
+    message = "no NET_ADMIN" } } } } })
+  lu.assertEquals(why, "its istio-init ended with code 1 (Error): no NET_ADMIN")
+  lu.assertNil((explain.pod(pod { phase = "Pending", initContainerStatuses = { { name = "init", state = { terminated = { exitCode = 0, reason = "Completed" } } },
+    { name = "proxy", state = { running = {} } } } })))
+end
+
+function TestExplain.test_policies()
+  for _, text in ipairs { 'admission webhook "no.example" denied the request: not here',
+    'pods "p" is forbidden: ValidatingAdmissionPolicy \'images\' with binding \'b\' denied request: only registry.example' } do
+    lu.assertStrContains(explain.refusal({ status = 422, message = text }, { name = "p" }), "a policy of the cluster refuses it: ")
+  end
+end
+
+TestFacts = {}
+
+-- An API server that is a table: "ConfigMap/kube-system/kube-proxy" -> object, "Pod" -> list.
+local function server(objects, version)
+  return { namespace = "n", request = function() return { gitVersion = version or "v1.33.1" } end,
+    get = function(_, kind, name, options) return objects[(kind.kind or kind) .. "/" .. options.namespace .. "/" .. name] end,
+    list = function(_, kind, options)
+      if kind == "Pod" and options.field and objects.old then return nil, { status = 400 } end
+      return { items = objects[kind] or {} }
+    end }
+end
+
+local function proxy(data) return { ["ConfigMap/kube-system/kube-proxy"] = { data = data } } end
+
+-- As kubeadm and kind write it: "detectLocalMode" stands before "mode", and other files beside it.
+function TestFacts.test_proxy_modes()
+  local kubeadm = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nclientConnection:\n  acceptContentTypes: \"\"\ndetectLocalMode: \"\"\nipvs:\n  minSyncPeriod: 0s\n"
+    .. "kind: KubeProxyConfiguration\nmode: %s\nnftables:\n  masqueradeAll: false\n"
+  local function mode(objects) return facts.read(server(objects), {}).proxy_mode end
+  lu.assertEquals(mode(proxy { ["config.conf"] = kubeadm:format "nftables", ["kubeconfig.conf"] = "apiVersion: v1\nkind: Config\n" }), "nftables")
+  lu.assertEquals(mode(proxy { ["config.conf"] = kubeadm:format "ipvs" }), "ipvs")
+  lu.assertEquals(mode(proxy { ["config.conf"] = kubeadm:format '""' }), "iptables (default)")
+  lu.assertEquals(mode { ["ConfigMap/kube-system/kube-proxy-config"] = { data = { config = kubeadm:format '"iptables"' } } }, "iptables")
+  lu.assertEquals(mode { ["ConfigMap/kube-system/cilium-config"] = { data = { ["kube-proxy-replacement"] = "true" } } }, "Cilium (eBPF)")
+  lu.assertEquals(mode { ["DaemonSet/kube-system/kube-proxy"] = { spec = { template = { spec = { containers = { { command = { "kube-proxy",
+    "--proxy-mode=nftables" } } } } } } } }, "nftables")
+  lu.assertEquals(mode {}, "unknown")
+  lu.assertEquals(mode(proxy { ["config.conf"] = "mode: [" }), "unknown")
+end
+
+function TestFacts.test_network_plugins()
+  local function cni(objects, annotations) return facts.read(server(objects), { { name = "a", annotations = annotations } }).cni end
+  for name, expected in pairs { ["cilium-x7k2p"] = "Cilium", ["calico-node-abc"] = "Calico", ["kube-flannel-ds-1"] = "Flannel", ["kindnet-4xkzq"] = "kindnet",
+    ["canal-1"] = "Canal", ["aws-node-1"] = "AWS VPC CNI" } do
+    lu.assertEquals(cni { Pod = { { metadata = { name = "kube-proxy-1" } }, { metadata = { name = name } } } }, expected)
+    lu.assertEquals(cni { old = true, Pod = { { metadata = { name = name } } } }, expected) -- whose server has no such field selector
+  end
+  lu.assertEquals(cni({}, { ["flannel.alpha.coreos.com/backend-type"] = "vxlan" }), "Flannel (vxlan)")
+  lu.assertEquals(cni({}, { ["flannel.alpha.coreos.com/backend-type"] = "vxlan", ["projectcalico.org/IPv4Address"] = "10.0.0.1/24" }), "Calico")
+  lu.assertEquals(cni { ["ConfigMap/kube-system/cilium-config"] = { data = {} } }, "Cilium")
+  lu.assertEquals(cni {}, "unknown")
+end
+
+-- An agent in a node's network knows what may not be read.
+function TestFacts.test_what_agents_say()
+  local known = facts.read(server {}, { { name = "a" } })
+  facts.learn(known, "a", { environment = { mtu = 1450, proxy_mode = "nftables" } })
+  lu.assertEquals({ known.nodes[1].mtu, known.mtu, known.proxy_mode, known.kubernetes }, { 1450, 1450, "nftables", "v1.33.1" })
+end
+
 TestNodes = {}
 
 local function node(name, spec, ready, labels)
@@ -85,6 +152,19 @@ function TestNodes.test_which_can_be_used()
   lu.assertEquals(left_out, { "a (cordoned)", "b (not ready)", "c (tainted k=v:NoSchedule)" })
   chosen = nodes.choose(items, { tolerations = { { key = "k", operator = "Exists" } } })
   lu.assertEquals(chosen[1].name, "c")
+end
+
+-- Agents run on Linux, and on the architecture that their image is for; standing ones are where they are.
+function TestNodes.test_foreign_nodes()
+  local windows, arm = node "w", node "r"
+  windows.status.nodeInfo = { operatingSystem = "windows", architecture = "amd64" }
+  arm.status.nodeInfo = { operatingSystem = "linux", architecture = "arm64" }
+  local chosen, left_out = nodes.choose({ windows, arm, node "a" }, { arch = "amd64" })
+  lu.assertEquals({ #chosen, chosen[1].name }, { 1, "a" })
+  lu.assertEquals(left_out, { "r (arm64, the image is for amd64; name one for both with --image)", "w (windows)" })
+  lu.assertEquals(#nodes.choose({ windows, arm, node "a" }, {}), 2)
+  chosen, left_out = nodes.choose({ node "a", node("b", { unschedulable = true }) }, { standing = { b = 1 } })
+  lu.assertEquals({ chosen[1].name, left_out[1] }, { "b", "a (no agent stands there)" })
 end
 
 function TestNodes.test_named_selected_described()

@@ -12,16 +12,25 @@ local waiting = {
   CrashLoopBackOff = true, StartError = true,
 }
 
+-- Every container's state, those that begin before (or, restarting always, run beside) the others first.
+local function statuses(pod)
+  local list = {}
+  for _, kind in ipairs { "initContainerStatuses", "containerStatuses" } do
+    for _, status in ipairs(pod.status[kind] or {}) do list[#list + 1] = status end
+  end
+  return list
+end
+
 local function container_reason(pod)
-  for _, status in ipairs(pod.status.containerStatuses or {}) do
+  for _, status in ipairs(statuses(pod)) do
     local state = status.state or {}
     local w, t = state.waiting, state.terminated
     local why = w and waiting[w.reason]
     if why then
       local text = type(why) == "function" and why(status.image) or nil
       return ("%s: %s"):format(w.reason, text or w.message or "no explanation")
-    elseif t then
-      return ("its agent ended with code %d (%s)%s"):format(t.exitCode, t.reason or "?", t.message and ": " .. t.message or "")
+    elseif t and (status.name == nil or status.name == "agent" or t.exitCode ~= 0) then
+      return ("its %s ended with code %d (%s)%s"):format(status.name or "agent", t.exitCode, t.reason or "?", t.message and ": " .. t.message or "")
     end
   end
 end
@@ -68,6 +77,8 @@ function M.refusal(err, want)
     return ("the namespace's quota leaves no room for it: %s"):format(text)
   elseif M.is_runtime(err) then
     return text
+  elseif text:find("admission webhook", 1, true) or text:find("ValidatingAdmissionPolicy", 1, true) then
+    return ("a policy of the cluster refuses it: %s"):format(text)
   elseif text:find("is forbidden: User", 1, true) then
     return ("not permitted (deploy/role.yaml has what is needed): %s"):format(text)
   end
