@@ -150,23 +150,36 @@ end
 
 -- ---- the end that comes too early ----
 
--- Ended at many moments of a run: a run that could clean up has; what a killed one left, `knbl clean` takes away.
+-- Ended at many moments of a run, five runs side by side: one that could clean up has; what a killed one left, `knbl clean` takes away.
 function TestFaults.test_ended_at_any_moment()
-  local runs = tonumber(os.getenv "E2E_KILLS" or "") or 10
-  for i = 1, runs do
-    local signal = ({ "INT", "TERM", "KILL" })[i % 3 + 1]
-    local p = world.start { "--on", "k8s", long }
-    core.sleep(0.1 + 5 * ((i * 0.618) % 1)) -- spread evenly, the same every time
-    p:kill(signal)
-    p:wait(30)
-    if signal == "KILL" then
-      lu.assertEquals(p.code, 137, p.said)
-      lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
-    else
-      lu.assertTrue(p.code == 130, p.said)
+  local runs, side = tonumber(os.getenv "E2E_KILLS" or "") or 50, 5
+  for k = 1, side do world.kubectl("create namespace knbl-end-" .. k) end
+  for first = 1, runs, side do
+    local group = {}
+    for k = 1, math.min(side, runs - first + 1) do
+      local i = first + k - 1
+      group[k] = { namespace = "knbl-end-" .. k, signal = ({ "INT", "TERM", "KILL" })[i % 3 + 1], name = i,
+        at = core.now() + 0.1 + 6 * ((i * 0.618) % 1), -- spread evenly, the same every time
+        p = world.start { "--on", "k8s", "--namespace", "knbl-end-" .. k, long } }
     end
-    lu.assertEquals(world.left(), "", signal .. " " .. i)
+    local order = { table.unpack(group) }
+    table.sort(order, function(x, y) return x.at < y.at end)
+    for _, run in ipairs(order) do
+      core.sleep(math.max(run.at - core.now(), 0))
+      run.p:kill(run.signal)
+    end
+    for _, run in ipairs(group) do
+      run.p:wait(60)
+      if run.signal == "KILL" then
+        lu.assertEquals(run.p.code, 137, run.p.said)
+        lu.assertEquals(world.run({ "clean", "--namespace", run.namespace }, { ledger = false }).code, 0)
+      else
+        lu.assertEquals(run.p.code, 130, run.p.said)
+      end
+      lu.assertEquals(world.left(run.namespace), "", run.signal .. " " .. run.name)
+    end
   end
+  for k = 1, side do world.kubectl(("delete namespace knbl-end-%d --wait=false"):format(k)) end
 end
 
 function TestFaults.test_clean_leaves_the_young_alone()
