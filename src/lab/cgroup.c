@@ -162,6 +162,15 @@ int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64
     return 0;
 }
 
+const char *kn_cgroup_limits(const struct kn_lab_cgroups *cgroups)
+{
+    bool v2 = cgroups->version == 2;
+    bool cpu = cgroups->folder[0][0] && (!v2 || has_word(cgroups->folder[0], "cgroup.subtree_control", "cpu"));
+    bool memory = v2 ? cgroups->folder[0][0] && has_word(cgroups->folder[0], "cgroup.subtree_control", "memory")
+                     : cgroups->folder[2][0] != '\0';
+    return cpu && memory ? "CPU and memory" : cpu ? "CPU" : memory ? "memory" : "none";
+}
+
 void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name)
 {
     for (int i = 0; i < LAB_CGROUPS; i++)

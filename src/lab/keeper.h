@@ -60,16 +60,27 @@ struct kn_lab_node {
 };
 
 struct kn_lab_pod;
-/* A runtime is how a pod's processes are boxed. Its network is there before `start`, which returns once the agent, or
- * the pod's own command, is up. `pid` is the pod's first process: when it ends, all of the pod has ended. */
+/* A runtime is how a pod's processes are boxed.
+ *
+ * `probe` says whether it can be had here and how it would run: texts added to `about` ("version", "platform",
+ * "network", and "label" where its name alone would mislead: "kata, emulated"), or KN_E_UNSUPPORTED with what to
+ * install. It is asked once a lab, before the first pod.
+ * `start` returns once the agent, or the pod's own command, is up; its network is there before. `pid` is the pod's
+ * first process: when it ends, all of the pod has ended. */
 struct kn_keeper;
 struct kn_lab_runtime {
     const char *name;
     bool node_network;          /* the pod has the node's namespace and addresses */
+    int (*probe)(struct kn_keeper *keeper, json_t *about, struct kn_error *err);
     int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 };
 extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host;
+enum { LAB_RUNTIMES_MAX = 8 };
+struct kn_lab_probe { bool done; json_t *about; struct kn_error why; };
 const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_error *err);
+/* What its probe found, which is the keeper's; NULL with the reason where it cannot be had. */
+const json_t *kn_lab_runtime_about(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, struct kn_error *err);
+json_t *kn_lab_runtimes_json(struct kn_keeper *keeper);
 
 struct kn_lab_pod {
     char name[LAB_NAME_MAX + 1];
@@ -84,6 +95,8 @@ struct kn_lab_pod {
     int exit_status;
     uint16_t port;
     bool agent;
+    unsigned started_ms;        /* what `start` took */
+    const json_t *about;        /* what the runtime's probe found */
     uint64_t cpu_milli, memory, bandwidth_bps; /* limits; 0: none */
     bool hardened;
     struct kn_lab_pod *next;
@@ -121,6 +134,7 @@ struct kn_keeper {
     struct kn_lab_node *nodes;
     struct kn_lab_pod *pods;
     struct kn_lab_service *services;
+    struct kn_lab_probe probes[LAB_RUNTIMES_MAX];
 };
 
 /* ---- options.c, request.c: what comes in ---- */
@@ -251,6 +265,7 @@ void kn_cgroups_make(struct kn_lab_cgroups *cgroups);
 void kn_cgroups_remove(const struct kn_lab_cgroups *cgroups);
 int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64_t cpu_milli, uint64_t memory,
                   struct kn_error *err);
+const char *kn_cgroup_limits(const struct kn_lab_cgroups *cgroups); /* what of a pod can be limited, in words */
 void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name);
 json_t *kn_cgroup_list(const struct kn_lab_cgroups *cgroups, const char *name); /* the files that take a process in */
 void kn_cgroup_pod_gone(const struct kn_lab_cgroups *cgroups, const char *name);

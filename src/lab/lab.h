@@ -19,6 +19,9 @@
  *       {"deleted":NAME}
  *   {"op":"status"}
  *       {"lab":{...},"nodes":[...],"pods":[...],"services":[...]}
+ *   {"op":"runtimes"}
+ *       {"runtimes":[{"name","ok":true,"version"?,"platform"?,"network"?,...},{"name","ok":false,"reason"}...]}
+ *       how each would run here, found out by trying, or what to install
  *   {"op":"links"}
  *       {"links":[{"owner","kind","name","mtu","rx_bytes","tx_bytes","rx_packets","tx_packets",...}...]}
  *       of the fabric and of each node: "node2" in the fabric is node 2's uplink, "pod3" on a node a pod's "interface"

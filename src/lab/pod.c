@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/clock.h"
+
 enum { MAC_POD = 5 };
 
 static const int families[2] = { AF_INET, AF_INET6 };
@@ -93,15 +95,24 @@ static void release(const struct kn_keeper *keeper, struct kn_lab_pod *pod)
     free(pod);
 }
 
+static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err)
+{
+    uint64_t from_ns = kn_now_ns();
+    if (pod->runtime->start(keeper, pod, request, err)) return -1;
+    pod->started_ms = (unsigned)((kn_now_ns() - from_ns + KN_NS_PER_MS / 2) / KN_NS_PER_MS);
+    return 0;
+}
+
 static int build(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err)
 {
     if (kn_lab_pod_read(keeper, pod, request, err)) return -1;
+    if (!(pod->about = kn_lab_runtime_about(keeper, pod->runtime, err))) return -1;
     if (pod->runtime->node_network) {
         memcpy(pod->ip, pod->node->ip, sizeof pod->ip);
-        return pod->runtime->start(keeper, pod, request, err);
+        return start(keeper, pod, request, err);
     }
     pod->slot = free_number(keeper, pod->node, LAB_SLOT_FIRST, LAB_SLOT_LAST);
-    return connect_pod(keeper, pod, err) || pod->runtime->start(keeper, pod, request, err) ? -1 : 0;
+    return connect_pod(keeper, pod, err) || start(keeper, pod, request, err) ? -1 : 0;
 }
 
 json_t *kn_lab_pod_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -133,11 +144,13 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
     char control[128], interface[16];
     snprintf(interface, sizeof interface, "%s%u", pod->netns < 0 ? "node" : "pod",
              pod->netns < 0 ? pod->node->index : pod->index);
-    json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:o,s:i,s:i,s:s,s:b}", "name", pod->name, "kind", "pod", "node",
+    json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:o,s:i,s:i,s:s,s:b,s:i}", "name", pod->name, "kind", "pod", "node",
                              pod->node->name, "runtime", pod->runtime->name, "ip", kn_ip_list(pod->ip), "port",
-                             pod->port, "mtu", (int)pod->mtu, "interface", interface, "alive", pod->pid > 0);
+                             pod->port, "mtu", (int)pod->mtu, "interface", interface, "alive", pod->pid > 0,
+                             "started_ms", (int)pod->started_ms);
     if (pod->agent)
         json_object_set_new(json, "control", json_string(kn_control_path(keeper, pod->name, control, sizeof control)));
+    json_object_set_new(json, "sandbox", json_copy((json_t *)(uintptr_t)pod->about));
     if (pod->pid == 0) json_object_set_new(json, "exit", json_integer(pod->exit_status));
     return json;
 }

@@ -113,6 +113,13 @@ static json_t *backends_op(struct kn_keeper *keeper, const json_t *request, stru
     return NULL;
 }
 
+static json_t *runtimes_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    (void)request;
+    (void)err;
+    return json_pack("{s:o}", "runtimes", kn_lab_runtimes_json(keeper));
+}
+
 json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     static const struct { const char *name;
@@ -120,6 +127,7 @@ json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn
     } ops[] = {
         { "node", node_op },     { "pod", kn_lab_pod_add }, { "service", kn_lab_service_add }, { "delete", delete_op },
         { "status", status_op }, { "links", links_op },     { "backends", backends_op },       { "find", find_op },
+        { "runtimes", runtimes_op },
     };
     enum { OPS = sizeof ops / sizeof *ops };
     const char *op = json_string_value(json_object_get(request, "op")), *names[OPS];

@@ -1,5 +1,13 @@
 #include "lab/keeper.h"
 
+static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+{
+    (void)keeper;
+    (void)err;
+    json_object_set_new(about, "network", json_string("the node's own"));
+    return 0;
+}
+
 /* A pod of the node's own network (hostNetwork): no veth, no bridge; its port is one of the node's. */
 static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err)
 {
@@ -10,4 +18,4 @@ static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t 
     return pod->pid < 0 ? -1 : 0;
 }
 
-const struct kn_lab_runtime kn_lab_host = { .name = "host", .node_network = true, .start = start };
+const struct kn_lab_runtime kn_lab_host = { .name = "host", .node_network = true, .probe = probe, .start = start };

@@ -1,5 +1,18 @@
 #include "lab/keeper.h"
 
+#include <sys/utsname.h>
+
+static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+{
+    struct utsname kernel;
+    (void)err;
+    if (uname(&kernel) == 0) json_object_set_new(about, "version", json_string(kernel.release));
+    json_object_set_new(about, "platform", json_string("namespaces"));
+    json_object_set_new(about, "network", json_string("the node's kernel, a veth pair"));
+    json_object_set_new(about, "limits", json_string(kn_cgroup_limits(&keeper->options.cgroups)));
+    return 0;
+}
+
 /* What containerd's runc gives a pod: namespaces of its own on the node's kernel. */
 static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err)
 {
@@ -10,4 +23,4 @@ static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t 
     return pod->pid < 0 ? -1 : 0;
 }
 
-const struct kn_lab_runtime kn_lab_runc = { .name = "runc", .start = start };
+const struct kn_lab_runtime kn_lab_runc = { .name = "runc", .probe = probe, .start = start };

@@ -21,24 +21,6 @@ local function first_line(path)
   return line
 end
 
-local function output_of(command)
-  local pipe = io.popen(command .. " 2>/dev/null </dev/null", "r")
-  if not pipe then return "" end
-  local text = pipe:read "a"
-  pipe:close()
-  return text or ""
-end
-
-local function in_path(program)
-  for folder in (os.getenv "PATH" or "/usr/bin:/bin"):gmatch "[^:]+" do
-    local file = io.open(folder .. "/" .. program, "r")
-    if file then
-      file:close()
-      return folder .. "/" .. program
-    end
-  end
-end
-
 local function yes(text) return { ok = true, text = text } end
 local function no(text, advice) return { ok = false, text = text, advice = advice } end
 
@@ -56,28 +38,22 @@ local function lab(core)
   return yes(("a lab stood after %.0f ms"):format(ms))
 end
 
-local function gvisor()
-  if not in_path "runsc" then return no("runsc is not installed", "install the package runsc") end
-  return yes((output_of("runsc --version"):match "version (%S+)" or "runsc") .. ", run without containerd")
-end
-
-local function kernels()
-  local list = {}
-  for path in output_of("ls /boot/vmlinuz-* /boot/Image-*"):gmatch "%S+" do list[#list + 1] = path end
-  return list
-end
-
-local function kata()
-  local machine = output_of("uname -m"):match "%S+" or "x86_64"
-  local qemu = in_path("qemu-system-" .. (machine == "amd64" and "x86_64" or machine))
-  if not qemu then return no("no qemu for " .. machine, "install the package qemu-system-" .. (machine == "x86_64" and "x86" or "arm")) end
-  local list = kernels()
-  if #list == 0 then return no("no kernel for the guest in /boot", "install the package linux-image-cloud-amd64") end
-  local kvm = io.open("/dev/kvm", "r+")
-  if kvm then kvm:close() end
-  local version = output_of(qemu .. " --version"):match "version (%S+)" or "?"
-  return { ok = true, text = ("qemu %s, kernel %s, %s"):format(version, list[#list]:match "[^/]*$", kvm and "KVM" or "emulated"),
-    advice = not kvm and "/dev/kvm cannot be opened: results will be labelled as emulated" or nil }
+-- A line for each runtime of the lab's pods: how it would run here, or why it cannot.
+local function runtimes(core)
+  local opened, err = core.lab "{}"
+  if not opened then return { no("needs a lab: " .. err.message) } end
+  local answer, why = opened:request '{"op":"runtimes"}'
+  opened:close()
+  if not answer then return { no(why.message) } end
+  local findings = {}
+  for i, r in ipairs(json.decode(answer).runtimes) do
+    local words = {}
+    for _, key in ipairs { "version", "platform", "network" } do words[#words + 1] = r[key] end
+    if r.limits then words[#words + 1] = "limits of its pods: " .. r.limits end
+    findings[i] = r.ok and yes(table.concat(words, ", ")) or no(r.reason)
+    findings[i].name, findings[i].advice = r.name, r.advice
+  end
+  return findings
 end
 
 local function profiles(core)
@@ -133,18 +109,20 @@ local function cluster(_, values)
 end
 
 local probes = {
-  { "lab", lab }, { "gvisor", gvisor }, { "kata", kata }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping }, { "ipv6", ipv6 },
+  { "lab", lab }, { "runtimes", runtimes }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping }, { "ipv6", ipv6 },
   { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
 }
 
 -- What fails without having been foreseen is a line as well: a doctor does not fall ill.
 local function examine(core, values)
   local findings = json.array {}
-  for i, probe in ipairs(probes) do
-    local ok, finding = pcall(probe[2], core, values)
-    if not ok then finding = no(tostring(type(finding) == "table" and finding.message or finding)) end
-    finding.name = probe[1]
-    findings[i] = finding
+  for _, probe in ipairs(probes) do
+    local ok, found = pcall(probe[2], core, values)
+    if not ok then found = no(tostring(type(found) == "table" and found.message or found)) end
+    for _, finding in ipairs(found.text and { found } or found) do
+      finding.name = finding.name or probe[1]
+      findings[#findings + 1] = finding
+    end
   end
   return findings
 end
