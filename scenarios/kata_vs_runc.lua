@@ -11,7 +11,7 @@ local node_a, node_b = cluster:nodes(2)
 local servers = { "runtime" }
 for _, runtime in ipairs(opt.runtimes) do
   local pod = cluster:pod { name = "server-" .. runtime:gsub("[^%l%d]", "-"), node = node_a, runtime = runtime }
-  servers[#servers + 1] = { runtime, pod, pod:service() }
+  servers[#servers + 1] = { pod.label, pod, pod:service() }
 end
 
 local clients = { "client", { "from the same host", node_a }, { "from another host", node_b } }
@@ -27,5 +27,7 @@ for _, by in ipairs { "pod IP", "service" } do
   knbl.report { title = "By " .. by, where = { by = by }, rows = { "client", "size" }, columns = "runtime", show = shown, join = true }
 end
 knbl.report { title = "New connections a second", test = "tcp_crr", rows = { "client", "by" }, columns = "runtime", show = "rate" }
-knbl.report { title = "CPU of the server at the largest messages, cores", test = "tcp_bw", rows = { "client", "by", "size" },
-  columns = "runtime", show = "cpu_server" }
+knbl.report { title = "CPU of the server and its sandbox, as the host sees it, cores", test = "tcp_bw", rows = { "client", "by", "size" },
+  columns = "runtime", show = { "cpu_server_sandbox" } }
+knbl.report { title = "A pod", test = "tcp_crr", where = { by = "pod IP", client = "from the same host" }, rows = "runtime",
+  columns = { { "ready after", "pod_start" }, { "memory on the host", "pod_memory" } } }

@@ -9,6 +9,7 @@ local errors = require "knbl.errors"
 local expect = require "knbl.expect"
 local json = require "knbl.json"
 local observe = require "knbl.observe"
+local outside = require "knbl.outside"
 local path = require "knbl.path"
 
 local M = {}
@@ -327,8 +328,13 @@ local function one(s, request, spec)
   local reason, target, token = obstacle(request, spec)
   if reason then return skip(s, entry, reason) end
   if s.progress then s.progress:start(entry, expected_time(spec)) end
+  local before = outside.read(s.core, request)
   local result, err, seen = perform_patiently(s, request, spec, target, token)
+  local after = outside.read(s.core, request)
+  local gone = (err or not result.ok) and outside.obituary(request)
+  if gone then err = errors.new(err and err.code or "lost", gone) end
   fill(entry, request, result, err, seen)
+  outside.add(entry.metrics, before, after)
   if entry.ok and s.settings.ceiling then entry.ceiling = ceiling.of(s, request, spec, follow) end
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end

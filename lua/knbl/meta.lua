@@ -148,6 +148,7 @@ function Node:service(options) end
 ---@field name string
 ---@field node knbl.Node
 ---@field runtime? string
+---@field label? string its runtime as a table should name it: "gvisor, ptrace"; on Kubernetes with its handler, where that is called otherwise
 ---@field addresses table<"v4"|"v6", string>
 ---@field skip? string Why it cannot be had.
 local Pod = {}
@@ -294,8 +295,8 @@ function Service:on(node) end
 ---@field timeouts? integer
 ---@field retransmits? integer
 ---@field mss_effective? integer
----@field cpu? table<string, number> Cores: client_process, server_process, client_node, server_node …
----@field memory? table<string, number> Bytes: client_process, server_process …
+---@field cpu? table<string, number> Cores: client_process, server_process, client_node, server_node …; in the lab client_sandbox, server_sandbox: all of the pod, by its host.
+---@field memory? table<string, number> Bytes: client_process, server_process …; in the lab client_sandbox, server_sandbox
 ---@field cpu_ns_per_op? number
 ---@field cpu_s_per_gb? { send: number, recv: number }
 ---@field duration_s? number

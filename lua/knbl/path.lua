@@ -105,7 +105,9 @@ end
 
 local function side(thing)
   local node = thing.kind == "node" and thing.name or thing.node and thing.node.name or thing.endpoint and thing.endpoint.node
-  return { kind = thing.kind, node = node, runtime = thing.runtime }
+  local endpoint = thing.endpoint or {}
+  return { kind = thing.kind, node = node, runtime = thing.runtime, handler = endpoint.handler, sandbox = endpoint.sandbox,
+    started_ms = endpoint.started_ms, memory_bytes = endpoint.memory_bytes }
 end
 
 -- What the ledger keeps of a path, beside the names.
@@ -117,7 +119,11 @@ function M.describe(from, route)
     for i, endpoint in ipairs(route.to.endpoints) do names[i] = endpoint.name end
     to.endpoints, to.node = names, nil
     local first = route.to.endpoints[1]
-    if #names == 1 then to.node, to.runtime = side(first).node, side(first).runtime end
+    if #names == 1 then
+      for key, value in pairs(side(first)) do
+        if key ~= "kind" then to[key] = value end
+      end
+    end
   end
   return { from = side(from), to = to }
 end

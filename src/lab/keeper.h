@@ -74,7 +74,7 @@ struct kn_lab_runtime {
     int (*probe)(struct kn_keeper *keeper, json_t *about, struct kn_error *err);
     int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 };
-extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host;
+extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor;
 enum { LAB_RUNTIMES_MAX = 8 };
 struct kn_lab_probe { bool done; json_t *about; struct kn_error why; };
 const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_error *err);
@@ -252,6 +252,12 @@ struct kn_spawn {
     const json_t *command;      /* NULL: the agent */
     uint64_t cpu_milli, memory; /* limits; 0: none */
     bool hardened;
+    /* What becomes (exec) the program of a pod's sandbox, in a child of the pod's first process; NULL: no sandbox. It
+     * may exec within the pod's namespaces and mounts; its output is the pod's log. */
+    int (*box)(const struct kn_keeper *keeper, const struct kn_lab_pod *pod, const json_t *request,
+               struct kn_error *err);
+    const struct kn_lab_pod *pod;
+    const json_t *request;
 };
 /* Forks the first process of a new PID namespace with mounts and a host name of its own; returns once it is ready, or
  * says why it is not. */
@@ -259,6 +265,20 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
 /* as the opener reaches it */
 char *kn_control_path(const struct kn_keeper *keeper, const char *name, char *buf, size_t size);
 void kn_end_process(pid_t *pid);
+/* The child is PID 1 of a namespace of its own. */
+pid_t kn_fork_apart(const struct kn_keeper *keeper, struct kn_error *err);
+/* In the new process, once: it is ready (NULL), or why it is not. */
+void kn_spawn_report(const struct kn_error *err);
+
+/* ---- box.c, relay.c, bundle.c: pods in a sandbox ---- */
+#define LAB_BOX_READY_NS (60ull * 1000000000ull) /* a guest may have to boot in software, on a busy machine */
+#define LAB_BUNDLE LAB_RUN "/bundle"
+enum { LAB_OUTSIDE_FD = 4 };                    /* the node's network namespace, in the pod's first process */
+struct kn_addr;
+int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn); /* the pod's first process, to its end */
+void kn_relay_run(int listener, const struct kn_addr *to);                    /* to the end of the process */
+/* An OCI bundle for runtimes that take one; `argv` is what runs inside. */
+int kn_bundle_make(const struct kn_keeper *keeper, const char *name, const json_t *argv, struct kn_error *err);
 
 /* ---- cgroup.c ---- */
 void kn_cgroups_make(struct kn_lab_cgroups *cgroups);
@@ -273,7 +293,13 @@ void kn_cgroup_pod_gone(const struct kn_lab_cgroups *cgroups, const char *name);
 /* ---- seccomp.c ---- */
 int kn_seccomp_harden(struct kn_error *err); /* what container engines forbid by default; for this process, for good */
 
+/* ---- usage.c ---- */
+/* What a pod or node's agent costs, seen from its host: {"cpu_ns"?,"memory_bytes"?,"host_pids"}. */
+json_t *kn_lab_usage(const struct kn_keeper *keeper, pid_t first, const char *name);
+
 /* ---- ready.c ---- */
+void kn_lab_one_line(char *text);                                   /* what is no letter becomes a space */
+void kn_lab_last_words(const char *name, char *buf, size_t size);   /* the end of what it wrote, as one line */
 #define LAB_READY_NS (10ull * 1000000000ull)
 int kn_lab_await_port(struct kn_keeper *keeper, const struct kn_spawn *spawn, pid_t pid, struct kn_error *err);
 

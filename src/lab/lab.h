@@ -11,7 +11,9 @@
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
  *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"port":?,"command":[...]?,
  *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?}
- *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?}
+ *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?,
+ *        "started_ms","sandbox":{...}} (how it runs: see "runtimes"); made anew also what "usage" tells; ended also
+ *        "last"?, the end of what it wrote
  *   {"op":"service","name":?,"endpoints":[NAME...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
  *    "node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
  *       {"name","kind":"service","type","headless","affinity","ip":[...],"port","node_port"?,"ports","endpoints"}
@@ -22,6 +24,9 @@
  *   {"op":"runtimes"}
  *       {"runtimes":[{"name","ok":true,"version"?,"platform"?,"network"?,...},{"name","ok":false,"reason"}...]}
  *       how each would run here, found out by trying, or what to install
+ *   {"op":"usage","name"}
+ *       {"cpu_ns"?,"memory_bytes"?,"host_pids":[...]}
+ *       of a pod's or node's processes as their host sees them, a sandbox's own among them
  *   {"op":"links"}
  *       {"links":[{"owner","kind","name","mtu","rx_bytes","tx_bytes","rx_packets","tx_packets",...}...]}
  *       of the fabric and of each node: "node2" in the fabric is node 2's uplink, "pod3" on a node a pod's "interface"

@@ -136,7 +136,10 @@ json_t *kn_lab_pod_add(struct kn_keeper *keeper, const json_t *request, struct k
     while (*end) end = &(*end)->next;
     *end = pod;
     kn_names_add(pod->name, pod->ip);
-    return kn_lab_pod_json(keeper, pod);
+    json_t *json = kn_lab_pod_json(keeper, pod), *usage = kn_lab_usage(keeper, pod->pid, pod->name);
+    json_object_update_missing(json, usage);
+    json_decref(usage);
+    return json;
 }
 
 json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod *pod)
@@ -151,7 +154,11 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
     if (pod->agent)
         json_object_set_new(json, "control", json_string(kn_control_path(keeper, pod->name, control, sizeof control)));
     json_object_set_new(json, "sandbox", json_copy((json_t *)(uintptr_t)pod->about));
-    if (pod->pid == 0) json_object_set_new(json, "exit", json_integer(pod->exit_status));
+    if (pod->pid > 0) return json;
+    char words[400];
+    kn_lab_last_words(pod->name, words, sizeof words);
+    json_object_set_new(json, "exit", json_integer(pod->exit_status));
+    if (*words) json_object_set_new(json, "last", json_string(words));
     return json;
 }
 

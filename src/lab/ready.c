@@ -37,8 +37,16 @@ static bool listens(unsigned port)
            listed("/proc/thread-self/net/udp6", port, UDP_OPEN_STATE);
 }
 
-/* The end of what it wrote, as one line. */
-static void last_words(const char *name, char *buf, size_t size)
+void kn_lab_one_line(char *text)
+{
+    size_t n = strlen(text);
+    while (n > 0 && (unsigned char)text[n - 1] <= ' ') n--;
+    text[n] = '\0';
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ') *p = ' ';
+}
+
+void kn_lab_last_words(const char *name, char *buf, size_t size)
 {
     char path[128];
     snprintf(path, sizeof path, LAB_RUN "/%s.log", name);
@@ -49,10 +57,8 @@ static void last_words(const char *name, char *buf, size_t size)
         n = fread(buf, 1, size - 1, file);
         fclose(file);
     }
-    while (n > 0 && (unsigned char)buf[n - 1] <= ' ') n--;
     buf[n] = '\0';
-    for (char *p = buf; *p; p++)
-        if ((unsigned char)*p < ' ') *p = ' ';
+    kn_lab_one_line(buf);
 }
 
 static int wait_here(const char *name, pid_t pid, unsigned port, uint64_t timeout_ns, struct kn_error *err)
@@ -62,7 +68,7 @@ static int wait_here(const char *name, pid_t pid, unsigned port, uint64_t timeou
     for (; !listens(port); now = kn_now_ns()) {
         siginfo_t info = { .si_pid = 0 };
         if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid) {
-            last_words(name, words, sizeof words);
+            kn_lab_last_words(name, words, sizeof words);
             return kn_fail(err, KN_E_LOST, "'%s' ended before it listened at port %u%s%s", name, port,
                            *words ? ": " : "", words);
         }

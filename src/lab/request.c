@@ -61,6 +61,16 @@ static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct k
     return NULL;
 }
 
+static json_t *usage_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    json_t *place = find_op(keeper, request, err), *usage = NULL;
+    const char *name = json_string_value(json_object_get(request, "name"));
+    if (place && !name) kn_fail(err, KN_E_ARGUMENT, "'usage' needs a 'name'");
+    else if (place) usage = kn_lab_usage(keeper, (pid_t)json_integer_value(json_object_get(place, "pid")), name);
+    json_decref(place);
+    return usage;
+}
+
 static json_t *status_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     const struct kn_lab_options *o = &keeper->options;
@@ -127,7 +137,7 @@ json_t *kn_lab_handle(struct kn_keeper *keeper, const json_t *request, struct kn
     } ops[] = {
         { "node", node_op },     { "pod", kn_lab_pod_add }, { "service", kn_lab_service_add }, { "delete", delete_op },
         { "status", status_op }, { "links", links_op },     { "backends", backends_op },       { "find", find_op },
-        { "runtimes", runtimes_op },
+        { "runtimes", runtimes_op }, { "usage", usage_op },
     };
     enum { OPS = sizeof ops / sizeof *ops };
     const char *op = json_string_value(json_object_get(request, "op")), *names[OPS];

@@ -5,7 +5,7 @@
 #include "core/units.h"
 
 /* A runtime is a file of its own and a word here. */
-static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host };
+static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host, &kn_lab_gvisor };
 enum { RUNTIMES = sizeof runtimes / sizeof *runtimes };
 _Static_assert((int)RUNTIMES <= (int)LAB_RUNTIMES_MAX, "the keeper has room for what was found out about each");
 

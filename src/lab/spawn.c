@@ -53,12 +53,21 @@ static void report_error(const struct kn_error *err)
     report(&r);
 }
 
-/* Nothing of the keeper's stays open: a namespace held by a pod would outlive its own. */
-static int keep_only(int fd)
+void kn_spawn_report(const struct kn_error *err)
 {
+    if (err) report_error(err);
+    else report(&(struct report){ .code = KN_OK });
+}
+
+/* Nothing of the keeper's stays open: a namespace held by a pod would outlive its own. A pod in a sandbox has its
+ * node's until it ends. */
+static int keep_only(int fd, int outside)
+{
+    int high = outside < 0 ? -1 : fcntl(outside, F_DUPFD_CLOEXEC, 64), last = REPORT_FD;
     if (fd != REPORT_FD && dup2(fd, REPORT_FD) < 0) return -1;
     fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC);
-    return (int)syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0);
+    if (outside >= 0 && (last = dup3(high, LAB_OUTSIDE_FD, O_CLOEXEC)) < 0) return -1;
+    return (int)syscall(SYS_close_range, last + 1, ~0u, 0);
 }
 
 static int move_in(const struct kn_keeper *keeper, const struct kn_spawn *spawn, int report_fd, struct kn_error *err)
@@ -71,7 +80,8 @@ static int move_in(const struct kn_keeper *keeper, const struct kn_spawn *spawn,
     prctl(PR_SET_NAME, title, 0, 0, 0);
     kn_cgroup_join(&keeper->options.cgroups, spawn->name);
     if (kn_netns_enter(spawn->netns, err)) return -1;
-    if (keep_only(report_fd)) return kn_fail_errno(err, "a pod cannot close what is not its own");
+    if (keep_only(report_fd, spawn->box ? spawn->pod->node->netns : -1))
+        return kn_fail_errno(err, "a pod cannot close what is not its own");
     if (unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC))
         return kn_fail_errno(err, "a pod cannot have namespaces of its own");
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);     /* see keeper.c */
@@ -151,8 +161,9 @@ static int run_command(const struct kn_spawn *spawn)
 static int child(const struct kn_keeper *keeper, const struct kn_spawn *spawn, int report_fd)
 {
     struct kn_error err;
-    if (move_in(keeper, spawn, report_fd, &err) == 0)
-        return spawn->command ? run_command(spawn) : run_agent(keeper, spawn);
+    int bad = move_in(keeper, spawn, report_fd, &err);
+    if (!bad && spawn->box) return kn_box_run(keeper, spawn);
+    if (!bad) return spawn->command ? run_command(spawn) : run_agent(keeper, spawn);
     report_error(&err);
     return 1;
 }
@@ -164,16 +175,17 @@ static int await(int fd, const struct kn_spawn *spawn, struct kn_error *err)
 {
     struct pollfd ready = { .fd = fd, .events = POLLIN };
     struct report r = { .code = KN_OK };
-    int n = poll(&ready, 1, (int)(LAB_READY_NS / 1000000));
+    uint64_t patience_ns = LAB_READY_NS + (spawn->box ? LAB_BOX_READY_NS : 0);
+    int n = poll(&ready, 1, (int)(patience_ns / 1000000));
     if (n <= 0) return kn_fail(err, KN_E_TIMEOUT, "'%s' was not ready in time", spawn->name);
     ssize_t size = read(fd, &r, sizeof r);
-    if (size == 0 && spawn->command) return 0;
+    if (size == 0 && spawn->command && !spawn->box) return 0;
     if (size != (ssize_t)sizeof r) return kn_fail(err, KN_E_LOST, "'%s' ended before it was ready", spawn->name);
     return r.code == KN_OK ? 0 : kn_fail_at(err, __func__, r.code, r.sys_errno, "'%s': %s", spawn->name, r.message);
 }
 
 /* A PID namespace for the next child only: the keeper's own children-to-be go back to its own. */
-static pid_t fork_into_new(const struct kn_keeper *keeper, struct kn_error *err)
+pid_t kn_fork_apart(const struct kn_keeper *keeper, struct kn_error *err)
 {
     if (unshare(CLONE_NEWPID)) return kn_fail_errno(err, "the lab cannot make a PID namespace");
     pid_t pid = fork();
@@ -192,11 +204,11 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
     int fds[2];
     if (kn_cgroup_pod(&keeper->options.cgroups, spawn->name, spawn->cpu_milli, spawn->memory, err)) return -1;
     if (pipe2(fds, O_CLOEXEC)) return kn_fail_errno(err, "the lab cannot make a pipe");
-    pid_t pid = fork_into_new(keeper, err);
+    pid_t pid = kn_fork_apart(keeper, err);
     if (pid == 0) _exit(child(keeper, spawn, fds[1]));
     close(fds[1]);
     bool ready = pid > 0 && await(fds[0], spawn, err) == 0;
-    if (ready && spawn->command && spawn->port) ready = kn_lab_await_port(keeper, spawn, pid, err) == 0;
+    if (ready && spawn->command && spawn->port && !spawn->box) ready = kn_lab_await_port(keeper, spawn, pid, err) == 0;
     if (pid > 0 && !ready) {
         kn_end_process(&pid);
         pid = -1;

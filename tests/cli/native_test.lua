@@ -109,7 +109,7 @@ function TestDoctor:test_a_line_for_each_finding_and_no_failure()
   local got = shell.run("KUBECONFIG=/nonexistent exec $KNBL doctor")
   lu.assertEquals(got.code, 0)
   lu.assertEquals(got.err, "")
-  for _, name in ipairs { "lab", "runc", "host", "cluster", "profiles", "ping", "ipv6", "conntrack", "cpus", "congestion" } do
+  for _, name in ipairs { "lab", "runc", "host", "gvisor", "cluster", "profiles", "ping", "ipv6", "conntrack", "cpus", "congestion" } do
     lu.assertStrMatches(got.out, (".*%s%%s+%%a+%%s+%%S.*"):format(name))
   end
   lu.assertStrMatches(got.out, ".*cluster%s+no .*KUBECONFIG.*")

@@ -97,7 +97,7 @@ end
 local function thing_of(self, meta, kind, name, given, err)
   if given then
     local thing = { kind = kind, name = given.name or name, endpoint = given, cluster = self }
-    for _, key in ipairs { "addresses", "port", "node_port", "type", "headless", "runtime" } do thing[key] = given[key] end
+    for _, key in ipairs { "addresses", "port", "node_port", "type", "headless", "runtime", "label" } do thing[key] = given[key] end
     return setmetatable(thing, meta)
   end
   if type(err) == "table" and err.code == "skip" then
@@ -176,6 +176,7 @@ function Cluster:pod(t)
   request.name, request.node = name, node and node.endpoint.name
   local pod = thing_of(self, Pod, "pod", name, self.provider:pod(request))
   pod.node, pod.runtime, pod.external = node, t.runtime or pod.runtime, (t.image or t.command) ~= nil
+  pod.label = pod.label or pod.runtime
   if pod.external then pod.port = t.port end
   return pod
 end

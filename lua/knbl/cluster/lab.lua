@@ -37,10 +37,27 @@ local function by_family(list)
   return addresses
 end
 
+-- How the host sees it; nil where that cannot be told.
+local function usage(endpoint) return ask(endpoint.lab, { op = "usage", name = endpoint.name }) end
+
+-- Why a pod is no more, with the last that it wrote; nil while it is there.
+local function ended(endpoint)
+  local found = ask(endpoint.lab, { op = "find", name = endpoint.name })
+  if found then return nil end
+  local status = ask(endpoint.lab, { op = "status" })
+  for _, pod in ipairs(status and status.pods or {}) do
+    if pod.name == endpoint.name and not pod.alive then
+      return ("%s, status %d%s"):format(pod.runtime, pod.exit, pod.last and ": " .. pod.last or "")
+    end
+  end
+end
+
 local function endpoint_of(self, made)
   return {
     kind = made.kind, name = made.name, node = made.node, addresses = by_family(made.ip), port = made.port, runtime = made.runtime, mtu = made.mtu,
-    interface = made.interface, control = { url = "http://" .. made.name, unix = made.control }, token = self.token,
+    interface = made.interface, control = { url = "http://" .. made.name, unix = made.control }, token = self.token, lab = self,
+    sandbox = made.sandbox, label = made.sandbox and made.sandbox.label, started_ms = made.started_ms, memory_bytes = made.memory_bytes,
+    usage = usage, ended = ended,
   }
 end
 
@@ -100,6 +117,13 @@ local function pod_request(self, t, node)
   }
 end
 
+-- How a runtime ran, for the environment: known with its first pod.
+local function describe(sandbox)
+  local words = {}
+  for _, key in ipairs { "version", "platform", "network" } do words[#words + 1] = sandbox[key] end
+  return table.concat(words, ", ")
+end
+
 function Provider:pod(t)
   if t.image and not t.command then
     return nil, { code = "skip", message = "the lab has no images: name a server of your own with 'command' and 'port'" }
@@ -113,6 +137,7 @@ function Provider:pod(t)
   if not made then return nil, err end
   self.load[node.name] = self.load[node.name] + 1
   self.pods[made.name] = node.name
+  self.runtimes[made.runtime] = describe(made.sandbox)
   return endpoint_of(self, made)
 end
 
@@ -175,7 +200,7 @@ function Provider:environment()
     congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$"), mtu = lab.mtu,
     pod_mtu = lab.pod_mtu,
     overlay = lab.overlay, families = lab.families, proxy_mode = lab.mode and "nftables, " .. lab.mode, idle_services = lab.services,
-    runtimes = { runc = "namespaces", host = "the node's network" },
+    runtimes = self.runtimes,
   }
 end
 
@@ -204,7 +229,7 @@ function M.open(options)
   if not lab then return nil, err end
   local names = options.settings and options.settings.node_names
   return setmetatable({
-    lab = lab, core = options.core, token = options.token, made = {}, load = {}, pods = {}, node_names = names, limited = options.nodes ~= nil,
+    lab = lab, core = options.core, token = options.token, made = {}, load = {}, pods = {}, runtimes = {}, node_names = names, limited = options.nodes ~= nil,
     count = names and #names or options.nodes or 2, nodes = names and #names or nil, pod_mtu = options.pod_mtu, bandwidth = options.bandwidth,
     cpu = options.cpu, memory = options.memory,
   }, Provider)

@@ -1,0 +1,155 @@
+#include "lab/keeper.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "net/addr.h"
+
+/* The outside of a pod that is in a sandbox. Its first process stays here, on the node's kernel, and has two children:
+ * the sandbox's program, which writes to the pod's log, and the relay to its agent. All of them are in the pod's PID
+ * namespace and cgroup: with the first process the kernel ends the rest, and what it made in the pod's own mounts is
+ * gone too. */
+
+#define STEP_NS (5 * KN_NS_PER_MS)
+
+/* Pods are reached from their node: a sandbox that has taken the pod's address over is not from the pod's own
+ * namespace. */
+static int enter_node(struct kn_error *err)
+{
+    return setns(LAB_OUTSIDE_FD, CLONE_NEWNET) ? kn_fail_errno(err, "a sandbox's node cannot be entered") : 0;
+}
+
+static struct kn_addr address_of(const struct kn_lab_pod *pod)
+{
+    struct kn_addr addr = { .len = 0 };
+    if (pod->ip[0].family) {
+        addr.u.v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(pod->port) };
+        memcpy(&addr.u.v4.sin_addr, pod->ip[0].bytes, 4);
+        addr.len = sizeof addr.u.v4;
+    } else {
+        addr.u.v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(pod->port) };
+        memcpy(&addr.u.v6.sin6_addr, pod->ip[1].bytes, 16);
+        addr.len = sizeof addr.u.v6;
+    }
+    return addr;
+}
+
+static int listen_for_control(const char *name, struct kn_error *err)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(at.sun_path, sizeof at.sun_path, LAB_RUN "/%s.sock", name);
+    unlink(at.sun_path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 64))
+        return kn_fail_errno(err, "the control socket of '%s' cannot be made", name);
+    return fd;
+}
+
+static void run_relay(int listener, const struct kn_addr *to)
+{
+    struct kn_error err;
+    prctl(PR_SET_NAME, "knbl-relay", 0, 0, 0);
+    if (enter_node(&err) == 0) kn_relay_run(listener, to);
+    _exit(1);
+}
+
+/* What goes wrong before the program runs is the log's last line. */
+static void run_program(const struct kn_keeper *keeper, const struct kn_spawn *spawn)
+{
+    struct kn_error err;
+    char path[128];
+    snprintf(path, sizeof path, LAB_RUN "/%s.log", spawn->name);
+    int log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600), null = open("/dev/null", O_RDONLY);
+    dup2(null, 0);
+    if (log >= 0 && dup2(log, 1) >= 0) dup2(log, 2);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    if (spawn->box(keeper, spawn->pod, spawn->request, &err)) dprintf(2, "%s\n", err.message);
+    _exit(127);
+}
+
+static bool has_ended(pid_t pid)
+{
+    siginfo_t info = { .si_pid = 0 };
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+/* From the node. A sandbox that is not up yet may swallow the first SYN: each try is short. */
+static bool answers(const struct kn_addr *to)
+{
+    int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = -1;
+    struct pollfd ready = { .fd = fd, .events = POLLOUT };
+    socklen_t size = sizeof error;
+    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) && poll(&ready, 1, 50) == 1 &&
+              getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+static int await_answer(const struct kn_spawn *spawn, pid_t program, const struct kn_addr *to, struct kn_error *err)
+{
+    uint64_t now = kn_now_ns(), deadline = now + LAB_BOX_READY_NS;
+    char words[400];
+    for (; !answers(to); now = kn_now_ns()) {
+        bool ended = has_ended(program);
+        if (ended || now > deadline) {
+            kn_lab_last_words(spawn->name, words, sizeof words);
+            const char *sep = *words ? ": " : "";
+            if (ended) return kn_fail(err, KN_E_LOST, "its sandbox ended before it was ready%s%s", sep, words);
+            return kn_fail(err, KN_E_TIMEOUT, "its sandbox does not answer at port %u after %llu s%s%s", spawn->port,
+                           LAB_BOX_READY_NS / KN_NS_PER_S, sep, words);
+        }
+        kn_sleep_until_ns(now + STEP_NS);
+    }
+    return 0;
+}
+
+/* The connections are tried from the node, and this process comes back. */
+static int await_ready(const struct kn_spawn *spawn, pid_t program, const struct kn_addr *to, struct kn_error *err)
+{
+    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (own < 0) return kn_fail_errno(err, "a pod cannot open its namespace");
+    int bad = enter_node(err) || await_answer(spawn, program, to, err);
+    if (setns(own, CLONE_NEWNET) && !bad) bad = kn_fail_errno(err, "a pod cannot come back from its node");
+    close(own);
+    return bad ? -1 : 0;
+}
+
+static int bury(pid_t program)
+{
+    pid_t gone;
+    int status;
+    while ((gone = waitpid(-1, &status, 0)) != program)
+        if (gone < 0 && errno != EINTR) return 1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn)
+{
+    struct kn_error err;
+    struct kn_addr to = address_of(spawn->pod);
+    int listener = spawn->command ? -1 : listen_for_control(spawn->name, &err);
+    pid_t program = -1;
+    bool ready = spawn->command || listener >= 0;
+    if (ready && (program = fork()) == 0) run_program(keeper, spawn);
+    if (ready && program > 0 && listener >= 0 && fork() == 0) run_relay(listener, &to);
+    if (ready && program < 0) ready = kn_fail_errno(&err, "a pod cannot fork") == 0;
+    if (ready && spawn->port) ready = await_ready(spawn, program, &to, &err) == 0;
+    kn_spawn_report(ready ? NULL : &err);
+    close(LAB_OUTSIDE_FD);
+    if (listener >= 0) close(listener);
+    return ready ? bury(program) : 1;
+}

@@ -1,0 +1,51 @@
+#include "lab/keeper.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* An OCI bundle, in a tmpfs of the pod's own mounts: nobody else sees it, and it goes with the pod. Its root is the
+ * machine's, read-only: the agent finds its libraries where it has them outside, and a command of one's own is there. */
+
+extern char **environ;
+
+static json_t *environment(const struct kn_keeper *keeper)
+{
+    json_t *list = json_array();
+    char token[sizeof keeper->options.token + 16];
+    for (char **e = environ; e && *e; e++)
+        if (strncmp(*e, "KNBL_", 5) != 0) json_array_append_new(list, json_string(*e));
+    snprintf(token, sizeof token, "KNBL_TOKEN=%s", keeper->options.token);
+    json_array_append_new(list, json_string(token));
+    return list;
+}
+
+/* The network is the one that the runtime is started in; all else is the sandbox's own. */
+static json_t *configuration(const struct kn_keeper *keeper, const char *name, const json_t *argv)
+{
+    return json_pack("{s:s, s:s, s:{s:{s:i,s:i}, s:O, s:o, s:s}, s:{s:s,s:b}, s:[{s:s,s:s,s:s}, {s:s,s:s,s:s}],"
+                     " s:{s:[{s:s,s:s}, {s:s}, {s:s}, {s:s}, {s:s}]}}",
+                     "ociVersion", "1.0.0", "hostname", name,
+                     "process", "user", "uid", 0, "gid", 0, "args", argv, "env", environment(keeper), "cwd", "/",
+                     "root", "path", "/", "readonly", 1,
+                     "mounts", "destination", "/proc", "type", "proc", "source", "proc",
+                     "destination", "/tmp", "type", "tmpfs", "source", "tmpfs",
+                     "linux", "namespaces", "type", "network", "path", "/proc/self/ns/net",
+                     "type", "pid", "type", "mount", "type", "ipc", "type", "uts");
+}
+
+int kn_bundle_make(const struct kn_keeper *keeper, const char *name, const json_t *argv, struct kn_error *err)
+{
+    if (mkdir(LAB_BUNDLE, 0700) && errno != EEXIST) return kn_fail_errno(err, "a pod cannot make %s", LAB_BUNDLE);
+    if (mount("knbl", LAB_BUNDLE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=16m"))
+        return kn_fail_errno(err, "a pod cannot mount its bundle");
+    if (mkdir(LAB_BUNDLE "/state", 0700)) return kn_fail_errno(err, "a pod cannot make its bundle");
+    json_t *json = configuration(keeper, name, argv);
+    int bad = !json || json_dump_file(json, LAB_BUNDLE "/config.json", JSON_COMPACT);
+    json_decref(json);
+    return bad ? kn_fail_errno(err, "a pod cannot write its bundle") : 0;
+}
