@@ -334,7 +334,7 @@ local function one(s, request, spec)
   local gone = (err or not result.ok) and outside.obituary(request)
   if gone then err = errors.new(err and err.code or "lost", gone) end
   fill(entry, request, result, err, seen)
-  outside.add(entry.metrics, before, after)
+  if entry.metrics then outside.add(entry.metrics, before, after) end
   if entry.ok and s.settings.ceiling then entry.ceiling = ceiling.of(s, request, spec, follow) end
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end

@@ -171,6 +171,16 @@ const char *kn_cgroup_limits(const struct kn_lab_cgroups *cgroups)
     return cpu && memory ? "CPU and memory" : cpu ? "CPU" : memory ? "memory" : "none";
 }
 
+bool kn_cgroup_out_of_memory(const struct kn_lab_cgroups *cgroups, const char *name)
+{
+    char folder[PATH_MAX];
+    bool v2 = cgroups->version == 2;
+    const char *parent = cgroups->folder[v2 ? 0 : 2];
+    if (!*parent || !path_of(folder, parent, name, "")) return false;
+    uint64_t n = kn_file_member("", folder, v2 ? "memory.events" : "memory.oom_control", "oom_kill");
+    return n != KN_ABSENT && n > 0;
+}
+
 void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name)
 {
     for (int i = 0; i < LAB_CGROUPS; i++)

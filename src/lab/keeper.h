@@ -286,6 +286,8 @@ void kn_cgroups_remove(const struct kn_lab_cgroups *cgroups);
 int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64_t cpu_milli, uint64_t memory,
                   struct kn_error *err);
 const char *kn_cgroup_limits(const struct kn_lab_cgroups *cgroups); /* what of a pod can be limited, in words */
+/* whether the kernel ended a process of it for the memory that it took */
+bool kn_cgroup_out_of_memory(const struct kn_lab_cgroups *cgroups, const char *name);
 void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name);
 json_t *kn_cgroup_list(const struct kn_lab_cgroups *cgroups, const char *name); /* the files that take a process in */
 void kn_cgroup_pod_gone(const struct kn_lab_cgroups *cgroups, const char *name);

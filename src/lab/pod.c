@@ -159,6 +159,8 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
     kn_lab_last_words(pod->name, words, sizeof words);
     json_object_set_new(json, "exit", json_integer(pod->exit_status));
     if (*words) json_object_set_new(json, "last", json_string(words));
+    if (kn_cgroup_out_of_memory(&keeper->options.cgroups, pod->name))
+        json_object_set_new(json, "out_of_memory", json_true());
     return json;
 }
 

@@ -209,6 +209,9 @@ pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn
     close(fds[1]);
     bool ready = pid > 0 && await(fds[0], spawn, err) == 0;
     if (ready && spawn->command && spawn->port && !spawn->box) ready = kn_lab_await_port(keeper, spawn, pid, err) == 0;
+    if (pid > 0 && !ready && kn_cgroup_out_of_memory(&keeper->options.cgroups, spawn->name))
+        kn_fail(err, KN_E_MEMORY, "'%s' ran out of the memory that it may have, %llu MiB, before it was ready",
+                spawn->name, (unsigned long long)spawn->memory >> 20);
     if (pid > 0 && !ready) {
         kn_end_process(&pid);
         pid = -1;

@@ -47,7 +47,8 @@ local function ended(endpoint)
   local status = ask(endpoint.lab, { op = "status" })
   for _, pod in ipairs(status and status.pods or {}) do
     if pod.name == endpoint.name and not pod.alive then
-      return ("%s, status %d%s"):format(pod.runtime, pod.exit, pod.last and ": " .. pod.last or "")
+      return ("%s, status %d%s%s"):format(pod.runtime, pod.exit, pod.out_of_memory and ", out of its memory" or "",
+        pod.last and ": " .. pod.last or "")
     end
   end
 end

@@ -149,6 +149,22 @@ static void test_gvisor_killed_in_the_middle(void **state)
     kn_lab_close(lab);
 }
 
+static void test_gvisor_without_memory(void **state)
+{
+    (void)state;
+    struct kn_lab *lab = with_gvisor();
+    struct kn_error err;
+    if (!lab) skip();
+    json_t *request = json_pack("{s:s,s:s,s:s,s:s,s:[s,s,s],s:i}", "op", "pod", "name", "small", "runtime", "gvisor",
+                                "memory", "16M", "command", self(), "serve", "9000", "port", 9000);
+    json_t *pod = kn_lab_request(lab, request, &err);
+    assert_null(pod);
+    if (err.code == KN_E_UNSUPPORTED) check_refusal(&err, KN_E_UNSUPPORTED, "may not limit a pod's memory here");
+    else check_refusal(&err, KN_E_MEMORY, "'small' ran out of the memory that it may have, 16 MiB");
+    json_decref(request);
+    kn_lab_close(lab);
+}
+
 /* ---- a runsc that is not there, or does not do what it should ---- */
 
 /* Runs with this script alone in the PATH, under the name of runsc; NULL: with nothing. */
@@ -216,6 +232,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_usage_counts_what_a_pod_does),
         cmocka_unit_test(test_gvisor),
         cmocka_unit_test(test_gvisor_killed_in_the_middle),
+        cmocka_unit_test(test_gvisor_without_memory),
         cmocka_unit_test(test_without_runsc),
         cmocka_unit_test(test_broken_runsc),
     };
