@@ -54,6 +54,7 @@ function TestScenarios.test_runtimes()
   for _, m in ipairs(run.ledger.measurements) do
     local runtime = m.labels.runtime
     seen[runtime] = m.skipped or "measured"
+    if runtime == "runc-2" then lu.assertEquals(m.path.to.handler, "runc-2") end
   end
   lu.assertEquals(seen.runc, "measured")
   lu.assertEquals(seen["runc-2"], "measured")

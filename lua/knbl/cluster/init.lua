@@ -169,7 +169,7 @@ function Cluster:pod(t)
   local node = t.node ~= nil and self:node(t.node) or nil
   self.names[name], self.pods = "pod", self.pods + 1
   if node and node.skip then
-    return setmetatable({ kind = "pod", name = name, skip = node.skip, cluster = self, node = node }, Pod)
+    return setmetatable({ kind = "pod", name = name, skip = node.skip, cluster = self, node = node, label = t.runtime }, Pod)
   end
   local request = {}
   for key, value in pairs(t) do request[key] = value end

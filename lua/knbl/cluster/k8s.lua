@@ -286,7 +286,7 @@ local function pod_endpoint(self, t)
   endpoint, err = make_pod(self, want, "pod")
   if not endpoint then return nil, err end
   endpoint.runtime, endpoint.handler = t.runtime or "runc", handler
-  endpoint.label = handler and handler ~= want.runtime and ("%s (handler %s)"):format(want.runtime, handler) or nil
+  endpoint.label = wish.label(want.runtime, handler)
   return endpoint
 end
 

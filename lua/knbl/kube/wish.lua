@@ -127,4 +127,9 @@ function M.selector(run, t)
   return nil, "knbl.io/" .. manifest.label("service-" .. run.id .. "-" .. t.name)
 end
 
+-- How a table names a runtime whose handler is called otherwise; nil where its own name will do.
+function M.label(runtime, handler)
+  return handler and handler ~= runtime and ("%s (handler %s)"):format(runtime, handler) or nil
+end
+
 return M

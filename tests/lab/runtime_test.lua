@@ -1,0 +1,89 @@
+-- Runtimes of the lab's pods, as a scenario has them: measured both ways and through a Service, named with how they ran, and with their cost
+-- on the host; one that dies is named with its last words.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local fake = require "fake"
+local json = require "knbl.json"
+
+TestRuntimes = {}
+
+local start = [[
+local knbl = require "knbl"
+local cluster <close> = knbl.cluster()
+local a, b = cluster:nodes(2)
+]]
+
+local function run(body)
+  local code, out, err = fake.knbl(start .. body, { "--json", "-", "-q", "--duration", "300ms" }, core)
+  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  return json.decode(out), err, code
+end
+
+local function unless_skipped(data)
+  local reason = data.measurements[1].skipped
+  if reason then lu.skip(reason) end
+end
+
+local function measured(runtime)
+  local data, err, code = run(([[
+local pod = cluster:pod { name = "box", node = a, runtime = "%s" }
+local svc = pod:service()
+for _, to in ipairs { pod, svc } do knbl.tcp_rr { from = b, to = to, labels = { runtime = pod.label } } end
+knbl.tcp_crr { from = a, to = svc }
+knbl.tcp_stream { from = pod, to = b }
+knbl.udp_rr { from = a, to = pod }
+]]):format(runtime))
+  lu.assertEquals(code, 0, err)
+  unless_skipped(data)
+  for _, m in ipairs(data.measurements) do
+    lu.assertTrue(m.ok, m.error and m.error.message)
+    lu.assertTrue(m.metrics.cpu.client_sandbox >= 0 and m.metrics.cpu.server_sandbox >= 0)
+    local side = m.to == "node-2" and m.path.from or m.path.to
+    lu.assertEquals(side.runtime, runtime)
+    lu.assertTrue(side.started_ms >= 0 and side.memory_bytes > 0)
+  end
+  lu.assertEquals(data.measurements[2].servers[1].name, "box")
+  return data
+end
+
+function TestRuntimes:test_runc_and_host()
+  lu.assertEquals(measured("runc").measurements[1].path.to.sandbox.platform, "namespaces")
+  measured "host"
+end
+
+function TestRuntimes:test_gvisor()
+  local data = measured "gvisor"
+  local m = data.measurements[1]
+  lu.assertStrContains(m.labels.runtime, "gvisor, ")
+  lu.assertStrContains(data.environment.runtimes.gvisor, "runsc")
+  lu.assertStrContains(data.environment.runtimes.gvisor, m.path.to.sandbox.platform)
+  lu.assertTrue(m.metrics.memory.server_sandbox > 8 * 2 ^ 20, "a kernel of its own takes memory")
+end
+
+function TestRuntimes:test_one_that_dies_is_named_with_its_last_words()
+  local data, err, code = run [[
+local pod = cluster:pod { name = "box", node = a, runtime = "gvisor" }
+if not pod.skip then
+  cluster.provider:request { op = "exec", argv = { "sh", "-c", "for p in /proc/[0-9]*; do grep -q ^runsc-sandbox $p/cmdline && kill -9 ${p#/proc/}; done" },
+    capture = true }
+  repeat until pod.endpoint:ended()
+end
+knbl.tcp_rr { from = a, to = pod }
+]]
+  unless_skipped(data)
+  lu.assertEquals(code, 3)
+  lu.assertStrContains(err, "box has ended: gvisor, status 137")
+end
+
+function TestRuntimes:test_one_that_is_not_there_is_skipped_with_the_package()
+  local data, err, code = run [[
+local pod = cluster:pod { name = "box", node = a, runtime = "kata" }
+knbl.tcp_rr { from = a, to = pod }
+]]
+  lu.assertEquals(code, 0, err)
+  local m = data.measurements[1]
+  lu.assertTrue(m.ok or #m.skipped > 0)
+end
+
+os.exit(lu.LuaUnit.run())
