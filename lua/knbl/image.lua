@@ -51,27 +51,6 @@ local function read(path)
   return data
 end
 
--- The shared objects that this process runs on, the dynamic loader among them.
-local function loaded()
-  local seen, list = {}, {}
-  for line in io.lines "/proc/self/maps" do
-    local path = line:match "r%-xp.-%s(/%S+)$"
-    if path and not seen[path] and path:match "%.so" then
-      seen[path] = true
-      list[#list + 1] = path
-    end
-  end
-  table.sort(list)
-  return list
-end
-
--- The names of shared objects that a program or library mentions: a superset of what it needs.
-local function needed_names(binary)
-  local names = {}
-  for name in binary:gmatch "%z([%w%.%+_-]+%.so[%d%.]*)%f[%z]" do names[name] = true end
-  return names
-end
-
 -- -> list of tar entries
 local function root()
   local binary, err = read "/proc/self/exe"
@@ -81,21 +60,11 @@ local function root()
     { "tmp/", mode = 1023 } }
   local authorities = read(AUTHORITIES)
   if authorities then entries[#entries + 1] = { "etc/ssl/certs/ca-certificates.crt", authorities } end
-  local wanted = needed_names(binary)
-  local files = {}
-  for _, path in ipairs(loaded()) do
+  for name, file in pairs(core.libraries()) do
     local data
-    data, err = read(path)
+    data, err = read(file)
     if not data then return nil, err end
-    for name in pairs(needed_names(data)) do wanted[name] = true end
-    files[path:match "[^/]+$"] = data
-  end
-  for name, data in pairs(files) do entries[#entries + 1] = { "usr/lib/" .. name, data, mode = 493 } end
-  -- names under which they are asked for: "libcurl.so.4" for libcurl.so.4.8.0
-  for name in pairs(wanted) do
-    for file in pairs(files) do
-      if file ~= name and file:sub(1, #name + 1) == name .. "." then entries[#entries + 1] = { "usr/lib/" .. name, link = file } end
-    end
+    entries[#entries + 1] = { "usr/lib/" .. name, data, mode = 493 }
   end
   table.sort(entries, function(a, b) return a[1] < b[1] end)
   return entries

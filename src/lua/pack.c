@@ -1,8 +1,9 @@
-/* lua/pack - what an image archive needs: digests and compression. */
+/* lua/pack - what an image archive needs: the program's own files, digests, compression. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <zlib.h>
 
+#include "core/program.h"
 #include "lua/bind.h"
 
 /* sha256(bytes) -> hex */
@@ -42,8 +43,25 @@ static int l_gzip(lua_State *L)
     return 1;
 }
 
+static int note_library(const char *name, const char *file, void *arg)
+{
+    lua_State *L = arg;
+    lua_pushstring(L, file);
+    lua_setfield(L, -2, name);
+    return 0;
+}
+
+/* libraries() -> { ["libc.so.6"] = "/lib/x86_64-linux-gnu/libc.so.6", … }: what this process runs on */
+static int l_libraries(lua_State *L)
+{
+    lua_newtable(L);
+    kn_program_libraries(note_library, L);
+    return 1;
+}
+
 void kn_lua_pack(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"sha256", l_sha256}, {"gzip", l_gzip}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"sha256", l_sha256}, {"gzip", l_gzip}, {"libraries", l_libraries}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }
