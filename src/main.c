@@ -20,6 +20,7 @@
 #include "agent/agent.h"
 #include "core/file.h"
 #include "core/units.h"
+#include "lab/guest.h"
 #include "lua/bind.h"
 
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_NO_CLUSTER = 3, EXIT_INTERRUPTED = 130 };
@@ -307,6 +308,8 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (argc > 1 && strcmp(argv[1], "agent") == 0)
         return run_agent(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], GUEST_WORD) == 0 && getpid() == 1)
+        return kn_guest_main();
     interrupt.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (interrupt.fd < 0) {
         fprintf(stderr, "knbl: eventfd: %s\n", strerror(errno));

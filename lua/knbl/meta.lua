@@ -83,9 +83,19 @@ function Cluster:node(which) end
 ---@field mtu? integer MTU of its interface (lab).
 ---@field bandwidth? knbl.Rate Limit of its interface.
 ---@field hardened? boolean With the usual filter of system calls (lab).
+---@field vm? knbl.VmOptions What the guest of a kata pod is made of (lab); its memory is the pod's `memory` (512M).
 ---@field annotations? table<string, string> (k8s)
 ---@field labels? table<string, string> (k8s)
 ---@field env? table<string, string> (k8s)
+
+---@class knbl.VmOptions
+---@field vcpus? integer Virtual CPUs; one for each of the pod's `cpu` where it is not given, at least one.
+---@field machine? string "microvm" or "q35".
+---@field offloads? boolean Checksums and segmentation are left to the host (true).
+---@field join? string How the guest's tap joins the pod's network: "tc", a redirect both ways as kata has it, or "bridge".
+---@field kernel? string A kernel of your own in place of the newest in /boot; it takes the modules of that one.
+---@field initramfs? string In place of the one that is packed for the agent.
+---@field boot_timeout? string The time that it has until its agent answers ("60s").
 
 ---A pod, with an agent inside unless it has an `image` or `command`.
 ---@param options? knbl.PodOptions

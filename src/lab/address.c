@@ -74,6 +74,16 @@ char *kn_ip_text(const struct kn_ip *ip, char *buf, size_t size)
     return buf;
 }
 
+void kn_ip_unlist(const json_t *list, struct kn_ip ip[2])
+{
+    size_t i;
+    json_t *text;
+    json_array_foreach((json_t *)(uintptr_t)list, i, text) {
+        struct kn_ip read = { .family = strchr(json_string_value(text), ':') ? AF_INET6 : AF_INET };
+        if (inet_pton(read.family, json_string_value(text), read.bytes) == 1) ip[read.family == AF_INET6] = read;
+    }
+}
+
 json_t *kn_ip_list(const struct kn_ip ip[2])
 {
     char text[LAB_IP_TEXT];

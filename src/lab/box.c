@@ -87,13 +87,14 @@ static bool has_ended(pid_t pid)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-/* From the node. A sandbox that is not up yet may swallow the first SYN: each try is short. */
-static bool answers(const struct kn_addr *to)
+/* From the node. A sandbox that is not up yet may swallow the first SYN: each try is short, but the next is longer, for
+ * one that is slow. */
+static bool answers(const struct kn_addr *to, int patience_ms)
 {
     int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = -1;
     struct pollfd ready = { .fd = fd, .events = POLLOUT };
     socklen_t size = sizeof error;
-    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) && poll(&ready, 1, 50) == 1 &&
+    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) && poll(&ready, 1, patience_ms) == 1 &&
               getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
     if (fd >= 0) close(fd);
     return ok;
@@ -101,16 +102,18 @@ static bool answers(const struct kn_addr *to)
 
 static int await_answer(const struct kn_spawn *spawn, pid_t program, const struct kn_addr *to, struct kn_error *err)
 {
-    uint64_t now = kn_now_ns(), deadline = now + LAB_BOX_READY_NS;
+    uint64_t now = kn_now_ns(), patience_ns = spawn->ready_ns ? spawn->ready_ns : LAB_BOX_READY_NS,
+             deadline = now + patience_ns;
     char words[400];
-    for (; !answers(to); now = kn_now_ns()) {
+    for (int patience_ms = 50; !answers(to, patience_ms); now = kn_now_ns()) {
+        patience_ms = patience_ms < 1000 ? patience_ms + 10 : 1000;
         bool ended = has_ended(program);
         if (ended || now > deadline) {
             kn_lab_last_words(spawn->name, words, sizeof words);
             const char *sep = *words ? ": " : "";
             if (ended) return kn_fail(err, KN_E_LOST, "its sandbox ended before it was ready%s%s", sep, words);
-            return kn_fail(err, KN_E_TIMEOUT, "its sandbox does not answer at port %u after %llu s%s%s", spawn->port,
-                           LAB_BOX_READY_NS / KN_NS_PER_S, sep, words);
+            return kn_fail(err, KN_E_TIMEOUT, "its sandbox does not answer at port %u after %.3g s%s%s", spawn->port,
+                           (double)patience_ns / 1e9, sep, words);
         }
         kn_sleep_until_ns(now + STEP_NS);
     }

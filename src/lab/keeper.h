@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "core/error.h"
+#include "net/addr.h"
 
 #define LAB_NAME_MAX 63
 #define LAB_NODES_MAX 250
@@ -71,15 +72,17 @@ struct kn_keeper;
 struct kn_lab_runtime {
     const char *name;
     bool node_network;          /* the pod has the node's namespace and addresses */
+    bool guest;                 /* the pod's addresses are a guest's: its namespace has none, and runs no programs */
     int (*probe)(struct kn_keeper *keeper, json_t *about, struct kn_error *err);
     int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 };
-extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor;
+extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor, kn_lab_kata;
 enum { LAB_RUNTIMES_MAX = 8 };
 struct kn_lab_probe { bool done; json_t *about; struct kn_error why; };
 const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_error *err);
 /* What its probe found, which is the keeper's; NULL with the reason where it cannot be had. */
 const json_t *kn_lab_runtime_about(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, struct kn_error *err);
+bool kn_lab_installed(const char *program); /* in PATH */
 json_t *kn_lab_runtimes_json(struct kn_keeper *keeper);
 
 struct kn_lab_pod {
@@ -97,6 +100,7 @@ struct kn_lab_pod {
     bool agent;
     unsigned started_ms;        /* what `start` took */
     const json_t *about;        /* what the runtime's probe found */
+    json_t *own;                /* what is otherwise with this pod; NULL: nothing */
     uint64_t cpu_milli, memory, bandwidth_bps; /* limits; 0: none */
     bool hardened;
     struct kn_lab_pod *next;
@@ -138,7 +142,7 @@ struct kn_keeper {
 };
 
 /* ---- options.c, request.c: what comes in ---- */
-enum kn_lab_kind { LAB_TEXT, LAB_NUMBER, LAB_BOOL, LAB_LIST, LAB_QUANTITY /* a number or a text */ };
+enum kn_lab_kind { LAB_TEXT, LAB_NUMBER, LAB_BOOL, LAB_LIST, LAB_QUANTITY /* a number or a text */, LAB_OBJECT };
 struct kn_lab_field { const char *name; enum kn_lab_kind kind; };
 int kn_lab_check(const json_t *object, const char *what, const struct kn_lab_field *fields, size_t n,
                  struct kn_error *err);
@@ -182,6 +186,7 @@ void kn_lab_idle_ip(unsigned i, int family, struct kn_ip *ip);
 void kn_lab_mac(unsigned kind, unsigned number, struct kn_mac *mac);
 char *kn_ip_text(const struct kn_ip *ip, char *buf, size_t size);
 json_t *kn_ip_list(const struct kn_ip ip[2]);
+void kn_ip_unlist(const json_t *list, struct kn_ip ip[2]);  /* what is no address is left out */
 unsigned kn_lab_range_bits(int family);     /* a node's pod range */
 unsigned kn_lab_fabric_bits(int family);
 unsigned kn_lab_host_bits(int family);      /* 32, 128 */
@@ -196,6 +201,8 @@ struct kn_veth { const char *name, *peer_name; unsigned index, peer_index, mtu; 
 int kn_link_veth(struct nl_sock *nl, const struct kn_veth *veth, struct kn_error *err);
 int kn_link_bridge(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,
                    struct kn_error *err);
+int kn_link_mtu(struct nl_sock *nl, unsigned index, unsigned mtu, struct kn_error *err);
+int kn_link_hardware(struct nl_sock *nl, unsigned index, const struct kn_mac *mac, struct kn_error *err);
 int kn_link_up(struct nl_sock *nl, unsigned index, unsigned master, struct kn_error *err);
 int kn_link_hairpin(struct nl_sock *nl, unsigned index, struct kn_error *err);
 int kn_link_delete(struct nl_sock *nl, unsigned index, struct kn_error *err);
@@ -225,6 +232,10 @@ unsigned kn_lab_pod_mtu(const struct kn_lab_options *options); /* what the overl
 int kn_overlay_join(struct kn_keeper *keeper, struct kn_lab_node *node, struct kn_error *err);
 int kn_lab_pod_read(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 json_t *kn_lab_pod_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
+void kn_pod_mac(const struct kn_lab_pod *pod, struct kn_mac *mac);
+/* A pod's addresses at a link, and its way out: in its namespace, or in its guest. */
+int kn_pod_address(struct nl_sock *nl, unsigned index, const struct kn_ip ip[2], const struct kn_ip gateway[2],
+                   struct kn_error *err);
 json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod *pod);
 int kn_lab_pod_delete(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_error *err);
 json_t *kn_lab_service_add(struct kn_keeper *keeper, const json_t *request, struct kn_error *err);
@@ -258,10 +269,13 @@ struct kn_spawn {
                struct kn_error *err);
     const struct kn_lab_pod *pod;
     const json_t *request;
+    uint64_t ready_ns;          /* how long a sandbox may take; 0: LAB_BOX_READY_NS */
 };
 /* Forks the first process of a new PID namespace with mounts and a host name of its own; returns once it is ready, or
  * says why it is not. */
 pid_t kn_spawn(struct kn_keeper *keeper, const struct kn_spawn *spawn, struct kn_error *err);
+/* where an agent listens: every address of both families, or of IPv4 */
+void kn_lab_listen(bool v6, uint16_t port, struct kn_addr *addr);
 /* as the opener reaches it */
 char *kn_control_path(const struct kn_keeper *keeper, const char *name, char *buf, size_t size);
 void kn_end_process(pid_t *pid);
@@ -274,7 +288,6 @@ void kn_spawn_report(const struct kn_error *err);
 #define LAB_BOX_READY_NS (60ull * 1000000000ull) /* a guest may have to boot in software, on a busy machine */
 #define LAB_BUNDLE LAB_RUN "/bundle"
 enum { LAB_OUTSIDE_FD = 4 };                    /* the node's network namespace, in the pod's first process */
-struct kn_addr;
 int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn); /* the pod's first process, to its end */
 void kn_relay_run(int listener, const struct kn_addr *to);                    /* to the end of the process */
 /* An OCI bundle for runtimes that take one; `argv` is what runs inside. */

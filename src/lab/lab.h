@@ -10,7 +10,9 @@
  *   {"op":"node","name":?}
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
  *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"port":?,"command":[...]?,
- *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?}
+ *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?,
+ *    "vm":{"vcpus":?,"machine":"microvm|q35"?,"offloads":?,"join":"tc|bridge"?,"kernel":?,"initramfs":?,
+ *          "boot_timeout":?}?}          (kata)
  *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?,
  *        "started_ms","sandbox":{...}} (how it runs: see "runtimes"); made anew also what "usage" tells; ended also
  *        "last"?, the end of what it wrote, and "out_of_memory"?

@@ -78,6 +78,27 @@ static int set_mtu(struct nl_sock *nl, unsigned index, unsigned mtu)
     return code;
 }
 
+int kn_link_mtu(struct nl_sock *nl, unsigned index, unsigned mtu, struct kn_error *err)
+{
+    int code = set_mtu(nl, index, mtu);
+    return DONE("set the MTU of a link", code);
+}
+
+int kn_link_hardware(struct nl_sock *nl, unsigned index, const struct kn_mac *mac, struct kn_error *err)
+{
+    struct rtnl_link *link = rtnl_link_alloc();
+    struct nl_addr *addr = hardware(mac);
+    int code = -NLE_NOMEM;
+    if (link && addr) {
+        rtnl_link_set_ifindex(link, (int)index);
+        rtnl_link_set_addr(link, addr);
+        code = rtnl_link_add(nl, link, 0);
+    }
+    nl_addr_put(addr);
+    rtnl_link_put(link);
+    return DONE("change the hardware address of a link", code);
+}
+
 /* A bridge follows the smallest MTU of its ports, unless its own was changed; one that it is made with does not count
  * as such. */
 int kn_link_bridge(struct nl_sock *nl, const char *name, unsigned index, unsigned mtu, const struct kn_mac *mac,

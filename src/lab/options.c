@@ -14,6 +14,7 @@ static bool fits(const json_t *value, enum kn_lab_kind kind)
     case LAB_NUMBER: return json_is_number(value);
     case LAB_BOOL: return json_is_boolean(value);
     case LAB_LIST: return json_is_array(value);
+    case LAB_OBJECT: return json_is_object(value);
     case LAB_QUANTITY: return json_is_number(value) || json_is_string(value);
     }
     return false;
@@ -32,7 +33,8 @@ static int unknown(const char *key, const char *what, const struct kn_lab_field 
 int kn_lab_check(const json_t *object, const char *what, const struct kn_lab_field *fields, size_t n,
                  struct kn_error *err)
 {
-    static const char *const kinds[] = { "a text", "a number", "true or false", "a list", "a number or a text" };
+    static const char *const kinds[] = { "a text", "a number", "true or false", "a list", "a number or a text",
+                                         "an object" };
     const char *key;
     json_t *value;
     if (!json_is_object(object)) return kn_fail(err, KN_E_ARGUMENT, "%s must be an object", what);

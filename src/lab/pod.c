@@ -14,21 +14,33 @@ static const int families[2] = { AF_INET, AF_INET6 };
 
 /* ---- its network ---- */
 
+void kn_pod_mac(const struct kn_lab_pod *pod, struct kn_mac *mac) { kn_lab_mac(MAC_POD, pod->index, mac); }
+
 /* Its address is alone (/32, /128): all it sends goes by the node, whose NAT thereby sees both ways of every flow, to a
  * neighbour of the same bridge too. */
-static int address_pod(struct kn_lab_pod *pod, struct nl_sock *nl, struct kn_error *err)
+int kn_pod_address(struct nl_sock *nl, unsigned index, const struct kn_ip ip[2], const struct kn_ip gateway[2],
+                   struct kn_error *err)
 {
     for (int i = 0; i < 2; i++) {
-        struct kn_ip gateway, any = { .family = families[i] };
-        if (!pod->node->ip[i].family) continue;
-        kn_lab_pod_ip(pod->node->index, pod->slot, families[i], &pod->ip[i]);
-        kn_lab_pod_ip(pod->node->index, 1, families[i], &gateway);
-        if (kn_link_address(nl, LAB_IF_ETH0, &pod->ip[i], kn_lab_host_bits(families[i]), err) ||
-            kn_link_route(nl, &gateway, kn_lab_host_bits(families[i]), NULL, LAB_IF_ETH0, err) ||
-            kn_link_route(nl, &any, 0, &gateway, LAB_IF_ETH0, err))
+        struct kn_ip any = { .family = families[i] };
+        unsigned bits = kn_lab_host_bits(families[i]);
+        if (ip[i].family && (kn_link_address(nl, index, &ip[i], bits, err) ||
+                             kn_link_route(nl, &gateway[i], bits, NULL, index, err) ||
+                             kn_link_route(nl, &any, 0, &gateway[i], index, err)))
             return -1;
     }
     return 0;
+}
+
+static int address_pod(struct kn_lab_pod *pod, struct nl_sock *nl, struct kn_error *err)
+{
+    struct kn_ip gateway[2] = { { .family = 0 } };
+    for (int i = 0; i < 2; i++) {
+        if (!pod->node->ip[i].family) continue;
+        kn_lab_pod_ip(pod->node->index, pod->slot, families[i], &pod->ip[i]);
+        kn_lab_pod_ip(pod->node->index, 1, families[i], &gateway[i]);
+    }
+    return pod->runtime->guest ? 0 : kn_pod_address(nl, LAB_IF_ETH0, pod->ip, gateway, err);
 }
 
 /* In the pod's namespace. */
@@ -42,7 +54,7 @@ static int furnish(struct kn_keeper *keeper, struct kn_lab_pod *pod, struct kn_e
                             .mtu = pod->mtu,
                             .peer_netns = pod->node->netns };
     snprintf(peer, sizeof peer, "pod%u", pod->index);
-    kn_lab_mac(MAC_POD, pod->index, &veth.mac);
+    kn_pod_mac(pod, &veth.mac);
     struct nl_sock *nl = kn_netns_sysctls(&keeper->options, false, err) ? NULL : kn_netns_socket(err);
     if (!nl) return -1;
     int bad = kn_link_up(nl, LAB_IF_LO, 0, err) || kn_link_veth(nl, &veth, err) || address_pod(pod, nl, err) ||
@@ -92,6 +104,7 @@ static void release(const struct kn_keeper *keeper, struct kn_lab_pod *pod)
         kn_link_delete(pod->node->nl, LAB_IF_PORTS + pod->index, &ignored);
         close(pod->netns);
     }
+    json_decref(pod->own);
     free(pod);
 }
 
@@ -153,7 +166,9 @@ json_t *kn_lab_pod_json(const struct kn_keeper *keeper, const struct kn_lab_pod 
                              "started_ms", (int)pod->started_ms);
     if (pod->agent)
         json_object_set_new(json, "control", json_string(kn_control_path(keeper, pod->name, control, sizeof control)));
-    json_object_set_new(json, "sandbox", json_copy((json_t *)(uintptr_t)pod->about));
+    json_t *sandbox = json_copy((json_t *)(uintptr_t)pod->about);
+    if (pod->own) json_object_update(sandbox, pod->own);
+    json_object_set_new(json, "sandbox", sandbox);
     if (pod->pid > 0) return json;
     char words[400];
     kn_lab_last_words(pod->name, words, sizeof words);

@@ -48,16 +48,22 @@ void kn_lab_one_line(char *text)
 
 void kn_lab_last_words(const char *name, char *buf, size_t size)
 {
-    char path[128];
+    char path[128], end[8192];
     snprintf(path, sizeof path, LAB_RUN "/%s.log", name);
     FILE *file = fopen(path, "re");
     size_t n = 0;
     if (file) {
-        if (fseek(file, -(long)(size - 1), SEEK_END)) rewind(file);
-        n = fread(buf, 1, size - 1, file);
+        if (fseek(file, -(long)(sizeof end - 1), SEEK_END)) rewind(file);
+        n = fread(end, 1, sizeof end - 1, file);
         fclose(file);
     }
-    buf[n] = '\0';
+    end[n] = '\0';
+    for (size_t i = 0; i < n; i++)
+        if (!end[i]) end[i] = ' ';
+    const char *panic = strstr(end, "Kernel panic");  /* a guest's reason comes before its trace */
+    const char *from = panic ? panic : n >= size ? end + n - size + 1 : end;
+    snprintf(buf, size, "%s", from);
+    if (panic) buf[strcspn(buf, "\n")] = '\0';
     kn_lab_one_line(buf);
 }
 

@@ -47,7 +47,7 @@ static json_t *delete_op(struct kn_keeper *keeper, const json_t *request, struct
 
 /* For `exec`: the process whose namespaces are to be entered, as the keeper numbers it, and its cgroups. Without a
  * name: the keeper's. */
-static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+static json_t *place(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     const char *name = json_string_value(json_object_get(request, "name"));
     if (kn_lab_check(request, "'exec'", named, 2, err)) return NULL;
@@ -61,13 +61,22 @@ static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct k
     return NULL;
 }
 
+static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
+{
+    const char *name = json_string_value(json_object_get(request, "name"));
+    const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
+    if (!pod || !pod->runtime->guest) return place(keeper, request, err);
+    kn_fail(err, KN_E_UNSUPPORTED, "'%s' is a guest with nothing but the agent in it: no program can be run there", name);
+    return NULL;
+}
+
 static json_t *usage_op(struct kn_keeper *keeper, const json_t *request, struct kn_error *err)
 {
-    json_t *place = find_op(keeper, request, err), *usage = NULL;
+    json_t *at = place(keeper, request, err), *usage = NULL;
     const char *name = json_string_value(json_object_get(request, "name"));
-    if (place && !name) kn_fail(err, KN_E_ARGUMENT, "'usage' needs a 'name'");
-    else if (place) usage = kn_lab_usage(keeper, (pid_t)json_integer_value(json_object_get(place, "pid")), name);
-    json_decref(place);
+    if (at && !name) kn_fail(err, KN_E_ARGUMENT, "'usage' needs a 'name'");
+    else if (at) usage = kn_lab_usage(keeper, (pid_t)json_integer_value(json_object_get(at, "pid")), name);
+    json_decref(at);
     return usage;
 }
 

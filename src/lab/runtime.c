@@ -1,11 +1,14 @@
 #include "lab/keeper.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/units.h"
 
 /* A runtime is a file of its own and a word here. */
-static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host, &kn_lab_gvisor };
+static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host, &kn_lab_gvisor, &kn_lab_kata };
 enum { RUNTIMES = sizeof runtimes / sizeof *runtimes };
 _Static_assert((int)RUNTIMES <= (int)LAB_RUNTIMES_MAX, "the keeper has room for what was found out about each");
 
@@ -20,6 +23,16 @@ const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_err
     if (near) kn_fail(err, KN_E_UNSUPPORTED, "the lab has no runtime '%.40s'; did you mean '%s'?", name, near);
     else kn_fail(err, KN_E_UNSUPPORTED, "the lab has no runtime '%.40s'", name);
     return NULL;
+}
+
+bool kn_lab_installed(const char *program)
+{
+    char path[PATH_MAX], *save, *all = strdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+    bool found = false;
+    for (char *folder = all ? strtok_r(all, ":", &save) : NULL; folder && !found; folder = strtok_r(NULL, ":", &save))
+        found = snprintf(path, sizeof path, "%s/%s", folder, program) < (int)sizeof path && access(path, X_OK) == 0;
+    free(all);
+    return found;
 }
 
 const json_t *kn_lab_runtime_about(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, struct kn_error *err)

@@ -137,16 +137,6 @@ static bool find_way(const struct kn_keeper *keeper, struct way *way, struct tri
     return false;
 }
 
-static bool installed(const char *program)
-{
-    char path[PATH_MAX], *save, *all = strdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-    bool found = false;
-    for (char *folder = all ? strtok_r(all, ":", &save) : NULL; folder && !found; folder = strtok_r(NULL, ":", &save))
-        found = snprintf(path, sizeof path, "%s/%s", folder, program) < (int)sizeof path && access(path, X_OK) == 0;
-    free(all);
-    return found;
-}
-
 static json_t *version(void)
 {
     char line[128] = "";
@@ -162,7 +152,7 @@ static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
 {
     struct way way;
     struct trial t;
-    if (!installed("runsc"))
+    if (!kn_lab_installed("runsc"))
         return kn_fail(err, KN_E_UNSUPPORTED, "gvisor: runsc is not installed: install the package runsc");
     if (!find_way(keeper, &way, &t))
         return kn_fail(err, KN_E_UNSUPPORTED, "gvisor: runsc does not run here: %s",

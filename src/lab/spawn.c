@@ -89,10 +89,10 @@ static int move_in(const struct kn_keeper *keeper, const struct kn_spawn *spawn,
     return spawn->hardened ? kn_seccomp_harden(err) : 0;
 }
 
-static void listen_everywhere(const struct kn_lab_options *options, uint16_t port, struct kn_addr *addr)
+void kn_lab_listen(bool v6, uint16_t port, struct kn_addr *addr)
 {
     *addr = (struct kn_addr){ .len = 0 };
-    if (options->v6) {
+    if (v6) {
         addr->u.v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(port) };
         addr->len = sizeof addr->u.v6;
     } else {
@@ -107,7 +107,7 @@ static int run_agent(const struct kn_keeper *keeper, const struct kn_spawn *spaw
     struct kn_error err;
     char path[128];
     kn_agent_defaults(&config);
-    listen_everywhere(&keeper->options, spawn->port, &config.listen);
+    kn_lab_listen(keeper->options.v6, spawn->port, &config.listen);
     snprintf(path, sizeof path, LAB_RUN "/%s.sock", spawn->name);
     unlink(path);
     config.unix_path = path;
@@ -175,7 +175,7 @@ static int await(int fd, const struct kn_spawn *spawn, struct kn_error *err)
 {
     struct pollfd ready = { .fd = fd, .events = POLLIN };
     struct report r = { .code = KN_OK };
-    uint64_t patience_ns = LAB_READY_NS + (spawn->box ? LAB_BOX_READY_NS : 0);
+    uint64_t patience_ns = LAB_READY_NS + (spawn->ready_ns ? spawn->ready_ns : spawn->box ? LAB_BOX_READY_NS : 0);
     int n = poll(&ready, 1, (int)(patience_ns / 1000000));
     if (n <= 0) return kn_fail(err, KN_E_TIMEOUT, "'%s' was not ready in time", spawn->name);
     ssize_t size = read(fd, &r, sizeof r);

@@ -119,12 +119,16 @@ int kn_lab_pod_read(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json
         { "op", LAB_TEXT },          { "name", LAB_TEXT },   { "node", LAB_TEXT },    { "runtime", LAB_TEXT },
         { "mtu", LAB_NUMBER },       { "port", LAB_NUMBER }, { "command", LAB_LIST }, { "bandwidth", LAB_QUANTITY },
         { "cpu", LAB_QUANTITY },     { "memory", LAB_QUANTITY }, { "hardened", LAB_BOOL },
+        { "vm", LAB_OBJECT },
     };
     if (kn_lab_check(request, "a pod", fields, sizeof fields / sizeof *fields, err)) return -1;
     const char *runtime = json_string_value(json_object_get(request, "runtime"));
     pod->runtime = kn_lab_runtime_find(runtime ? runtime : "runc", err);
     pod->agent = !json_object_get(request, "command");
     pod->hardened = json_is_true(json_object_get(request, "hardened"));
+    if (pod->runtime && !pod->runtime->guest && json_is_object(json_object_get(request, "vm")))
+        return kn_fail(err, KN_E_ARGUMENT, "'vm' is for a pod in a guest, and runtime '%s' has none",
+                       pod->runtime->name);
     if (!pod->runtime || find_node(keeper, pod, json_string_value(json_object_get(request, "node")), err)) return -1;
     if (read_mtu(keeper, pod, request, err) || read_port(keeper, pod, request, err)) return -1;
     if (read_limits(pod, request, err) || read_command(json_object_get(request, "command"), err)) return -1;

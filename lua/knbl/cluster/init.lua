@@ -60,7 +60,8 @@ local function set(text)
 end
 
 local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory agents"
-local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened annotations labels env command"
+local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened vm annotations labels env command"
+local vm_keys = set "vcpus machine offloads join kernel initramfs boot_timeout"
 local service_keys = set "name type headless affinity endpoints port ports"
 
 M.keys = { cluster = cluster_keys, pod = pod_keys, service = service_keys }
@@ -147,6 +148,8 @@ local function check_pod(self, t)
   if t.runtime ~= nil and (type(t.runtime) ~= "string" or not t.runtime:match("^[%w._-]+$")) then
     errors.misuse("pod: '%s' cannot be a runtime", tostring(t.runtime))
   end
+  if t.vm ~= nil and type(t.vm) ~= "table" then errors.misuse("pod: vm is a table of what a guest is made of, not %s", tostring(t.vm)) end
+  check_keys(core, "pod: vm", t.vm or {}, vm_keys)
   if t.bandwidth ~= nil then
     local rate, err = core.rate(tostring(t.bandwidth))
     if not rate or not rate.bps then

@@ -115,6 +115,7 @@ local function pod_request(self, t, node)
   return {
     op = "pod", name = t.name, node = node, runtime = t.runtime, mtu = t.mtu or self.pod_mtu,
     bandwidth = t.bandwidth or self.bandwidth, cpu = t.cpu or self.cpu, memory = t.memory or self.memory, port = t.port, command = t.command, hardened = t.hardened,
+    vm = t.vm,
   }
 end
 

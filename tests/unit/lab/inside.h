@@ -22,6 +22,7 @@
 
 #include "../core/check.h"
 #include "core/clock.h"
+#include "lab/guest.h"
 #include "lab/lab.h"
 
 #define SERVE_PORT 9000
@@ -129,6 +130,7 @@ static void ask_one(const char *proto, const char *host, const char *port)
 
 static inline void inside_main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], GUEST_WORD) == 0) exit(kn_guest_main());
     if (argc == 3 && strcmp(argv[1], "serve") == 0) exit(serve((uint16_t)atoi(argv[2])));
     if (argc >= 5 && strcmp(argv[1], "ask") == 0) {
         for (int i = 2; i + 2 < argc; i += 3) ask_one(argv[i], argv[i + 1], argv[i + 2]);

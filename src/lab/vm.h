@@ -1,0 +1,55 @@
+/* lab/vm - what a guest is made of: kernel, modules, initramfs, network card, and the monitor that runs it.
+ *
+ * A monitor (qemu) is a file of its own: it says whether it can be had here, and turns what is asked of a guest into
+ * its command line. It gets open descriptors, so that nothing of a guest has a name in a file system. */
+#ifndef KN_LAB_VM_H
+#define KN_LAB_VM_H
+
+#include <limits.h>
+
+#include "lab/keeper.h"
+
+/* ---- what is asked ---- */
+enum { VM_VERSION_MAX = 128, VM_MODULES_MAX = 32, VM_WORDS_MAX = 64, VM_TEXT_MAX = 4096 };
+struct kn_vm {
+    unsigned memory_mb, vcpus;
+    bool kvm, offloads, bridge;
+    char machine[16];           /* one of the monitor's */
+    char kernel[PATH_MAX], initramfs[PATH_MAX]; /* initramfs empty: packed here */
+    uint64_t boot_ns;           /* the time that it has until its agent is ready */
+    /* at the start */
+    int initramfs_fd, tap_fd, vhost_fd; /* -1: none */
+    struct kn_mac mac;
+    char append[1024];          /* the kernel's command line */
+};
+
+/* ---- monitors ---- */
+struct kn_words { char *argv[VM_WORDS_MAX + 1]; size_t n, used; char text[VM_TEXT_MAX]; bool failed; };
+void kn_words_add(struct kn_words *words, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+struct kn_vmm {
+    const char *program, *package; /* in PATH; what to install where it is not */
+    const char *const *machines; /* NULL-terminated; the first is usual */
+    void (*version)(char version[VM_VERSION_MAX]);
+    void (*command)(const struct kn_vm *vm, struct kn_words *words);
+};
+extern const struct kn_vmm kn_vmm_qemu;
+
+/* ---- modules.c ---- */
+struct kn_vm_modules { size_t n; char path[VM_MODULES_MAX][128]; };  /* below /lib/modules/VERSION */
+int kn_vm_kernel_find(char version[VM_VERSION_MAX], struct kn_error *err);
+int kn_vm_modules_find(const char *version, struct kn_vm_modules *modules, struct kn_error *err);
+int kn_vm_modules_from(const char *dep, struct kn_vm_modules *modules, struct kn_error *err); /* modules.dep's text */
+
+/* ---- initramfs.c ---- */
+/* A descriptor: the program itself as init, its libraries, the modules, `config` (guest.h). */
+int kn_vm_initramfs(const char *version, const json_t *config, struct kn_error *err);
+
+/* ---- tap.c: in the pod's namespace ---- */
+/* A tap beside eth0, joined by redirecting what comes in at one to the other, or by a bridge. Returns the tap's
+ * descriptor. */
+int kn_vm_tap(const struct kn_vm *vm, unsigned mtu, struct kn_error *err);
+
+int kn_vm_no_tun(struct kn_error *err); /* what errno says of /dev/net/tun, and what to do */
+
+#endif
