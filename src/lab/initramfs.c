@@ -38,7 +38,7 @@ static int pack_modules(struct packing *p, const char *version, const struct kn_
 {
     char name[64], path[PATH_MAX];
     for (size_t i = 0; i < modules->n; i++) {
-        snprintf(name, sizeof name, "%s/%zu.ko", GUEST_MODULES + 1, i);
+        snprintf(name, sizeof name, "%s/%zu.ko", &GUEST_MODULES[1], i);
         snprintf(path, sizeof path, "/lib/modules/%.200s/%s", version, modules->path[i]);
         if (kn_cpio_module(&p->cpio, name, path, p->err)) return -1;
     }
@@ -51,7 +51,7 @@ static int pack_config(struct packing *p, const json_t *config, const struct kn_
     for (size_t i = 0; i < modules->n; i++) json_array_append_new(list, json_string(modules->path[i]));
     json_object_set_new(all, "modules", list);
     char *text = json_dumps(all, JSON_COMPACT);
-    int bad = text ? kn_cpio_bytes(&p->cpio, GUEST_CONFIG + 1, text, strlen(text), p->err) : kn_fail_memory(p->err);
+    int bad = text ? kn_cpio_bytes(&p->cpio, &GUEST_CONFIG[1], text, strlen(text), p->err) : kn_fail_memory(p->err);
     free(text);
     json_decref(all);
     return bad;

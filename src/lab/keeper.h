@@ -204,7 +204,9 @@ int kn_link_bridge(struct nl_sock *nl, const char *name, unsigned index, unsigne
 int kn_link_mtu(struct nl_sock *nl, unsigned index, unsigned mtu, struct kn_error *err);
 int kn_link_hardware(struct nl_sock *nl, unsigned index, const struct kn_mac *mac, struct kn_error *err);
 int kn_link_up(struct nl_sock *nl, unsigned index, unsigned master, struct kn_error *err);
+/* The bridge may send a frame back to the port that it came from: a pod that reaches itself. */
 int kn_link_hairpin(struct nl_sock *nl, unsigned index, struct kn_error *err);
+int kn_link_no_learning(struct nl_sock *nl, unsigned index, struct kn_error *err);
 int kn_link_delete(struct nl_sock *nl, unsigned index, struct kn_error *err);
 int kn_link_address(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, unsigned bits, struct kn_error *err);
 int kn_link_route(struct nl_sock *nl, const struct kn_ip *to, unsigned bits, const struct kn_ip *via, unsigned index,

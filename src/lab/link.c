@@ -146,23 +146,34 @@ int kn_link_up(struct nl_sock *nl, unsigned index, unsigned master, struct kn_er
     return DONE("bring a link up", code);
 }
 
-/* The bridge may send a frame back to the port that it came from: a pod that reaches itself. libnl 3.7 has no way to
- * write that flag. */
-int kn_link_hairpin(struct nl_sock *nl, unsigned index, struct kn_error *err)
+/* libnl 3.7 has no way to write the flags of a bridge's port. */
+static int set_port(struct nl_sock *nl, unsigned index, int flag, uint8_t value)
 {
     struct ifinfomsg info = { .ifi_family = AF_BRIDGE, .ifi_index = (int)index };
     struct nl_msg *message = nlmsg_alloc_simple(RTM_SETLINK, NLM_F_REQUEST);
     int code = -NLE_NOMEM;
     if (message && !nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO)) {
         struct nlattr *port = nla_nest_start(message, IFLA_PROTINFO | NLA_F_NESTED);
-        if (port && !nla_put_u8(message, IFLA_BRPORT_MODE, 1)) {
+        if (port && !nla_put_u8(message, flag, value)) {
             nla_nest_end(message, port);
             code = nl_send_sync(nl, message);   /* frees the message */
             message = NULL;
         }
     }
     nlmsg_free(message);
+    return code;
+}
+
+int kn_link_hairpin(struct nl_sock *nl, unsigned index, struct kn_error *err)
+{
+    int code = set_port(nl, index, IFLA_BRPORT_MODE, 1);
     return DONE("set a port of a bridge to hairpin mode", code);
+}
+
+int kn_link_no_learning(struct nl_sock *nl, unsigned index, struct kn_error *err)
+{
+    int code = set_port(nl, index, IFLA_BRPORT_LEARNING, 0);
+    return DONE("keep a port of a bridge from learning", code);
 }
 
 int kn_link_delete(struct nl_sock *nl, unsigned index, struct kn_error *err)

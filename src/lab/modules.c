@@ -58,10 +58,11 @@ int kn_vm_kernel_find(char version[VM_VERSION_MAX], struct kn_error *err)
 static const char *line_of(const char *dep, const char *module)
 {
     size_t n = strlen(module);
-    for (const char *line = dep; line && *line; line = strchr(line, '\n'), line += line != NULL) {
-        const char *colon = strchr(line, ':'), *slash = colon;
-        while (slash && slash > line && slash[-1] != '/') slash--;
-        if (colon && strncmp(slash, module, n) == 0 && strncmp(slash + n, ".ko", 3) == 0) return line;
+    for (const char *line = dep, *end; *line; line = *end ? end + 1 : end) {
+        end = line + strcspn(line, "\n");
+        const char *colon = memchr(line, ':', (size_t)(end - line)), *name = colon;
+        while (name && name > line && name[-1] != '/') name--;
+        if (colon && strncmp(name, module, n) == 0 && strncmp(name + n, ".ko", 3) == 0) return line;
     }
     return NULL;
 }

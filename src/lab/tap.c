@@ -102,14 +102,16 @@ static int join_by_redirect(struct nl_sock *nl, unsigned tap, struct kn_error *e
                : 0;
 }
 
-/* The guest has the pod's hardware address, so the veth, a port of the bridge now, takes another. */
+/* The guest has the pod's hardware address, so the veth, a port of the bridge now, takes another. The node's bridge sends
+ * the pod's own broadcasts back (hairpin): whoever learned from those would look for the guest on the wrong side. */
 static int join_by_bridge(struct nl_sock *nl, const struct kn_vm *vm, unsigned tap, unsigned mtu, struct kn_error *err)
 {
     struct kn_mac mac = vm->mac, veil = vm->mac;
     mac.bytes[2] = MAC_VEIL;
     veil.bytes[2] = MAC_VEIL + 1;
     return kn_link_hardware(nl, LAB_IF_ETH0, &veil, err) || kn_link_bridge(nl, "guest", IF_JOINT, mtu, &mac, err) ||
-                   kn_link_up(nl, LAB_IF_ETH0, IF_JOINT, err) || kn_link_up(nl, tap, IF_JOINT, err)
+                   kn_link_up(nl, LAB_IF_ETH0, IF_JOINT, err) || kn_link_no_learning(nl, LAB_IF_ETH0, err) ||
+                   kn_link_up(nl, tap, IF_JOINT, err)
                ? -1
                : 0;
 }

@@ -158,6 +158,16 @@ static void test_guest(void **state)
     tell(lab, "{\"op\":\"delete\",\"name\":\"svc\"}");
     tell(lab, "{\"op\":\"delete\",\"name\":\"guest\"}");
     json_decref(pod);
+    /* joined by a bridge, of the other machine, with less */
+    pod = ask(lab, "{\"op\":\"pod\",\"name\":\"other\",\"node\":\"node-1\",\"runtime\":\"kata\",\"memory\":\"256M\",\"mtu\":1300,"
+                   "\"vm\":{\"machine\":\"q35\",\"join\":\"bridge\",\"offloads\":false}}");
+    const char *platform = json_string_value(json_object_get(json_object_get(pod, "sandbox"), "platform"));
+    assert_non_null(strstr(platform, "q35"));
+    assert_non_null(strstr(platform, "256 MiB"));
+    agent_answers(pod);
+    assert_true(reached(lab, "node-2", "10.244.0.2"));
+    assert_true(reached(lab, "node-2", "fd00:10:244:1::2"));
+    json_decref(pod);
     kn_lab_close(lab);
 }
 

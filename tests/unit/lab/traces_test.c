@@ -143,6 +143,25 @@ static void test_untouched(void **state)
 /* ---- SIGKILL at any moment ---- */
 
 #define MARK "KNBL_TEST_MARK"
+enum { NO_GUESTS = 77 };
+
+/* The same with a guest, which is a program that is not of this one's make: qemu. */
+static int guest_victim(void)
+{
+    static const char node[] = "{\"op\":\"node\"}", guest[] = "{\"op\":\"pod\",\"name\":\"k\",\"runtime\":\"kata\"}";
+    struct kn_error err = { .code = KN_OK };
+    for (;;) {
+        struct kn_lab *lab = kn_lab_open(NULL, &err);
+        if (!lab) return 1;
+        for (int i = 0; i < 2; i++) {
+            json_t *request = json_loads(i == 0 ? node : guest, 0, NULL), *answer = kn_lab_request(lab, request, &err);
+            json_decref(request);
+            if (!answer) return err.code == KN_E_UNSUPPORTED ? NO_GUESTS : 1;
+            json_decref(answer);
+        }
+        kn_lab_close(lab);
+    }
+}
 
 /* Labs, one after the other, until the end. */
 static int victim(void)
@@ -191,12 +210,12 @@ static unsigned marked(const char *mark)
 
 static void pause_ns(uint64_t ns) { kn_sleep_until_ns(kn_now_ns() + ns); }
 
-static pid_t start_victim(const char *mark)
+static pid_t start_victim(const char *mark, const char *which)
 {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        char *argv[] = { (char *)(uintptr_t)self(), "victim", NULL }, *envp[] = { (char *)(uintptr_t)mark, NULL };
+        char *argv[] = { (char *)(uintptr_t)self(), (char *)(uintptr_t)which, NULL }, *envp[] = { (char *)(uintptr_t)mark, NULL };
         execve(self(), argv, envp);
         _exit(127);
     }
@@ -220,7 +239,7 @@ static void test_marks(void **state)
     char mark[64];
     (void)state;
     snprintf(mark, sizeof mark, MARK "=%d", (int)getpid());
-    pid_t pid = start_victim(mark);
+    pid_t pid = start_victim(mark, "victim");
     uint64_t end = kn_now_ns() + 20 * KN_NS_PER_S;
     unsigned most = 0;
     while (most < 5 && kn_now_ns() < end) {
@@ -241,7 +260,7 @@ static void test_killed(void **state)
         snprintf(mark, sizeof mark, MARK "=%d.%d", (int)getpid(), i);
         uint64_t ns = random_next(&random) % (80 * KN_NS_PER_MS);
         snprintf(when, sizeof when, "after %.3f ms", (double)ns / 1e6);
-        pid_t pid = start_victim(mark);
+        pid_t pid = start_victim(mark, "victim");
         pause_ns(ns);
         kill_it(pid, mark, when);
     }
@@ -252,6 +271,49 @@ static void test_killed(void **state)
     assert_null(strstr(mounts.data, "\nknbl /run "));
     assert_int_not_equal(access("/run/knbl", F_OK), 0);
     free(mounts.data);
+}
+
+/* Of qemu, or whatever is called so, with the mark; its environment is the victim's. */
+static bool monitor_runs(const char *mark)
+{
+    char path[300], text[65536];
+    bool found = false;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; (e = readdir(proc)) && !found;) {
+        if (e->d_name[0] < '0' || e->d_name[0] > '9') continue;
+        snprintf(path, sizeof path, "/proc/%s/comm", e->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, 5);
+        if (fd >= 0) close(fd);
+        if (n < 4 || memcmp(text, "qemu", 4) != 0) continue;
+        snprintf(path, sizeof path, "/proc/%s/environ", e->d_name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? 0 : read(fd, text, sizeof text);
+        if (fd >= 0) close(fd);
+        found = n > 0 && memmem(text, (size_t)n, mark, strlen(mark));
+    }
+    closedir(proc);
+    return found;
+}
+
+/* While qemu starts, while its guest boots, and once that is up. */
+static void test_killed_with_guest(void **state)
+{
+    (void)state;
+    char mark[64], when[64];
+    for (unsigned i = 0; i < 3; i++) {
+        int status = 0;
+        snprintf(mark, sizeof mark, MARK "=%d.guest.%u", (int)getpid(), i);
+        pid_t pid = start_victim(mark, "with-guest");
+        uint64_t end = kn_now_ns() + 60 * KN_NS_PER_S;
+        while (!monitor_runs(mark) && kn_now_ns() < end && waitpid(pid, &status, WNOHANG) == 0) pause_ns(KN_NS_PER_MS);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == NO_GUESTS) skip();
+        assert_true(monitor_runs(mark));
+        pause_ns(i * 700 * KN_NS_PER_MS);
+        snprintf(when, sizeof when, "%u ms after its guest began", i * 700);
+        kill_it(pid, mark, when);
+    }
+    assert_int_equal(if_nametoindex("tap0"), 0);
 }
 
 static unsigned left_cgroups;
@@ -282,7 +344,9 @@ int main(int argc, char **argv)
 {
     inside_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "victim") == 0) return victim();
+    if (argc == 2 && strcmp(argv[1], "with-guest") == 0) return guest_victim();
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_untouched), cmocka_unit_test(test_marks),
-                                        cmocka_unit_test(test_killed), cmocka_unit_test(test_cgroups) };
+                                        cmocka_unit_test(test_killed), cmocka_unit_test(test_killed_with_guest),
+                                        cmocka_unit_test(test_cgroups) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
