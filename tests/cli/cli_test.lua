@@ -159,7 +159,7 @@ function TestScripts:test_misuse_is_refused_at_its_line_before_anything_runs()
 end
 
 function TestScripts:test_exit_codes_of_expectations()
-  local call = "knbl.tcp_rr { case = 'x', from = a, to = b, duration = '100ms', expect = '%s' }"
+  local call = "knbl.tcp_rr { case = 'x', from = a, to = b, count = 2000, expect = '%s' }"
   script(opening .. call:format "errors == 0", "--quiet", function(got) lu.assertEquals(got.code, 0, got.err) end)
   script(opening .. call:format "p99 < 1ns", "--quiet", function(got) lu.assertEquals(got.code, 99, got.err) end)
 end
