@@ -137,7 +137,8 @@ image: $(KNBL)
 	./$(KNBL) image save $(IMAGE)
 e2e: all image $B/tests/kube/https.so
 	$(if $(E2E_LOAD),$(E2E_LOAD) $(IMAGE))
-	@B=$B KNBL=./$(KNBL) TEST_TIMEOUT=420 tests/run $(wildcard tests/kube/*_e2e.lua)
+	@rm -f $B/e2e-peers.txt; B=$B KNBL=./$(KNBL) TEST_TIMEOUT=600 tests/run $(wildcard tests/kube/*_e2e.lua); code=$$?; \
+	    cat $B/e2e-peers.txt 2>/dev/null; exit $$code
 
 # ---- checks without running ----------------------------------------------------------------------------------------------
 lua/knbl/cdef.lua: src/knbl.h src/abi/cdef.sh

@@ -53,6 +53,12 @@ function TestExplain.test_scheduling_and_images()
   end
 end
 
+function TestExplain.test_why_an_image_was_not_pulled()
+  local why = explain.pod(pod { phase = "Pending", containerStatuses = { { image = "r/knbl:1", state = { waiting = { reason = "ErrImagePull",
+    message = 'rpc error: code = Unknown desc = failed to pull and unpack image "r/knbl:1": 401 Unauthorized' } } } } })
+  lu.assertStrContains(why, 'image r/knbl:1 cannot be had there (failed to pull and unpack image "r/knbl:1": 401 Unauthorized); load it')
+end
+
 function TestExplain.test_coming_up_is_no_reason()
   lu.assertNil((explain.pod(pod { phase = "Pending", containerStatuses = { { state = { waiting = { reason = "ContainerCreating" } } } } })))
   lu.assertNil((explain.pod(pod { phase = "Running", containerStatuses = { { state = { running = {} } } } })))

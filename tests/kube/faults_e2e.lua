@@ -40,6 +40,39 @@ function TestFaults.test_cordoned_node_is_named()
   lu.assertEquals(run.ledger.measurements[1].skipped, "the cluster has 1 node to use, this needs 2 (left out: node-b (cordoned))")
 end
 
+function TestFaults.test_tainted_node()
+  world.kubectl "taint node node-b knbl-test=x:NoSchedule"
+  local run, tolerant = world.scenario(short), world.scenario(short, { "--tolerations", "knbl-test=x:NoSchedule" })
+  world.kubectl "taint node node-b knbl-test-"
+  lu.assertStrContains(run.ledger.measurements[1].skipped, "node-b (tainted knbl-test=x:NoSchedule)")
+  lu.assertTrue(tolerant.ledger.measurements[1].ok, tolerant.said)
+end
+
+-- Where pods go is what was asked for, in the order that it was asked in.
+function TestFaults.test_named_and_selected_nodes()
+  local run = world.scenario(short, { "--nodes", "node-b,node-a" })
+  local path = run.ledger.measurements[1].path
+  lu.assertEquals({ path.from.node, path.to.node }, { "node-b", "node-a" })
+  run = world.scenario(short, { "--node-selector", "kubernetes.io/hostname=node-a" })
+  lu.assertStrContains(run.ledger.measurements[1].skipped, "left out: node-b (not selected)")
+  ends(world.scenario(short, { "--nodes", "node-a,nod-b" }), 2, "--nodes: there is no node 'nod-b'; there are: node-a, node-b", 5)
+end
+
+function TestFaults.test_pull_secret()
+  local p = world.start { "--on", "k8s", long, "--image-pull-secret", "registry" }
+  lu.assertTrue(p:says("first", 30))
+  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].spec.imagePullSecrets[*].name}'", "registry registry")
+  lu.assertEquals(p:wait(30).code, 0, p.said)
+end
+
+-- IPv6 where the cluster has none: skipped, with the reason.
+function TestFaults.test_no_ipv6()
+  local run = world.scenario(short, { "--set", "ip=6" })
+  lu.assertEquals(run.code, 0, run.said)
+  lu.skipIf(run.ledger.measurements[1].ok, "this cluster has IPv6")
+  lu.assertEquals(run.ledger.measurements[1].skipped, "server has no IPv6 address")
+end
+
 function TestFaults.test_no_node_at_all()
   world.kubectl "cordon node-a node-b"
   ends(world.scenario(short), 3, "no node can be used: node-a (cordoned), node-b (cordoned)", 5)

@@ -20,6 +20,15 @@ function TestSubmit.test_results_come_home()
   lu.assertEquals(world.left(), "")
 end
 
+-- A namespace that is not there is made, and goes again.
+function TestSubmit.test_namespace_of_its_own()
+  local run = world.run { "submit", "scenarios/ping.lua", "--namespace", "knbl-submit", "--", "--pings", "2" }
+  lu.assertEquals(run.code, 0, run.said)
+  local deadline = core.now() + 40
+  while world.kubectl "get namespace knbl-submit -o name" == "namespace/knbl-submit\n" and core.now() < deadline do core.sleep(0.3) end
+  lu.assertStrContains(world.kubectl "get namespace knbl-submit", "NotFound")
+end
+
 function TestSubmit.test_its_failure_is_ours()
   local script = world.script "error 'on purpose'"
   local run = world.run({ "submit", script }, { ledger = false })

@@ -8,6 +8,7 @@ local agent = require "knbl.agent"
 local image = require "knbl.image"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
+local namespace = require "knbl.kube.namespace"
 local explain = require "knbl.kube.explain"
 local pods = require "knbl.kube.pods"
 local choice = require "knbl.kube.nodes"
@@ -448,33 +449,18 @@ function Provider:close()
   end
 end
 
-local function ensure_namespace(self)
-  local there, err = self.api:get("Namespace", self.run.namespace)
-  if there and there.metadata.deletionTimestamp then
-    return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(self.run.namespace) }
-  end
-  if there then
-    self.run.restricted = (there.metadata.labels or {})["pod-security.kubernetes.io/enforce"] == "restricted"
-    return true
-  end
-  if err.status == 403 then return true end -- who may not look at namespaces finds out at the first object
-  if err.status ~= 404 then return nil, err end
-  if self.settings.agents then
-    return nil, { code = "unavailable", message = ("there is no namespace %s, so no agents stand in it"):format(self.run.namespace) }
-  end
-  local made
-  made, err = self.api:create { apiVersion = "v1", kind = "Namespace", metadata = { name = self.run.namespace, labels = { [manifest.MANAGED] = "knbl",
-    [manifest.RUN] = self.run.id } } }
-  if not made and err.status == 409 then return true end -- another run made it meanwhile
-  if not made then return nil, err end
-  self.namespace_made = true
-  self.made[#self.made + 1] = { kind = "Namespace", name = self.run.namespace, later = true }
+local function enter_namespace(self)
+  if self.settings.agents then return true end -- whoever stands there has one
+  local entered, err = namespace.ensure(self.api, self.run)
+  if not entered then return nil, err end
+  self.run.restricted, self.namespace_made = entered.restricted, entered.made
+  if entered.made then self.made[#self.made + 1] = { kind = "Namespace", name = self.run.namespace, later = true } end
   return true
 end
 
 -- All that must be there before the first pod.
 local function prepare(self, options)
-  local ok, err = ensure_namespace(self)
+  local ok, err = enter_namespace(self)
   if not ok then return nil, err end
   if self.settings.agents then
     self.standing, err = standing.find(self.api, self.settings.agents, options.token_given and options.token or nil)

@@ -4,6 +4,7 @@ local errors = require "knbl.errors"
 local json = require "knbl.json"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
+local namespace = require "knbl.kube.namespace"
 local pods = require "knbl.kube.pods"
 local scenario = require "knbl.scenario"
 
@@ -13,7 +14,7 @@ local M = {
   flags = {
     { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone" },
     { name = "context", value = "NAME", help = "a context of it" },
-    { name = "namespace", short = "-n", value = "NAME", help = "where it runs [the context's]" },
+    { name = "namespace", short = "-n", value = "NAME", help = "where it runs; made if it is not there [the context's]" },
     { name = "image", value = "NAME", help = "the image [knbl:VERSION]" },
     { name = "image-pull-secret", value = "NAME", help = "the Secret to pull it with" },
     { name = "json", value = "FILE", help = "write the ledger here (- is standard output)" },
@@ -169,12 +170,16 @@ local function deliver(context, values, ledger)
 end
 
 -- The Job first, and its permissions only once its pod has ended: until then it removes what it made itself.
-local function remove(api, name)
+local function remove(api, name, own_namespace)
   local rbac = "rbac.authorization.k8s.io/v1"
   local failed = pods.remove(api, { { kind = { api = "batch/v1", kind = "Job" }, name = name } }, "knbl.io/job=" .. name)
   for _, kind in ipairs { { api = rbac, kind = "RoleBinding" }, { api = rbac, kind = "Role" }, "ServiceAccount", "ConfigMap" } do
     local ok, err = api:delete(kind, name)
     if not ok then failed = failed or err end
+  end
+  if own_namespace and not failed then
+    local ok, err = api:delete("Namespace", own_namespace)
+    if not ok then failed = err end
   end
   if failed then io.stderr:write(("knbl: not all of Job %s could be removed: %s\nknbl: `knbl clean` finishes it\n"):format(name, failed.message)) end
 end
@@ -187,8 +192,10 @@ function M.run(context, values, words)
   if not api then errors.raise(errors.new("unavailable", err.message)) end
   local run = { id = context.core.token():sub(1, 8), namespace = api.namespace, text = text }
   local name = "knbl-" .. run.id
+  local entered, why = namespace.ensure(api, run)
+  if not entered then errors.raise(errors.new("unavailable", why.message)) end
   local ok, ledger, code = pcall(carry_out, context, api, run, name, values, words)
-  remove(api, name)
+  remove(api, name, entered.made and run.namespace)
   if not ok then error(ledger, 0) end
   if ledger then deliver(context, values, ledger) end
   return code

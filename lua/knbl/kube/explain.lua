@@ -1,9 +1,15 @@
 -- knbl.kube.explain: why a pod does not come up, in one line, from its conditions, its containers and its events.
 local M = {}
 
-local function image_hint(image)
-  return ("image %s cannot be had there; load it into the nodes (`knbl image save knbl.tar`, then `kind load image-archive knbl.tar` or " ..
-    "`ctr -n k8s.io images import knbl.tar` on each) or name one that the cluster can pull with --image"):format(image)
+-- What the runtime said of the pull, without its ceremony.
+local function pull_failure(message)
+  local text = (message or ""):gsub("%s+", " "):match "desc = (.+)$"
+  return text and not text:find("^Back%-off") and (" (%s)"):format(#text > 200 and text:sub(1, 200) .. "…" or text) or ""
+end
+
+local function image_hint(image, message)
+  return ("image %s cannot be had there%s; load it into the nodes (`knbl image save knbl.tar`, then `kind load image-archive knbl.tar` or " ..
+    "`ctr -n k8s.io images import knbl.tar` on each) or name one that the cluster can pull with --image"):format(image, pull_failure(message))
 end
 
 local waiting = {
@@ -27,7 +33,7 @@ local function container_reason(pod)
     local w, t = state.waiting, state.terminated
     local why = w and waiting[w.reason]
     if why then
-      local text = type(why) == "function" and why(status.image) or nil
+      local text = type(why) == "function" and why(status.image, w.message) or nil
       return ("%s: %s"):format(w.reason, text or w.message or "no explanation")
     elseif t and (status.name == nil or status.name == "agent" or t.exitCode ~= 0) then
       return ("its %s ended with code %d (%s)%s"):format(status.name or "agent", t.exitCode, t.reason or "?", t.message and ": " .. t.message or "")

@@ -1,0 +1,108 @@
+-- Who may refuse a pod at the door: an admission webhook of the real cluster, which speaks as Pod Security and as a policy do on newer servers.
+package.path = "tests/kube/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.core"
+local json = require "knbl.json"
+local world = require "world"
+
+TestPolicy = {}
+
+local NAMESPACE, HOOK = "knbl-policy", "knbl-test-policy"
+local HERE, PORT = "10.250.0.254", 18443 -- where the two-node cluster of this machine reaches us
+
+local folder = world.sh("mktemp -d"):gsub("\n", "")
+
+-- The webhook refuses what `verdict`, Lua text over a pod's spec, gives a code and a message for.
+local function refuse(verdict)
+  local text = ([[return { function(r)
+    local review = r.object
+    local spec = review.request.object.spec
+    local code, message = (function() %s end)()
+    return ok { apiVersion = "admission.k8s.io/v1", kind = "AdmissionReview", response = { uid = review.request.uid, allowed = not code,
+      warnings = json.array { "pods are watched here" }, status = code and { code = code, message = message, reason = "Forbidden" } or nil } }
+  end }]]):format(verdict)
+  local f = assert(io.open(folder .. "/answers.lua", "w"))
+  f:write(text)
+  f:close()
+end
+
+local function setup()
+  world.sh(("B=%s timeout 200 %s tests/kube/faulty.lua %s %s %d >/dev/null 2>&1 &"):format(os.getenv "B" or "build", world.knbl, folder, HERE, PORT))
+  local deadline = core.now() + 10
+  while world.read(folder .. "/port") == "" and core.now() < deadline do core.sleep(0.02) end
+  local hook = { apiVersion = "admissionregistration.k8s.io/v1", kind = "ValidatingWebhookConfiguration", metadata = { name = HOOK }, webhooks = { {
+    name = "pods.knbl.test", sideEffects = "None", admissionReviewVersions = { "v1" }, timeoutSeconds = 5, failurePolicy = "Fail",
+    clientConfig = { url = ("https://%s:%d/review"):format(HERE, PORT), caBundle = core.base64(world.read(folder .. "/ca.pem")) },
+    namespaceSelector = { matchLabels = { ["knbl-test"] = "policy" } },
+    rules = { { apiGroups = { "" }, apiVersions = { "v1" }, operations = { "CREATE" }, resources = { "pods" } } } } } }
+  refuse "return"
+  local path = world.script(json.encode(hook))
+  world.kubectl("create namespace " .. NAMESPACE)
+  world.kubectl("label namespace " .. NAMESPACE .. " knbl-test=policy pod-security.kubernetes.io/enforce=restricted")
+  world.kubectl("apply -f " .. path)
+  os.remove(path)
+  core.sleep(1) -- the API server has its own watch of webhooks
+end
+
+local ready
+function TestPolicy.setUp()
+  lu.skipIf(not world.process "kube-apiserver", "no API server of this machine, which could reach a webhook here")
+  if not ready then setup() end
+  ready = true
+end
+
+local function run(scenario, words)
+  local all = { "--namespace", NAMESPACE }
+  table.move(words or {}, 1, #(words or {}), #all + 1, all)
+  return world.scenario(scenario, all)
+end
+
+-- Host network refused as Pod Security refuses it: those paths are skipped with the label that is missing, the others are measured.
+function TestPolicy.test_1_restricted()
+  refuse [[if spec.hostNetwork then return 403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)' end
+    if not (spec.securityContext.runAsNonRoot and spec.containers[1].securityContext.capabilities.drop[1] == "ALL") then return 403, "not restricted" end]]
+  local r = run("scenarios/ping.lua", { "--pings", "2" })
+  lu.assertEquals(r.code, 0, r.said)
+  local measured, skipped = 0, 0
+  for _, m in ipairs(r.ledger.measurements) do
+    if m.skipped then
+      lu.assertStrContains(m.skipped, "pod-security.kubernetes.io/enforce=privileged")
+      skipped = skipped + 1
+    else
+      lu.assertTrue(m.ok)
+      measured = measured + 1
+    end
+  end
+  lu.assertEquals({ measured, skipped }, { 3, 4 })
+  local _, n = r.err:gsub("warning of the API server: pods are watched here", "")
+  lu.assertEquals(n, 1) -- the server's warning is shown, once
+  lu.assertEquals(world.left(NAMESPACE), "")
+end
+
+function TestPolicy.test_2_a_policy()
+  refuse [[return 422, "ValidatingAdmissionPolicy 'images' with binding 'all' denied request: only images of our registry"]]
+  local r = run "scenarios/ping.lua"
+  lu.assertEquals(r.code, 3, r.said)
+  lu.assertStrContains(r.err, "a policy of the cluster refuses it: ")
+  lu.assertStrContains(r.err, "only images of our registry")
+  lu.assertEquals(world.left(NAMESPACE), "")
+end
+
+-- A webhook that is down refuses everything: said within seconds.
+function TestPolicy.test_3_a_webhook_that_is_down()
+  os.remove(folder .. "/port")
+  core.sleep(0.5)
+  local r = run "scenarios/ping.lua"
+  lu.assertEquals(r.code, 3, r.said)
+  lu.assertStrContains(r.err, "failed calling webhook")
+  lu.assertTrue(r.seconds < 60, r.said)
+  lu.assertEquals(world.left(NAMESPACE), "")
+end
+
+local code = lu.LuaUnit.run()
+if ready then
+  world.kubectl("delete validatingwebhookconfiguration " .. HOOK)
+  world.kubectl("delete namespace " .. NAMESPACE .. " --wait=false")
+end
+os.execute("rm -rf " .. folder)
+os.exit(code)
