@@ -34,7 +34,8 @@ local function placement(m)
   local from, to = (m.path or {}).from or {}, (m.path or {}).to or {}
   local together
   if from.node and to.node then together = from.node == to.node and "on one node" or "on two nodes" end
-  return { together = together, ["runtime of the client"] = from.runtime, ["runtime of the server"] = to.runtime }
+  local function runtime(side) return (side.sandbox or {}).label or side.runtime end -- emulated is not with KVM
+  return { together = together, ["runtime of the client"] = runtime(from), ["runtime of the server"] = runtime(to) }
 end
 
 -- The same of two groups: where client and server stand, and in what.

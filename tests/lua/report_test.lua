@@ -146,6 +146,13 @@ function TestReport:test_hostile_names_in_csv()
   lu.assertEquals(select(2, outside:gsub("\r\n", "")), 4, "one line for the head and each measurement")
 end
 
+function TestReport:test_markdown_says_how_runtimes_ran()
+  local book = hostile()
+  book.data.environment.runtimes = { gvisor = "runsc 2022, ptrace, its own stack", runc = "namespaces" }
+  local out = require("knbl.format.markdown").render(book.data, { core = core })
+  lu.assertStrContains(out, "gvisor: runsc 2022, ptrace, its own stack; runc: namespaces")
+end
+
 function TestReport:test_hostile_names_in_markdown()
   local out = require("knbl.format.markdown").render(hostile().data, { core = core })
   lu.assertNil(out:find("<script", 1, true))

@@ -70,6 +70,14 @@ end
 
 M.expectations = expectations
 
+-- How each runtime ran: { gvisor = "runsc 2022, ptrace, …" } as one text.
+local function runtimes_text(runtimes)
+  local list = {}
+  for name, how in pairs(type(runtimes) == "table" and runtimes or {}) do list[#list + 1] = ("%s: %s"):format(name, tostring(how)) end
+  table.sort(list)
+  return table.concat(list, "; ")
+end
+
 local function environment_line(data)
   local keys, parts = {}, {}
   for key, value in pairs(data.environment or {}) do
@@ -77,6 +85,8 @@ local function environment_line(data)
   end
   table.sort(keys)
   for i, key in ipairs(keys) do parts[i] = ("%s %s"):format(escaped(key), escaped(data.environment[key])) end
+  local runtimes = runtimes_text((data.environment or {}).runtimes)
+  if runtimes ~= "" then parts[#parts + 1] = escaped(runtimes) end
   return ("<sub>knbl %s · %s · %s%s%s</sub>\n"):format(escaped(data.knbl or "?"), escaped(data.started or "?"), escaped(data.provider or "?"),
     #parts > 0 and " · " or "", table.concat(parts, ", "))
 end

@@ -104,6 +104,10 @@ function TestScenarios:test_kata_vs_runc()
   for _, m in ipairs(data.measurements) do
     if m.labels.runtime == "runc" or m.labels.runtime == "host" then lu.assertTrue(m.ok, m.case)
     else lu.assertTrue(m.ok or m.skipped ~= nil, m.case) end
+    if m.ok then
+      lu.assertTrue(m.metrics.cpu.server_sandbox >= 0, m.case)
+      lu.assertTrue(m.path.to.started_ms >= 0 and m.path.to.memory_bytes > 0, m.case)
+    end
   end
 end
 
