@@ -1,6 +1,7 @@
 -- Makes docs/reference.md of lua/knbl/meta.lua, the table of flags, the figures and the parameters: ./knbl docs/reference.lua > docs/reference.md
 local cli = require "knbl.cli"
 local core = require "knbl.native"
+local doubt = require "knbl.doubt"
 local figures = require "knbl.figures"
 
 local out = {}
@@ -107,11 +108,8 @@ local function shown_figures()
     local path = type(figure.path) == "table" and table.concat(figure.path, " + ") or figure.path
     say("| `%s` | %s | %s | %s |", figure.name, path, figure.unit, figure.better or "")
   end
-  say "\n## Flags\n\nWhy a figure is doubtful; in tables a number in brackets leads to it.\n\n| flag | |\n|:--|:--|"
-  local names = {}
-  for name in pairs(figures.flags) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do say("| `%s` | %s |", name, figures.flags[name]) end
+  say "\n## Flags\n\nWhy a figure is doubtful; in tables a number in brackets leads to it.\n\n| flag | what it says | set where |\n|:--|:--|:--|"
+  for _, flag in ipairs(doubt.list) do say("| `%s` | %s | %s |", flag.name, flag.meaning, flag.where) end
   say ""
 end
 

@@ -1,6 +1,7 @@
 -- knbl.figures - what the figures of a measurement are called, where they are, and how they are shown.
 --
 -- One table: the short names that scripts use (in `show`, in `expect`), the path in `metrics`, the unit, which way is better.
+local doubt = require "knbl.doubt"
 local json = require "knbl.json"
 local native = require "knbl.native"
 
@@ -171,27 +172,9 @@ end
 
 function M.has_unit(unit) return format[unit] ~= nil end
 
--- Why a figure may be doubtful: what a flag of a measurement means.
-M.flags = {
-  generator_cpu_bound = "the generator used all the CPU it may have: the figure is its limit, not the path's",
-  server_cpu_bound = "the server used all the CPU it may have: the figure is its limit, not the path's",
-  throttled = "a CPU limit (cgroup quota) stopped client or server for a part of the time",
-  conntrack_full = "the connection tracking table was nearly full",
-  retransmits = "TCP sent segments again: something on the path drops packets",
-  receiver_drops = "the receiver's own socket was full: it lost datagrams that had come over the path",
-  send_drops = "the sender's own socket refused datagrams: they never reached the path",
-  clock_jump = "the machine's clock jumped while it was measured",
-  wrong_backend = "another pod than those asked for answered",
-  several_backends = "several backends of the Service answered",
-  mss_differs = "the effective MSS is not the one that was asked for",
-  too_few_samples = "too few samples for the percentiles shown",
-  step = "the throughput changed in the middle: the path, or what shares it, changed",
-  stopped = "it was stopped before its time",
-  errors = "some operations failed",
-  rate_not_reached = "the rate that was asked for was not reached",
-}
 -- What puts a whole measurement in doubt, whatever is shown of it; the rest concerns rates, times and losses.
-local whole = { throttled = true, wrong_backend = true, several_backends = true, stopped = true, clock_jump = true }
+local whole = { throttled = true, wrong_backend = true, several_backends = true, stopped = true, clock_jump = true,
+  paused = true }
 local doubtful_units = { bits = true, rate = true, time = true, ratio = true }
 
 -- Whether a flag has to do with a figure at all: few samples spoil percentiles, not means.
@@ -202,7 +185,7 @@ function M.concerns(flag, figure)
 end
 
 function M.explain(flag)
-  return M.flags[flag] or (flag:gsub("_", " "))
+  return doubt.meaning[flag] or (flag:gsub("_", " "))
 end
 
 return M

@@ -5,6 +5,7 @@
 -- lost, a secret that is refused and an interruption raise.
 local agent = require "knbl.agent"
 local ceiling = require "knbl.ceiling"
+local doubt = require "knbl.doubt"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
 local json = require "knbl.json"
@@ -279,6 +280,7 @@ local function fill(entry, request, result, err, seen)
     if wrong_backend(request, result) then table.insert(entry.flags, "wrong_backend") end
   end
   for name, list in pairs(seen or {}) do entry[name] = json.array(list) end
+  if entry.flags then doubt.add(entry) end
   if err then entry.error = { code = err.code or "system", message = err.message or tostring(err) } end
   if not entry.ok and not entry.error then entry.error = { code = "protocol", message = "the engine gave no reason" } end
   return entry

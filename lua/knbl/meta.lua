@@ -246,16 +246,17 @@ function Service:on(node) end
 ---@field name string The pod's or node's.
 ---@field kind "pod"|"node"|string
 ---@field side "client"|"server"|"both"
----@field machine? string The kernel's boot id: who shares one shares CPUs and memory.
+---@field machine? string The kernel's boot id. Who shares one shares CPUs and memory, which then stand with one of them.
 ---@field from? number When it began, in seconds from the opening of the client's window: before it, so negative.
 ---@field t number[] Where each interval ends, in seconds from that.
 ---@field cpu? { user: table, system: table, softirq: table, steal: table, idle: table } A list for each core: shares of its time.
 ---@field memory? { available: integer[], total: integer } Bytes of the machine.
 ---@field process? { cpu: number[], memory: integer[] } Of the agent: cores, bytes.
----@field cgroup? { cpu: number[], memory: integer[], throttled: integer[], throttled_s: number[] }
+---@field cgroup? { cpu: number[], memory: integer[], throttled: integer[], throttled_s: number[], quota: number }
 ---@field interfaces? table<string, table> Those that carried something: rx_bytes_per_s, tx_packets_per_s, rx_drops, tx_errors …
 ---@field tcp? table segments, retransmits, timeouts, listen_drops, backlog_drops, sockets, time_wait; memory in bytes, of the machine.
 ---@field udp? table receive_drops, send_drops; memory in bytes, of the machine.
+---@field clock? { late_s: number, jumped_s: number, asleep_s: number } The longest that the agent was not run; how far the clock jumped; sleep.
 ---@field softnet? { drops: integer[], squeezed: integer[] } The machine's.
 ---@field conntrack? { entries: integer[], max: integer, drops: integer[] }
 
@@ -311,6 +312,7 @@ function Service:on(node) end
 ---@field cpu_s_per_gb? { send: number, recv: number }
 ---@field duration_s? number
 ---@field intervals? table[]
+---@field step? { t: number, before: number, after: number } Where the series changed its level, from what and to what.
 
 ---Bulk TCP.
 ---@param ask knbl.Ask

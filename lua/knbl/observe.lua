@@ -162,6 +162,21 @@ local function answer_of(watcher)
   return answer
 end
 
+-- What is the machine's, not the pod's, stands once for each machine: with its node where that is watched, else with the first.
+local function leave_once(list)
+  local owner = {}
+  for _, value in ipairs(list) do
+    local machine = value.machine
+    if machine and (not owner[machine] or value.kind == "node" and owner[machine].kind ~= "node") then owner[machine] = value end
+  end
+  for _, value in ipairs(list) do
+    if value.machine and owner[value.machine] ~= value then
+      value.cpu, value.memory, value.softnet = nil, nil, nil
+      for _, group in ipairs { value.tcp or {}, value.udp or {} } do group.memory = nil end
+    end
+  end
+end
+
 -- Ends it. Returns what was seen by the observers' names: lists of { name, kind, node, side, … as the agent gave it }. `opened_ns` is when
 -- the window opened, by the client's clock: times count from there.
 function Observation:finish(opened_ns)
@@ -189,6 +204,7 @@ function Observation:finish(opened_ns)
   for _, list in pairs(seen) do
     for _, value in ipairs(list) do value.from = value.from and opened and value.from - opened or nil end
   end
+  leave_once(seen.monitor or {})
   return seen
 end
 

@@ -35,7 +35,7 @@ struct kn_spec {
                              * ends first */
     uint64_t warmup_ns;     /* default: a tenth of the duration within [50 ms, 1 s]; 100 ms with count alone; none for
                              * ping, nor for http with count */
-    uint64_t interval_ns;   /* step of the time series; default 1 s */
+    uint64_t interval_ns;   /* step of the time series; default: a twentieth of the duration within [50 ms, 1 s] */
     uint64_t count;         /* operations or requests, over all flows */
     uint64_t flows;         /* connections; default 1, http 100 */
     uint64_t threads;       /* 0: min(flows, allowed CPUs) */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/step.h"
 #include "engines/flow.h"
 #include "engines/run.h"
 
@@ -286,6 +287,21 @@ static void put_cpu_per_gb(json_t *m, const struct view *v)
     json_decref(cost);
 }
 
+/* The whole intervals as a series: did its level change? */
+static void put_step(json_t *m, const json_t *intervals, double step_s, double window_s)
+{
+    struct kn_step step;
+    size_t n = 0, most = json_array_size(intervals);
+    double *values = calloc(most ? most : 1, sizeof *values);
+    const char *key = json_object_get(json_array_get(intervals, 0), "ops_per_s") ? "ops_per_s" : "bps";
+    for (; values && n < most && (double)(n + 1) * step_s <= window_s * 1.000001; n++)
+        values[n] = json_number_value(json_object_get(json_array_get(intervals, n), key));
+    if (values && kn_step_find(values, n, &step))
+        json_object_set_new(m, "step", json_pack("{s:f, s:f, s:f}", "t", (double)step.at * step_s, "before", step.before,
+                                                 "after", step.after));
+    free(values);
+}
+
 /* Up to the end of the window, whether anything moved there or not. The last interval is as long as what is left of it; a sliver
  * says nothing. */
 static void put_intervals(json_t *m, const struct view *v)
@@ -306,6 +322,7 @@ static void put_intervals(json_t *m, const struct view *v)
     }
     if (json_array_size(list))
         json_object_set(m, "intervals", list);
+    put_step(m, list, seconds(s->step_ns), seconds(v->window_ns));
     json_decref(list);
 }
 
@@ -365,8 +382,9 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
 {
     const struct kn_run *run = v->run;
     json_t *flags = json_copy(run->flags);
-    unsigned cpus = kn_cpus_allowed();
-    double threads = run->n_slots < cpus ? run->n_slots : cpus;
+    double threads = fmin(run->n_slots, kn_cpus_allowed()), quota = kn_cpu_quota();
+    if (quota > 0)
+        threads = fmin(threads, quota);
     bool throttled = json_number_value(json_object_get(my_cpu, "throttled_s")) > 0;
     for (unsigned i = 0; i < run->n_servers; i++)
         throttled = throttled || json_number_value(json_object_get(run->servers[i].cpu, "throttled_s")) > 0;
@@ -375,6 +393,7 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->server, (double)v->spec->flows), "server_cpu_bound");
     flag(flags, throttled, "throttled");
     flag(flags, mss_differs(v), "mss_differs");
+    flag(flags, json_object_get(metrics, "step") != NULL, "step");
     flag(flags, (v->client.has & KN_HAS_LATENCY) && kn_hist_count(v->client.latency) < FEW_SAMPLES, "too_few_samples");
     flag(flags, v->client.retransmits + v->server.retransmits > 0, "retransmits");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");

@@ -94,6 +94,8 @@ struct monitor {
     size_t width, n, room;                     /* rows */
     uint64_t *rows;                            /* FIXED, then each CPU's kinds, then each interface's counters */
     uint64_t interval_ns, started_ns;
+    struct kn_clocks clocks;                   /* at the last sample */
+    uint64_t jumped_ns, asleep_ns, gap_ns;     /* the largest jump; the sleep of all; the longest that we were not run */
     char text[TEXT_MAX];
 };
 
@@ -185,8 +187,19 @@ static void read_interfaces(struct monitor *m, uint64_t *v)
                 memcpy(v + interface_column(m, i), counters, sizeof counters);
 }
 
+static void check_clocks(struct monitor *m)
+{
+    struct kn_clocks now;
+    kn_clocks_read(&now);
+    uint64_t jumped_ns = (uint64_t)llabs(kn_clocks_jump_ns(&m->clocks, &now));
+    m->asleep_ns += kn_clocks_asleep_ns(&m->clocks, &now);
+    if (jumped_ns > m->jumped_ns) m->jumped_ns = jumped_ns;
+    m->clocks = now;
+}
+
 static void sample(struct monitor *m, uint64_t *v)
 {
+    check_clocks(m);
     memset(v, 0xff, m->width * sizeof *v);
     read_own(m, v);
     const char *t = load(m, F_MEMINFO);
@@ -233,9 +246,11 @@ static void *monitor_main(void *argument)
             pthread_cond_timedwait(&m->wake, &m->lock, &until);
             continue;
         }
-        sample(m, next_row(m));
         uint64_t now_ns = kn_now_ns();
+        if (now_ns - next_ns > m->gap_ns) m->gap_ns = now_ns - next_ns;
+        sample(m, next_row(m));
         next_ns += m->interval_ns;
+        now_ns = kn_now_ns();
         if (next_ns <= now_ns) next_ns = now_ns + m->interval_ns; /* what was missed is not made up for */
     }
     pthread_mutex_unlock(&m->lock);
@@ -310,6 +325,7 @@ void *kn_monitor_start_under(const char *root, const json_t *options, struct kn_
     }
     m->root = root;
     m->interval_ns = interval_ns < INTERVAL_MIN_NS ? INTERVAL_MIN_NS : interval_ns;
+    kn_clocks_read(&m->clocks);
     open_files(m);
     kn_cgroups_find(root, &m->cgroups);
     m->cpus = kn_proc_cpus(load(m, F_STAT), NULL, 0);
@@ -442,6 +458,14 @@ static void put_machine(struct monitor *m, json_t *out)
     if (kib != KN_ABSENT) put(out, "memory", "total", kn_json_u64(kib * 1024));
 }
 
+/* What the measurement's own clock does not show. */
+static void put_clock(const struct monitor *m, json_t *out)
+{
+    put(out, "clock", "late_s", number_of((double)m->gap_ns / 1e9, false));
+    if (m->jumped_ns) put(out, "clock", "jumped_s", number_of((double)m->jumped_ns / 1e9, false));
+    if (m->asleep_ns) put(out, "clock", "asleep_s", number_of((double)m->asleep_ns / 1e9, false));
+}
+
 static json_t *monitor_json(struct monitor *m)
 {
     json_t *out = json_object(), *times = json_array();
@@ -455,6 +479,9 @@ static json_t *monitor_json(struct monitor *m)
         put(out, columns[i].group, columns[i].name, column_json(m, columns[i].column, columns[i].kind));
     put_interfaces(m, out);
     put_machine(m, out);
+    put_clock(m, out);
+    double quota = kn_cpu_quota_under(m->root);
+    if (quota > 0) put(out, "cgroup", "quota", number_of(quota, false));
     return out;
 }
 

@@ -48,7 +48,7 @@ static void defaults(void **state)
         assert_string_equal(kn_test_name((enum kn_test)s.test), list[i].test);
         assert_int_equal(s.duration_ns, 10 * KN_NS_PER_S);
         assert_int_equal(s.warmup_ns, s.test == KN_PING ? 0 : KN_NS_PER_S);
-        assert_int_equal(s.interval_ns, KN_NS_PER_S);
+        assert_int_equal(s.interval_ns, KN_NS_PER_S / 2);
         assert_int_equal(s.size, list[i].size);
         assert_int_equal(s.response_size, list[i].response);
         assert_int_equal(s.flows, list[i].flows);
