@@ -86,4 +86,35 @@ function TestOpenMetrics:test_form()
   lu.assertStrContains(text, 'quantile="0.99"')
 end
 
+-- What was watched stands under the curve, over the same seconds; hostile or broken columns spoil nothing.
+local function watched(monitor)
+  local b = ledger.new { core = core, scenario = "x.lua", question = "q" }
+  b:add { test = "tcp_stream", case = "c", from = "a", to = "b", ok = true, params = {}, monitor = json.array { monitor },
+    metrics = { throughput_bps = 1e9, intervals = { { t = 0, bps = 1e9 }, { t = 1, bps = 2e9 }, { t = 2, bps = 1e9 } } } }
+  b:finish { status = "pass", exit = 0 }
+  return html.render(json.decode(json.encode(b.data)), { core = core })
+end
+
+function TestPage:test_what_was_watched_stands_under_the_curve()
+  local page = watched { name = "node-1", kind = "node", side = "client", from = -0.5, t = { 1, 2, 3 }, cpu = { user = { 0.5, 0 },
+    system = { { 0.1, 0.2, 0.3 }, 0 }, softirq = { 0, 0 }, steal = { 0, 0 }, idle = { { 0.4, 0.3, 0.2 }, 1 } }, tcp = { retransmits = { 1, 2, 0 } },
+    interfaces = { [hostile] = { rx_drops = { 5, 0, 0 } } }, conntrack = { entries = { 90, 99, 98 }, max = 100 } }
+  for _, part in ipairs { "meanwhile: c", "node-1, 2 cores; the busiest, CPU 0, 70 %", "3 segments sent again", "99 of 100 tracked connections",
+    "dropped 5 packets", 'class="area s2"' } do
+    lu.assertTrue(page:find(part, 1, true) ~= nil, part)
+  end
+  lu.assertNil(page:find("<script", 1, true))
+  lu.assertNil(page:find("nan", 1, true))
+  local points = page:match 'class="area s1"' and page:match '<path d="M([^"]*)" class="area s1"'
+  for x in points:gmatch "(%-?[%d.]+) %-?[%d.]+" do lu.assertTrue(tonumber(x) >= 84 and tonumber(x) <= 740, x) end -- not beyond the curve
+end
+
+function TestPage:test_what_could_not_be_watched_says_why()
+  lu.assertTrue(watched { name = hostile, side = "server", error = { code = "permission", message = "not here <b>" } }:find("not watched: not here &lt;b&gt;", 1,
+    true) ~= nil)
+  for _, broken in ipairs { {}, { t = {} }, { t = 7 }, { t = { 1 }, cpu = 3 }, { t = { 1, 2 }, cpu = { user = { "x", { "y" } } }, tcp = { retransmits = { "a" } } } } do
+    watched(broken)
+  end
+end
+
 os.exit(lu.LuaUnit.run())

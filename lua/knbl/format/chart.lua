@@ -143,6 +143,41 @@ function M.lines(series, options)
   return table.concat(out)
 end
 
+-- Layers on top of each other over time. edges: where the intervals lie, one more than there are; layers: { label, values }; options: top (of the
+-- axis), from, to (of the time that is shown), show_x, show_y, title
+function M.stack(edges, layers, options)
+  local width, height, left, right, top, bottom = 760, 150, 84, 20, 8, 26
+  local from, to = options.from or edges[1], options.to or edges[#edges]
+  if to <= from then return nil end
+  local px, py = scale(from, to, left, width - right), scale(0, options.top, height - bottom, top)
+  local function clipped(x) return px(math.max(from, math.min(to, x))) end
+  local out, base, legend = { open(width, height, options.title) }, {}, {}
+  for _, y in ipairs(ticks(0, options.top, 4)) do
+    out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right) .. text(left - 6, py(y) + 4, options.show_y(y), "end")
+  end
+  for _, x in ipairs(ticks(from, to, 8)) do out[#out + 1] = text(px(x), height - bottom + 18, options.show_x(x), "mid") end
+  for k, layer in ipairs(layers) do
+    local above, below = {}, {}
+    for i = 1, #edges - 1 do
+      local low = base[i] or 0
+      local high = math.min(options.top, low + math.max(0, layer.values[i] or 0))
+      if edges[i + 1] > from and edges[i] < to then
+        local x1, x2 = clipped(edges[i]), clipped(edges[i + 1])
+        above[#above + 1] = ("%.1f %.1f %.1f %.1f"):format(x1, py(high), x2, py(high))
+        table.insert(below, 1, ("%.1f %.1f %.1f %.1f"):format(x2, py(low), x1, py(low)))
+      end
+      base[i] = high
+    end
+    if #above > 0 then
+      out[#out + 1] = ('<path d="M%s L%s Z" class="area s%d"><title>%s</title></path>'):format(table.concat(above, " L"), table.concat(below, " L"),
+        (k - 1) % 8 + 1, escape(layer.label))
+    end
+    legend[k] = ('<span class="key s%d">%s</span>'):format((k - 1) % 8 + 1, escape(layer.label))
+  end
+  out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/></svg><p class="legend">'):format(left, top, height - bottom, width - right)
+  return table.concat(out) .. table.concat(legend, " ") .. "</p>"
+end
+
 -- rows, columns: labels; value(r, c) -> number or nil; show(value); better: "more" or "less"
 function M.heat(rows, columns, value, options)
   local low, high = math.huge, -math.huge

@@ -2,6 +2,7 @@
 -- dark and on paper. First the question and the verdict, then the tables, then the charts, then what it was measured on.
 local chart = require "knbl.format.chart"
 local figures = require "knbl.figures"
+local meanwhile = require "knbl.format.meanwhile"
 local report = require "knbl.report"
 local table_format = require "knbl.format.table"
 
@@ -27,13 +28,13 @@ td.n,th.n{text-align:right;padding-left:.7rem}td.skip{color:var(--soft)}td.doubt
 figure{margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid}figcaption{font-weight:600}figcaption small{font-weight:400}
 svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
 .bar{fill:var(--bar)}.bar.doubtful{fill:var(--doubt)}.whisker,.axis{stroke:var(--ink);fill:none}.grid{stroke:var(--line);fill:none}
-.line{fill:none;stroke-width:2}.legend{font-size:.85rem;margin:.3rem 0 0}
+details{margin:.6rem 0 0}summary{cursor:pointer;font-size:.9rem}.area{opacity:.85}.line{fill:none;stroke-width:2}.legend{font-size:.85rem;margin:.3rem 0 0}
 .key{margin-right:1rem;white-space:nowrap}.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px;background:currentColor}
 .heat td{text-align:center;padding:.4rem .7rem;background:color-mix(in srgb,var(--good) calc(var(--h,0)*55%),transparent)}
 @media print{:root{--page:#fff;--ink:#000;--card:#fff}body{max-width:none}figure{border:1px solid var(--line)}}
 ]]
 for i = 1, 8 do
-  style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i)
+  style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d,.area.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i, i)
 end
 
 -- ---- tables ------------------------------------------------------------------------------------------------------------
@@ -205,6 +206,14 @@ local function thinned(points)
   return out
 end
 
+-- Every curve of a chart has its own, folded; a page with one curve shows it.
+local function meanwhile_html(core, part, alone)
+  local out = {}
+  for i, s in ipairs(part) do out[i] = meanwhile.render(core, s.measurement, s.label, s.seconds) end
+  local text = table.concat(out)
+  return alone and text:gsub("^<details>", "<details open>") or text
+end
+
 local function time_charts(data, core, out)
   local order, by_test = tests_of(groups_of(data, "size"))
   for _, test in ipairs(order) do
@@ -213,12 +222,14 @@ local function time_charts(data, core, out)
     for _, g in ipairs(by_test[test]) do
       local points = {}
       for _, i in ipairs(g.first.metrics.intervals or {}) do points[#points + 1] = { i.t, i[key] or 0 } end
-      if #points > 2 then series[#series + 1] = { label = g.label, points = thinned(points) } end
+      if #points > 2 then
+        series[#series + 1] = { label = g.label, points = thinned(points), measurement = g.first, seconds = points[#points][1] }
+      end
     end
     in_charts(series, function(part)
       out[#out + 1] = figure_html(test .. " over time", "more is better; seconds since the window opened", chart.lines(part, { title = test .. " over time",
         show_x = function(v) return ("%g s"):format(v) end,
-        show_y = key == "bps" and core.format_bits or core.format_rate }))
+        show_y = key == "bps" and core.format_bits or core.format_rate }) .. meanwhile_html(core, part, #series == 1 and #order == 1))
     end)
   end
 end
