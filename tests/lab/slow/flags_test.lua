@@ -1,0 +1,158 @@
+-- What makes a figure doubtful, provoked for real on a lab of the test's own: each flag comes where its cause is, and not without it.
+-- A clock that jumps would be the machine's: it is in tests/unit/core/clock_test.c, over readings that are made up; the effective MSS is in
+-- tests/net/truth_test.lua.
+package.path = "tests/lua/?.lua;" .. package.path
+local lu = require "luaunit"
+local core = require "knbl.native"
+local fake = require "fake"
+local json = require "knbl.json"
+
+TestFlags = {}
+
+local start = [[
+local knbl = require "knbl"
+local cluster <close> = knbl.cluster()
+local client, server = cluster:pair()
+local function sh(where, line)
+  local done = assert(cluster.provider:request { op = "exec", ["in"] = where, argv = { "sh", "-c", line }, capture = true })
+  if done.status ~= 0 then error(("%s: '%s': %s"):format(where or "lab", line, done.output), 0) end
+  return done.output
+end
+-- in the background, its streams not ours
+local function later(where, seconds, line) sh(where, ("(sleep %g; %s) >/dev/null 2>&1 </dev/null &"):format(seconds, line)) end
+]]
+
+local function measured(body, more)
+  local argv = { "--json", "-", "-q" }
+  for _, word in ipairs(more or {}) do argv[#argv + 1] = word end
+  local code, out, err = fake.knbl(start .. body, argv, core)
+  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  local why = err:match "cannot here: ([^\n]*)"
+  if why then lu.skip(why) end
+  lu.assertEquals(code, 0, err)
+  local list = json.decode(out).measurements
+  for _, m in ipairs(list) do lu.assertTrue(m.ok, m.case .. ": " .. json.encode(m.error or {})) end
+  return list
+end
+
+local function has(m, flag)
+  for _, f in ipairs(m.flags) do
+    if f == flag then return true end
+  end
+  return false
+end
+
+local function expect(m, flag)
+  if not has(m, flag) then lu.fail(("%s is not flagged: %s; %s"):format(flag, table.concat(m.flags, " "), json.encode(m.metrics.intervals or {}))) end
+end
+
+function TestFlags:test_a_path_that_changes_in_the_middle()
+  local list = measured [[
+sh("node-1", "tc qdisc add dev eth0 root tbf rate 200mbit burst 200k latency 50ms")
+knbl.tcp_stream { case = "even", from = client, to = server, duration = "2s", cc = "cubic" }
+later("node-1", 2, "tc qdisc change dev eth0 root tbf rate 50mbit burst 200k latency 50ms")
+knbl.tcp_stream { case = "changed", from = client, to = server, duration = "2s", warmup = "1s", cc = "cubic" }
+]]
+  lu.assertFalse(has(list[1], "step"))
+  expect(list[2], "step")
+  local step = list[2].metrics.step
+  lu.assertTrue(step.t > 0.5 and step.t < 1.8, ("at %g s"):format(step.t))
+  lu.assertTrue(step.before > 2 * step.after)
+end
+
+function TestFlags:test_segments_that_are_lost_on_the_way()
+  local list = measured [[
+knbl.tcp_rr { case = "sound", from = client, to = server, duration = "500ms" }
+sh("node-1", "nft add table ip losses; nft 'add chain ip losses f { type filter hook forward priority 0; }';"
+  .. " nft add rule ip losses f meta l4proto tcp numgen random mod 100 '<' 5 drop")
+knbl.tcp_stream { case = "lossy", from = client, to = server, duration = "1s" }
+]]
+  lu.assertFalse(has(list[1], "retransmits"))
+  expect(list[2], "retransmits")
+  local seen = 0
+  for _, monitor in ipairs(list[2].monitor) do
+    local lost = (monitor.tcp or {}).retransmits
+    for _, n in ipairs(type(lost) == "table" and lost or {}) do seen = seen + n end
+  end
+  lu.assertTrue(seen > 0, "the monitor sees them too")
+end
+
+function TestFlags:test_an_interface_that_drops()
+  local list = measured [[
+local link = sh("node-1", "ip -o link show | grep -o 'pod[0-9]*@' | head -1"):match "pod%d+"
+later("node-1", 0.6, ("ip link set %s mtu 600; sleep 0.3; ip link set %s mtu 1500"):format(link, link))
+knbl.udp_stream { from = client, to = server, duration = "1s", warmup = "200ms", rate = "1000/s" }
+]]
+  expect(list[1], "drops")
+end
+
+-- The limit is the machine's, and everybody's: it stays as it is. The entries are real, and so is the limit; what counts as nearly full is less.
+function TestFlags:test_a_connection_tracking_table_that_is_nearly_full()
+  local doubt = require "knbl.doubt"
+  local usual = doubt.tracked
+  local list = measured [[
+local most = tonumber((sh("node-1", "cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null || echo 0")))
+if most == 0 then error("cannot here: no connection tracking", 0) end
+require("knbl.doubt").tracked = 30 / most
+local svc = server:service()
+knbl.tcp_rr { case = "room", from = client, to = svc, duration = "200ms", flows = 2 }
+knbl.tcp_rr { case = "full", from = client, to = svc, duration = "200ms", flows = 60 }
+]]
+  doubt.tracked = usual
+  lu.assertFalse(has(list[1], "conntrack_full"))
+  expect(list[2], "conntrack_full")
+end
+
+function TestFlags:test_a_server_that_is_stopped_for_a_while()
+  local list = measured [[
+local pid = sh(nil, "for p in /proc/[0-9]*; do grep -qx knbl:server $p/comm && echo ${p#/proc/}; done; true")
+pid = pid:match "%d+" or error("no process of the server's agent", 0)
+later(nil, 0.7, ("kill -STOP %s; sleep 0.8; kill -CONT %s"):format(pid, pid))
+knbl.tcp_rr { from = client, to = server, duration = "2s", warmup = "100ms" }
+]]
+  expect(list[1], "paused")
+end
+
+function TestFlags:test_too_little_cpu()
+  local list = measured [[
+local small = cluster:pod { name = "small", node = 1, cpu = 0.2 }
+if (sh("small", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; true")):find "^%s*$" then
+  error("cannot here: no cgroup with a quota", 0)
+end
+knbl.tcp_stream { from = small, to = server, duration = "1s" }
+]]
+  expect(list[1], "throttled")
+  expect(list[1], "generator_cpu_bound")
+end
+
+function TestFlags:test_another_pod_answers()
+  local list = measured [[
+local svc = server:service()
+local other = cluster:pod { name = "other", node = 2 }
+knbl.tcp_rr { case = "right", from = client, to = svc, duration = "100ms" }
+sh("node-1", ("nft add table ip thief; nft 'add chain ip thief p { type nat hook prerouting priority -150; }';"
+  .. " nft add rule ip thief p ip daddr %s tcp dport %d dnat to %s:%d"):format(svc.addresses.v4, svc.port, other.addresses.v4, other.port))
+knbl.tcp_rr { case = "wrong", from = client, to = svc, duration = "100ms" }
+]]
+  lu.assertFalse(has(list[1], "wrong_backend"))
+  expect(list[2], "wrong_backend")
+end
+
+function TestFlags:test_datagrams_that_never_left()
+  local list = measured [[
+sh("client", "tc qdisc add dev eth0 root tbf rate 10mbit burst 20k latency 2ms")
+knbl.udp_stream { from = client, to = server, duration = "500ms", rate = "100Mbit/s" }
+]]
+  expect(list[1], "send_drops")
+end
+
+function TestFlags:test_too_few_samples()
+  local list = measured [[
+knbl.tcp_rr { from = client, to = server, count = 20, warmup = 0 }
+knbl.tcp_rr { from = client, to = server, count = 2000, warmup = 0 }
+]]
+  expect(list[1], "too_few_samples")
+  lu.assertFalse(has(list[2], "too_few_samples"))
+end
+
+os.exit(lu.LuaUnit.run())
