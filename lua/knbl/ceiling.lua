@@ -3,7 +3,10 @@
 local agent = require "knbl.agent"
 local figures = require "knbl.figures"
 
-local M = { seconds = 0.5 }
+local M = {
+  seconds = 0.5,
+  cheap_s = 5,      -- a measurement of so many seconds is made longer by at most an eighth, and once for each kind of work
+}
 
 -- What changes the work of the generator; the rest is the path's.
 local alike = { "size", "response", "flows", "threads", "burst", "wait", "tune", "gso", "zerocopy", "fin", "body", "nodelay", "reverse", "bidir" }
@@ -31,6 +34,12 @@ local function measure(s, from, test, spec, follow)
   local result = follow(s, run, M.seconds + 1, true)
   run:close()
   return result and result.ok and figures.value(result, figures.headline(test)) or nil
+end
+
+-- Whether it is asked for: --ceiling, --no-ceiling; else where it is cheap.
+function M.wanted(s, spec)
+  if s.settings.ceiling ~= nil then return s.settings.ceiling end
+  return (tonumber(spec.duration) or 0) >= M.cheap_s
 end
 
 -- The ceiling of a measurement's headline figure, or nil: of pings, of a given rate and of foreign servers there is none. Each kind of work is

@@ -337,7 +337,7 @@ local function one(s, request, spec)
   if gone then err = errors.new(err and err.code or "lost", gone) end
   fill(entry, request, result, err, seen)
   if entry.metrics then outside.add(entry.metrics, before, after) end
-  if entry.ok and s.settings.ceiling then entry.ceiling = ceiling.of(s, request, spec, follow) end
+  if entry.ok and ceiling.wanted(s, spec) then entry.ceiling = ceiling.of(s, request, spec, follow) end
   s.ledger:add(entry)
   if s.progress then s.progress:done(entry) end
   if err and fatal[err.code] then errors.raise(err, err.code ~= "interrupted" and request.case or nil) end

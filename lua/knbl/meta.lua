@@ -240,7 +240,7 @@ function Service:on(node) end
 ---@field flags string[] Why a figure is doubtful.
 ---@field monitor? knbl.Monitor[] What was watched meanwhile: client, servers, and the nodes that have agents of their own.
 ---@field profile? knbl.Profile[] Where the CPUs of each machine spent their time, where that was asked for; see docs/profiles.md.
----@field ceiling? number With --ceiling: what the sender's headline figure is over its own loopback.
+---@field ceiling? number What the sender's headline figure is over its own loopback: of measurements from 5 s on, of all with --ceiling, of none with --no-ceiling.
 
 ---@class knbl.Monitor Lists over time, an entry for each interval. A number in place of a list: it was that all the time. What cannot be read is absent.
 ---@field name string The pod's or node's.

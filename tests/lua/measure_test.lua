@@ -175,4 +175,11 @@ function TestMeasure:test_a_cluster_left_open_is_closed()
   lu.assertEquals({ core.agents > 0, core.open }, { true, 0 })
 end
 
+function TestMeasure:test_a_ceiling_where_it_is_cheap_or_asked_for()
+  local ceiling = require "knbl.ceiling"
+  for _, case in ipairs { { nil, 10, true }, { nil, 1, false }, { nil, nil, false }, { true, 1, true }, { false, 10, false } } do
+    lu.assertEquals(ceiling.wanted({ settings = { ceiling = case[1] } }, { duration = case[2] }), case[3])
+  end
+end
+
 os.exit(lu.LuaUnit.run())
