@@ -94,7 +94,8 @@ static bool answers(const struct kn_addr *to, int patience_ms)
     int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = -1;
     struct pollfd ready = { .fd = fd, .events = POLLOUT };
     socklen_t size = sizeof error;
-    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) && poll(&ready, 1, patience_ms) == 1 &&
+    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) &&
+              poll(&ready, 1, patience_ms) == 1 &&
               getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
     if (fd >= 0) close(fd);
     return ok;

@@ -9,7 +9,7 @@
  *
  *   {"op":"node","name":?}
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
- *   {"op":"pod","name":?,"node":?,"runtime":"runc|host","mtu":?,"port":?,"command":[...]?,
+ *   {"op":"pod","name":?,"node":?,"runtime":"runc|host|gvisor|kata","mtu":?,"port":?,"command":[...]?,
  *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?,
  *    "vm":{"vcpus":?,"machine":"microvm|q35"?,"offloads":?,"join":"tc|bridge"?,"kernel":?,"initramfs":?,
  *          "boot_timeout":?}?}          (kata)

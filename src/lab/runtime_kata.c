@@ -151,8 +151,8 @@ static int read_size(const struct kn_lab_pod *pod, const json_t *asked, struct k
 {
     long long vcpus, memory = pod->memory ? (long long)(pod->memory >> 20) : MEMORY_MB;
     const char *boot = json_string_value(json_object_get(asked, "boot_timeout"));
-    if (kn_lab_number(asked, "vcpus", 1, 64, pod->cpu_milli ? (long long)(pod->cpu_milli + 999) / 1000 : 1, &vcpus, err))
-        return -1;
+    long long usual = pod->cpu_milli ? (long long)(pod->cpu_milli + 999) / 1000 : 1;
+    if (kn_lab_number(asked, "vcpus", 1, 64, usual, &vcpus, err)) return -1;
     vm->vcpus = (unsigned)vcpus;
     vm->memory_mb = (unsigned)memory;
     vm->boot_ns = LAB_BOX_READY_NS;
@@ -200,13 +200,15 @@ static void write_append(struct kn_vm *vm)
     char clock[64] = "";
     unsigned khz = vm->kvm ? 0 : tsc_khz();
     if (khz) snprintf(clock, sizeof clock, " tsc=reliable tsc_early_khz=%u", khz);
-    snprintf(vm->append, sizeof vm->append, "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests i8042.noaux i8042.nokbd%s -- " GUEST_WORD, clock);
+    snprintf(vm->append, sizeof vm->append,
+             "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests i8042.noaux i8042.nokbd%s -- " GUEST_WORD, clock);
 }
 
 static json_t *config_of(const struct kn_keeper *keeper, const struct kn_lab_pod *pod)
 {
     static const int families[2] = { AF_INET, AF_INET6 };
-    struct kn_ip gateway[2] = { { .family = 0 } };
+    struct kn_ip gateway[2];
+    memset(gateway, 0, sizeof gateway);
     for (int i = 0; i < 2; i++)
         if (pod->ip[i].family) kn_lab_pod_ip(pod->node->index, 1, families[i], &gateway[i]);
     return json_pack("{s:s,s:s,s:s,s:i,s:b,s:i,s:o,s:o}", "name", pod->name, "node", pod->node->name, "token",

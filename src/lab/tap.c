@@ -24,8 +24,8 @@ enum { MAC_VEIL = 6, IF_JOINT = LAB_IF_PORTS };
 int kn_vm_no_tun(struct kn_error *err)
 {
     return kn_fail_at(err, __func__, KN_E_UNSUPPORTED, errno,
-                      "kata: a guest's network card needs /dev/net/tun (%s): modprobe tun, or let the container have it",
-                      strerror(errno));
+                      "kata: a guest's network card needs /dev/net/tun (%s): modprobe tun, or let the container have "
+                      "it", strerror(errno));
 }
 
 static int open_tap(struct kn_error *err)
@@ -102,8 +102,8 @@ static int join_by_redirect(struct nl_sock *nl, unsigned tap, struct kn_error *e
                : 0;
 }
 
-/* The guest has the pod's hardware address, so the veth, a port of the bridge now, takes another. The node's bridge sends
- * the pod's own broadcasts back (hairpin): whoever learned from those would look for the guest on the wrong side. */
+/* The guest has the pod's hardware address, so the veth, a port of the bridge now, takes another. The node's bridge
+ * sends the pod's own broadcasts back (hairpin): whoever learned from those would look for the guest on the wrong side. */
 static int join_by_bridge(struct nl_sock *nl, const struct kn_vm *vm, unsigned tap, unsigned mtu, struct kn_error *err)
 {
     struct kn_mac mac = vm->mac, veil = vm->mac;

@@ -45,8 +45,8 @@ static void card(const struct kn_vm *vm, struct kn_words *words)
     if (vm->vhost_fd >= 0) kn_words_add(words, "tap,id=net,fd=%d,vhost=on,vhostfd=%d", vm->tap_fd, vm->vhost_fd);
     else kn_words_add(words, "tap,id=net,fd=%d", vm->tap_fd);
     kn_words_add(words, "-device");
-    kn_words_add(words, "virtio-net-pci,netdev=net,romfile=,mac=%02x:%02x:%02x:%02x:%02x:%02x%s", b[0], b[1], b[2], b[3],
-                 b[4], b[5],
+    kn_words_add(words, "virtio-net-pci,netdev=net,romfile=,mac=%02x:%02x:%02x:%02x:%02x:%02x%s", b[0], b[1], b[2],
+                 b[3], b[4], b[5],
                  vm->offloads ? "" : ",csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,"
                                      "guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off");
 }
@@ -54,8 +54,8 @@ static void card(const struct kn_vm *vm, struct kn_words *words)
 static void command(const struct kn_vm *vm, struct kn_words *words)
 {
     bool micro = strcmp(vm->machine, "microvm") == 0;
-    static const char *const plain[] = { PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial",
-                                         "stdio", "-monitor", "none", "-name", "knbl" };
+    static const char *const plain[] = { PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                                         "-serial", "stdio", "-monitor", "none", "-name", "knbl" };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) kn_words_add(words, "%s", plain[i]);
     kn_words_add(words, "-machine");
     kn_words_add(words, "%s%s", vm->machine, micro ? ",pcie=on,acpi=on,x-option-roms=off,rtc=on" : "");

@@ -1,4 +1,5 @@
-/* Pods that are guests: a kernel of its own whose agent has the pod's address; and all the ways in which there is none. */
+/* Pods that are guests: a kernel of its own whose agent has the pod's address; and all the ways in which there is none.
+ */
 #include "inside.h"
 
 #include <fcntl.h>
@@ -78,7 +79,8 @@ static void test_module_without_signature(void **state)
 
 static json_t *about_kata(struct kn_lab *lab)
 {
-    json_t *answer = ask(lab, "{\"op\":\"runtimes\"}"), *list = json_object_get(answer, "runtimes"), *found = NULL, *one;
+    json_t *answer = ask(lab, "{\"op\":\"runtimes\"}"), *list = json_object_get(answer, "runtimes"), *found = NULL;
+    json_t *one;
     size_t i;
     json_array_foreach(list, i, one)
         if (strcmp(json_string_value(json_object_get(one, "name")), "kata") == 0) found = json_incref(one);
@@ -104,7 +106,7 @@ static struct kn_lab *with_guests(void)
     return lab;
 }
 
-/* The control socket leads to the agent in there, and what it says is passed on: HTTP without a token is refused by it. */
+/* The control socket leads to the agent in there, which refuses HTTP without a token. */
 static void agent_answers(json_t *pod)
 {
     struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -121,7 +123,7 @@ static void agent_answers(json_t *pod)
     if (!strstr(text, " 401 ") || !strstr(text, "\"auth\"")) fail_msg("the agent says \"%s\"", text);
 }
 
-/* Whether an address and port takes a connection from there: the answer of an agent that hears nothing is its silence. */
+/* Whether the agent at that address takes a connection from there; it says nothing to who says nothing. */
 static bool reached(struct kn_lab *lab, const char *where, const char *host)
 {
     char words[128];
@@ -154,13 +156,14 @@ static void test_guest(void **state)
     assert_true(json_integer_value(json_object_get(usage, "cpu_ns")) > 0);
     assert_true(json_integer_value(json_object_get(usage, "memory_bytes")) > 1 << 20);
     json_decref(usage);
-    refuses(lab, KN_E_UNSUPPORTED, "nothing but the agent in it", "{\"op\":\"exec\",\"in\":\"guest\",\"argv\":[\"/bin/true\"]}");
+    refuses(lab, KN_E_UNSUPPORTED, "nothing but the agent in it",
+            "{\"op\":\"exec\",\"in\":\"guest\",\"argv\":[\"/bin/true\"]}");
     tell(lab, "{\"op\":\"delete\",\"name\":\"svc\"}");
     tell(lab, "{\"op\":\"delete\",\"name\":\"guest\"}");
     json_decref(pod);
     /* joined by a bridge, of the other machine, with less */
-    pod = ask(lab, "{\"op\":\"pod\",\"name\":\"other\",\"node\":\"node-1\",\"runtime\":\"kata\",\"memory\":\"256M\",\"mtu\":1300,"
-                   "\"vm\":{\"machine\":\"q35\",\"join\":\"bridge\",\"offloads\":false}}");
+    pod = ask(lab, "{\"op\":\"pod\",\"name\":\"other\",\"node\":\"node-1\",\"runtime\":\"kata\",\"memory\":\"256M\","
+                   "\"mtu\":1300,\"vm\":{\"machine\":\"q35\",\"join\":\"bridge\",\"offloads\":false}}");
     const char *platform = json_string_value(json_object_get(json_object_get(pod, "sandbox"), "platform"));
     assert_non_null(strstr(platform, "q35"));
     assert_non_null(strstr(platform, "256 MiB"));
@@ -173,7 +176,8 @@ static void test_guest(void **state)
 
 static json_t *pod_of(struct kn_lab *lab)
 {
-    json_t *status = ask(lab, "{\"op\":\"status\"}"), *pod = json_incref(json_array_get(json_object_get(status, "pods"), 0));
+    json_t *status = ask(lab, "{\"op\":\"status\"}"), *pods = json_object_get(status, "pods");
+    json_t *pod = json_incref(json_array_get(pods, 0));
     json_decref(status);
     return pod;
 }
@@ -231,7 +235,8 @@ static void test_refusals(void **state)
         { KN_E_UNSUPPORTED, "'hardened' is for runc", "\"hardened\":true" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        refuses(lab, cases[i].code, cases[i].says, "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"kata\",%s}", cases[i].more);
+        refuses(lab, cases[i].code, cases[i].says,
+                "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"kata\",%s}", cases[i].more);
     refuses(lab, KN_E_ARGUMENT, "runtime 'runc' has none", "{\"op\":\"pod\",\"runtime\":\"runc\",\"vm\":{}}");
     kn_lab_close(lab);
 }

@@ -215,7 +215,8 @@ static pid_t start_victim(const char *mark, const char *which)
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        char *argv[] = { (char *)(uintptr_t)self(), (char *)(uintptr_t)which, NULL }, *envp[] = { (char *)(uintptr_t)mark, NULL };
+        char *argv[] = { (char *)(uintptr_t)self(), (char *)(uintptr_t)which, NULL };
+        char *envp[] = { (char *)(uintptr_t)mark, NULL };
         execve(self(), argv, envp);
         _exit(127);
     }
