@@ -80,6 +80,9 @@ int kn_netns_sysctls(const struct kn_lab_options *options, bool forwards, struct
     }
     /* the machine may keep IPv6 for itself */
     if (!options->v6) kn_sysctl_write("ipv6/conf/default/disable_ipv6", "1", &ignored);
+    /* Masquerading takes ports again that the server still holds in TIME_WAIT. Where the kernel gives each pair of ports an
+     * offset of its timestamps, half of those connections would be refused as old (PAWS) and wait a second. */
+    kn_sysctl_write("ipv4/tcp_timestamps", "2", &ignored);
     /* ping by an ordinary user; in a user namespace there is but one group */
     if (kn_sysctl_write("ipv4/ping_group_range", "0 2147483647", &ignored))
         kn_sysctl_write("ipv4/ping_group_range", "0 0", &ignored);

@@ -35,6 +35,14 @@ local function run(body, args)
   return data
 end
 
+-- Masquerading takes ports again for which the server still holds TIME_WAIT: none of these connections may be refused and wait a second.
+function TestPaths:test_short_connections_through_masquerading()
+  local data = run [[knbl.tcp_crr { from = a, to = near:service(), count = 6000, warmup = 0 }]]
+  local m = data.measurements[1].metrics
+  lu.assertEquals(m.ops, 6000)
+  lu.assertTrue(m.latency_ns.p999 < 0.9e9, "six in 6000 waited a second")
+end
+
 function TestPaths:test_only_what_is_remote_crosses_the_fabric()
   local data = run [[
 local before = uplink()
