@@ -36,7 +36,7 @@ test:
 test-quick: all $(UNIT) $B/tests/kube/https.so
 	@B=$B KNBL=./$(KNBL) TEST_JOBS=$(TEST_JOBS) tests/run $(QUICK)
 test-slow: all
-	@B=$B KNBL=./$(KNBL) tests/run $(SLOW)
+	@B=$B KNBL=./$(KNBL) TEST_TIMEOUT=420 tests/run $(SLOW)
 test-threads: $(THREADED)
 	@B=$B tests/run $(THREADED)
 test-ffi: all
