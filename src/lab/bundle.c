@@ -38,6 +38,14 @@ static json_t *configuration(const struct kn_keeper *keeper, const char *name, c
                      "type", "pid", "type", "mount", "type", "ipc", "type", "uts");
 }
 
+/* /tmp is the sandbox's own; a program that lies in the machine's is put back there. */
+static void keep_program(json_t *mounts, const char *program)
+{
+    if (strncmp(program, "/tmp/", 5) != 0) return;
+    json_array_append_new(mounts, json_pack("{s:s,s:s,s:s,s:[s,s]}", "destination", program, "type", "bind", "source",
+                                            program, "options", "bind", "ro"));
+}
+
 int kn_bundle_make(const struct kn_keeper *keeper, const char *name, const json_t *argv, struct kn_error *err)
 {
     if (mkdir(LAB_BUNDLE, 0700) && errno != EEXIST) return kn_fail_errno(err, "a pod cannot make %s", LAB_BUNDLE);
@@ -45,6 +53,8 @@ int kn_bundle_make(const struct kn_keeper *keeper, const char *name, const json_
         return kn_fail_errno(err, "a pod cannot mount its bundle");
     if (mkdir(LAB_BUNDLE "/state", 0700)) return kn_fail_errno(err, "a pod cannot make its bundle");
     json_t *json = configuration(keeper, name, argv);
+    const char *program = json_string_value(json_array_get(argv, 0));
+    if (json && program) keep_program(json_object_get(json, "mounts"), program);
     int bad = !json || json_dump_file(json, LAB_BUNDLE "/config.json", JSON_COMPACT);
     json_decref(json);
     return bad ? kn_fail_errno(err, "a pod cannot write its bundle") : 0;
