@@ -9,7 +9,7 @@
 #define SLOTS (2 * KN_FOLD_NODES)           /* powers of two: the tables are never more than half full */
 #define FRAME_SLOTS (2 * KN_FOLD_FRAMES)
 
-struct frame { char kind; char *name; };
+struct frame { char kind; char *name; void *in; uint64_t offset; }; /* name NULL: a place */
 /* A parent is always older than its children: totals are summed in one pass from the end. */
 struct node { uint32_t parent, frame; double self, total; };
 
@@ -68,9 +68,20 @@ uint32_t kn_fold_frame(struct kn_fold *fold, char kind, const char *name)
     buf[length] = 0;
     uint32_t slot = hash(buf, length, 2166136261u ^ (unsigned char)kind) % FRAME_SLOTS;
     for (uint32_t i; (i = fold->frame_slots[slot]); slot = (slot + 1) % FRAME_SLOTS)
-        if (fold->frames[i].kind == kind && strcmp(fold->frames[i].name, buf) == 0) return i;
+        if (fold->frames[i].kind == kind && fold->frames[i].name && strcmp(fold->frames[i].name, buf) == 0) return i;
     if (fold->n_frames == KN_FOLD_FRAMES || !(fold->frames[fold->n_frames].name = strdup(buf))) return 0;
     fold->frames[fold->n_frames].kind = kind;
+    return fold->frame_slots[slot] = fold->n_frames++;
+}
+
+uint32_t kn_fold_place(struct kn_fold *fold, void *in, uint64_t offset)
+{
+    uint64_t key[2] = { (uint64_t)(uintptr_t)in, offset };
+    uint32_t slot = hash(key, sizeof key, 2166136261u) % FRAME_SLOTS;
+    for (uint32_t i; (i = fold->frame_slots[slot]); slot = (slot + 1) % FRAME_SLOTS)
+        if (!fold->frames[i].name && fold->frames[i].in == in && fold->frames[i].offset == offset) return i;
+    if (fold->n_frames == KN_FOLD_FRAMES) return 0;
+    fold->frames[fold->n_frames] = (struct frame){ .kind = 'u', .in = in, .offset = offset };
     return fold->frame_slots[slot] = fold->n_frames++;
 }
 
@@ -98,6 +109,36 @@ void kn_fold_add(struct kn_fold *fold, const uint32_t *frames, size_t n, double 
             break;
         }
     fold->nodes[at].self += weight;
+}
+
+static uint32_t named(struct kn_fold *to, const struct frame *f, const char *(*name_of)(void *, uint64_t))
+{
+    return kn_fold_frame(to, f->kind, f->name ? f->name : name_of(f->in, f->offset));
+}
+
+struct kn_fold *kn_fold_named(const struct kn_fold *fold, const char *(*name_of)(void *in, uint64_t offset),
+                              struct kn_error *err)
+{
+    struct kn_fold *to = kn_fold_new(err);
+    uint32_t *at = calloc(fold->n_nodes, sizeof *at);
+    if (!to || !at) {
+        kn_fold_free(to);
+        free(at);
+        if (to) kn_fail_memory(err);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < fold->n_nodes; i++) {
+        const struct node *n = &fold->nodes[i];
+        uint32_t parent = at[n->parent], frame = i ? named(to, &fold->frames[n->frame], name_of) : 0;
+        bool again = i && parent && to->nodes[parent].frame == frame && to->frames[frame].name[0] == '[' &&
+                     to->frames[frame].kind == 'u';
+        if (i) at[i] = again ? parent : frame ? child(to, parent, frame) : parent;
+        to->nodes[at[i]].self += n->self;
+    }
+    to->cut = fold->cut;
+    to->all = fold->all;
+    free(at);
+    return to;
 }
 
 /* ---- the result ---- */

@@ -17,6 +17,12 @@ struct kn_fold *kn_fold_new(struct kn_error *err);
 void kn_fold_free(struct kn_fold *fold);            /* takes NULL */
 /* The number of a frame's name, from 1 on; 0: there are too many different ones. Kind: 'p', 'k' or 'u'. */
 uint32_t kn_fold_frame(struct kn_fold *fold, char kind, const char *name);
+/* The same for a place whose name is not known yet: an offset in something. */
+uint32_t kn_fold_place(struct kn_fold *fold, void *in, uint64_t offset);
+/* The same tree with a name for every place; NULL: out of memory. Where several in a row have no name of their own (it
+ * begins with "["), one stands for them. */
+struct kn_fold *kn_fold_named(const struct kn_fold *fold, const char *(*name_of)(void *in, uint64_t offset),
+                              struct kn_error *err);
 /* `weight` on top of the stack of frames, the outermost first. A stack that finds no more room is cut where it ends. */
 void kn_fold_add(struct kn_fold *fold, const uint32_t *frames, size_t n, double weight);
 /* Adds "frames", "kinds", "parents", "names", "counts" and "cut" (see meter/stacks.h); counts are weight * scale. */

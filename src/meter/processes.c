@@ -16,17 +16,18 @@
 #define FILES_MAX 256u
 #define NAME_SIZE 64u
 
-struct object { dev_t device; ino_t inode; struct kn_symbols *symbols; struct object *next; };
+/* A file that is mapped; it is open as long as its symbols have not been read: who had it mapped may be gone by then. */
+struct object { dev_t device; ino_t inode; int fd; struct kn_symbols *symbols; struct object *next; };
 
-struct mapping { uint64_t from, to, offset; char path[PATH_MAX]; };
+struct line { uint64_t from, to, offset; char path[PATH_MAX]; };    /* of /proc/PID/maps */
 
-/* A mapping as it is kept: its file is opened when an address of it is asked for. */
-struct kept { uint64_t from, to, offset; char *path; bool looked; struct object *object; char label[NAME_SIZE]; };
+/* Its file is opened when an address of it is asked for. */
+struct kn_mapping { uint64_t from, to, offset; char *path; bool looked; struct object *object; char label[NAME_SIZE]; };
 
 struct kn_process {
     pid_t pid;
     char name[NAME_SIZE];
-    struct kept *maps;
+    struct kn_mapping *maps;
     size_t n;
     struct kn_process *next;
 };
@@ -59,6 +60,7 @@ void kn_processes_free(struct kn_processes *all)
         }
     for (struct object *o = all->objects, *next; o; o = next) {
         next = o->next;
+        if (o->fd >= 0) close(o->fd);
         kn_symbols_free(o->symbols);
         free(o);
     }
@@ -68,14 +70,14 @@ void kn_processes_free(struct kn_processes *all)
 /* ---- a process, when it is first seen ---- */
 
 /* "FROM-TO r-xp OFFSET DEVICE INODE   PATH"; only what can be executed. */
-static bool read_mapping(const char *line, struct mapping *m)
+static bool read_mapping(const char *line, struct line *m)
 {
     unsigned long long from, to, offset;
     char flags[8];
     int path = 0;
     if (sscanf(line, "%llx-%llx %7s %llx %*s %*s %n", &from, &to, flags, &offset, &path) != 4 || flags[2] != 'x')
         return false;
-    *m = (struct mapping){ .from = from, .to = to, .offset = offset };
+    *m = (struct line){ .from = from, .to = to, .offset = offset };
     snprintf(m->path, sizeof m->path, "%s", path ? line + path : "");
     m->path[strcspn(m->path, "\n")] = 0;
     return true;
@@ -93,14 +95,14 @@ static void read_maps(struct kn_process *p)
 {
     char path[64], *line = NULL;
     size_t room = 0;
-    struct mapping *m = malloc(sizeof *m);
+    struct line *m = malloc(sizeof *m);
     snprintf(path, sizeof path, "/proc/%d/maps", (int)p->pid);
     FILE *file = m ? fopen(path, "re") : NULL;
     p->maps = file ? calloc(MAPS_MAX, sizeof *p->maps) : NULL;
     while (p->maps && p->n < MAPS_MAX && getline(&line, &room, file) > 0) {
         if (!read_mapping(line, m)) continue;
-        struct kept *k = &p->maps[p->n++];
-        *k = (struct kept){ .from = m->from, .to = m->to, .offset = m->offset };
+        struct kn_mapping *k = &p->maps[p->n++];
+        *k = (struct kn_mapping){ .from = m->from, .to = m->to, .offset = m->offset };
         k->path = m->path[0] == '/' ? strdup(m->path) : NULL;
         label_of(k->label, m->path);
     }
@@ -141,23 +143,28 @@ const char *kn_process_name(const struct kn_process *process)
 
 /* ---- its files ---- */
 
+/* Takes the descriptor. */
 static struct object *object_of(struct kn_processes *all, int fd)
 {
     struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) return NULL;
-    for (struct object *o = all->objects; o; o = o->next)
-        if (o->device == st.st_dev && o->inode == st.st_ino) return o;
-    struct object *o = all->n_objects < FILES_MAX ? calloc(1, sizeof *o) : NULL;
-    if (!o) return NULL;
-    *o = (struct object){ .device = st.st_dev, .inode = st.st_ino, .symbols = kn_symbols_elf(fd), .next = all->objects };
-    all->objects = o;
-    all->n_objects++;
+    struct object *o = NULL;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        for (o = all->objects; o; o = o->next)
+            if (o->device == st.st_dev && o->inode == st.st_ino) break;
+        struct object *fresh = !o && all->n_objects < FILES_MAX ? calloc(1, sizeof *fresh) : NULL;
+        if (fresh) {
+            *fresh = (struct object){ .device = st.st_dev, .inode = st.st_ino, .fd = fd, .next = all->objects };
+            all->n_objects++;
+            return all->objects = fresh;
+        }
+    }
+    close(fd);
     return o;
 }
 
 /* The file as the process sees it: a container has its own root. One that was replaced since is there under its process
  * still (map_files), for those who may look. */
-static int open_mapped(const struct kn_process *p, const struct kept *k)
+static int open_mapped(const struct kn_process *p, const struct kn_mapping *k)
 {
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", (int)p->pid, (unsigned long long)k->from,
@@ -168,20 +175,29 @@ static int open_mapped(const struct kn_process *p, const struct kept *k)
     return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
-const char *kn_process_find(struct kn_processes *all, struct kn_process *process, uint64_t address)
+struct kn_mapping *kn_process_map(struct kn_processes *all, struct kn_process *process, uint64_t address,
+                                  uint64_t *offset)
 {
     for (size_t i = 0; i < process->n; i++) {
-        struct kept *k = &process->maps[i];
+        struct kn_mapping *k = &process->maps[i];
         if (address < k->from || address >= k->to) continue;
-        if (!k->looked && k->path) {
-            int fd = open_mapped(process, k);
-            k->object = fd < 0 ? NULL : object_of(all, fd);
-            if (fd >= 0) close(fd);
-        }
+        int fd = !k->looked && k->path ? open_mapped(process, k) : -1;
+        if (fd >= 0) k->object = object_of(all, fd);
         k->looked = true;
-        const struct kn_symbols *symbols = k->object ? k->object->symbols : NULL;
-        const char *name = symbols ? kn_symbols_find_offset(symbols, address - k->from + k->offset) : NULL;
-        return name ? name : k->label;
+        *offset = address - k->from + k->offset;
+        return k;
     }
     return NULL;
+}
+
+const char *kn_mapping_name(struct kn_mapping *mapping, uint64_t offset)
+{
+    struct object *o = mapping->object;
+    if (o && o->fd >= 0) {
+        o->symbols = kn_symbols_elf(o->fd);
+        close(o->fd);
+        o->fd = -1;
+    }
+    const char *name = o && o->symbols ? kn_symbols_find_offset(o->symbols, offset) : NULL;
+    return name ? name : mapping->label;
 }

@@ -189,14 +189,6 @@ static void push(struct stack *stack, uint32_t frame)
     if (stack->n < DEPTH_MAX) stack->frames[DEPTH_MAX - ++stack->n] = frame;
 }
 
-/* Without a name of their own many frames of a file look alike: one stands for a run of them. */
-static void push_user(struct kn_stacks *s, struct stack *stack, const char *name)
-{
-    uint32_t frame = kn_fold_frame(s->fold, 'u', name);
-    bool again = name[0] == '[' && stack->n && stack->frames[DEPTH_MAX - stack->n] == frame;
-    if (!again) push(stack, frame);
-}
-
 static void take_stack(struct kn_stacks *s, const struct sample *sample, struct kn_process *process, struct stack *stack)
 {
     bool kernel = true, inner = true, lost = !process;
@@ -210,9 +202,10 @@ static void take_stack(struct kn_stacks *s, const struct sample *sample, struct 
             inner = false;
         } else if (!lost) {
             /* where code has no frame pointers what looks like one leads anywhere: there the stack ends */
-            const char *name = kn_process_find(s->processes, process, place(address, inner));
+            uint64_t offset;
+            struct kn_mapping *in = kn_process_map(s->processes, process, place(address, inner), &offset);
             inner = false;
-            if (name) push_user(s, stack, name);
+            if (in) push(stack, kn_fold_place(s->fold, in, offset));
             else lost = true;
         }
     }
@@ -409,6 +402,19 @@ static void put_busy(const struct kn_stacks *s, json_t *out)
         json_object_set_new(out, "busy_s", json_real((double)(to - from) / 1e9));
 }
 
+static const char *name_of(void *in, uint64_t offset) { return kn_mapping_name(in, offset); }
+
+/* Programs are looked at only now: to read their symbols costs time that is not to be measured. */
+static int name_all(struct kn_stacks *s)
+{
+    struct kn_error err;
+    struct kn_fold *named = kn_fold_named(s->fold, name_of, &err);
+    if (!named) return -1;
+    kn_fold_free(s->fold);
+    s->fold = named;
+    return 0;
+}
+
 json_t *kn_stacks_stop(struct kn_stacks *s)
 {
     halt(s);
@@ -421,7 +427,7 @@ json_t *kn_stacks_stop(struct kn_stacks *s)
     if (!out) return NULL;
     put_busy(s, out);
     if (s->missing[0]) json_object_set_new(out, "missing", json_pack("[s]", s->missing));
-    if (kn_fold_json(s->fold, scale, KN_FOLD_KEEP, out) == 0) return out;
+    if (name_all(s) == 0 && kn_fold_json(s->fold, scale, KN_FOLD_KEEP, out) == 0) return out;
     json_decref(out);
     return NULL;
 }

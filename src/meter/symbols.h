@@ -49,7 +49,13 @@ struct kn_process;
 /* Looked at once, when it is first asked for; NULL where it is gone already, or there are too many. */
 struct kn_process *kn_processes_get(struct kn_processes *all, pid_t pid);
 const char *kn_process_name(const struct kn_process *process);
-/* The function, or "[FILE]" where it has no name; NULL: nothing executable is there. The text lives as long as `all`. */
-const char *kn_process_find(struct kn_processes *all, struct kn_process *process, uint64_t address);
+/* The mapping that an address lies in, and the offset in its file; NULL: nothing executable is there. Cheap: the file is
+ * opened, but not read. */
+struct kn_mapping;
+struct kn_mapping *kn_process_map(struct kn_processes *all, struct kn_process *process, uint64_t address,
+                                  uint64_t *offset);
+/* The function there, or "[FILE]" where it has no name; reads the file's symbols the first time. The text lives as long
+ * as the processes. */
+const char *kn_mapping_name(struct kn_mapping *mapping, uint64_t offset);
 
 #endif

@@ -131,6 +131,33 @@ static void names_of_other_people(void **state)
     json_decref(json);
 }
 
+static const char *name_of(void *in, uint64_t offset)
+{
+    return *(char *)in == 'x' ? "[x]" : offset < 10 ? "low" : "high";
+}
+
+static void places_get_their_names_later(void **state)
+{
+    struct kn_fold *fold = new_fold();
+    struct kn_error err;
+    char a = 'a', x = 'x';
+    uint32_t p = kn_fold_frame(fold, 'p', "p"), low1 = kn_fold_place(fold, &a, 1), low2 = kn_fold_place(fold, &a, 2);
+    uint32_t x1 = kn_fold_place(fold, &x, 1), x2 = kn_fold_place(fold, &x, 2), high = kn_fold_place(fold, &a, 10);
+    (void)state;
+    assert_true(low1 != low2 && low1 == kn_fold_place(fold, &a, 1) && x1 != low1);
+    kn_fold_add(fold, (uint32_t[]){ p, low1, high }, 3, 1);
+    kn_fold_add(fold, (uint32_t[]){ p, low2, high }, 3, 2);
+    kn_fold_add(fold, (uint32_t[]){ p, low2, low1 }, 3, 4);        /* recursion has two frames */
+    kn_fold_add(fold, (uint32_t[]){ p, x1, x2, x1, high }, 5, 8);  /* what has no name has one */
+    struct kn_fold *with_names = kn_fold_named(fold, name_of, &err);
+    kn_fold_free(fold);
+    assert_non_null(with_names);
+    json_t *json = result(with_names, 1, KN_FOLD_KEEP);
+    assert_true(count_of(json, "p;low;high") == 3 && count_of(json, "p;low;low") == 4 && count_of(json, "p;[x];high") == 8);
+    assert_int_equal(json_array_size(json_object_get(json, "parents")), 6);
+    json_decref(json);
+}
+
 static void nothing_at_all(void **state)
 {
     (void)state;
@@ -145,7 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stacks_with_a_common_root), cmocka_unit_test(small_branches_are_cut_and_stated),
         cmocka_unit_test(more_than_there_is_room_for), cmocka_unit_test(names_of_other_people),
-        cmocka_unit_test(nothing_at_all),
+        cmocka_unit_test(places_get_their_names_later), cmocka_unit_test(nothing_at_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

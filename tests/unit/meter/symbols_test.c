@@ -96,6 +96,13 @@ static void no_list_at_all(void **state)
 
 /* ---- this program's ---- */
 
+static const char *name_at(struct kn_processes *all, struct kn_process *process, uint64_t address)
+{
+    uint64_t offset;
+    struct kn_mapping *mapping = kn_process_map(all, process, address, &offset);
+    return mapping ? kn_mapping_name(mapping, offset) : NULL;
+}
+
 __attribute__((noinline)) static int a_function_of_this_test(int x) { return x * 3 + 1; }
 
 static void functions_of_this_program(void **state)
@@ -107,11 +114,11 @@ static void functions_of_this_program(void **state)
     assert_ptr_equal(kn_processes_get(all, getpid()), me);
     assert_string_equal(kn_process_name(me), "symbols_test");
     uint64_t address = (uint64_t)(uintptr_t)a_function_of_this_test;
-    assert_string_equal(kn_process_find(all, me, address), "a_function_of_this_test");
-    assert_string_equal(kn_process_find(all, me, address + 1), "a_function_of_this_test");
-    assert_non_null(kn_process_find(all, me, (uint64_t)(uintptr_t)getenv));
-    assert_null(kn_process_find(all, me, 0));
-    assert_null(kn_process_find(all, me, (uint64_t)(uintptr_t)&address));     /* a stack is not executable */
+    assert_string_equal(name_at(all, me, address), "a_function_of_this_test");
+    assert_string_equal(name_at(all, me, address + 1), "a_function_of_this_test");
+    assert_non_null(name_at(all, me, (uint64_t)(uintptr_t)getenv));
+    assert_null(name_at(all, me, 0));
+    assert_null(name_at(all, me, (uint64_t)(uintptr_t)&address));     /* a stack is not executable */
     assert_int_equal(a_function_of_this_test(1), 4);
     kn_processes_free(all);
 }
@@ -123,7 +130,7 @@ static void a_process_that_is_gone(void **state)
     struct kn_process *gone = kn_processes_get(all, 1 << 30);     /* beyond the kernel's largest */
     assert_non_null(gone);
     assert_string_equal(kn_process_name(gone), "a process that ended");
-    assert_null(kn_process_find(all, gone, 4096));
+    assert_null(name_at(all, gone, 4096));
     kn_processes_free(all);
 }
 
