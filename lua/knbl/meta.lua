@@ -304,7 +304,8 @@ function Service:on(node) end
 ---@field jitter_ns? number
 ---@field errors? integer
 ---@field timeouts? integer
----@field retransmits? integer
+---@field retransmits? integer Segments that TCP sent again.
+---@field resent_ratio? number Their share of all segments that carried data.
 ---@field mss_effective? integer
 ---@field cpu? table<string, number> Cores: client_process, server_process, client_node, server_node …; in the lab client_sandbox, server_sandbox: all of the pod, by its host.
 ---@field memory? table<string, number> Bytes: client_process, server_process …; in the lab client_sandbox, server_sandbox

@@ -13,8 +13,9 @@ static const struct counter { const char *name; size_t offset; } counters[] = {
 #define COUNTER(name) { #name, offsetof(struct kn_figures, name) }
     COUNTER(ops), COUNTER(tx_bytes), COUNTER(rx_bytes), COUNTER(tx_packets), COUNTER(rx_packets), COUNTER(lost),
     COUNTER(reordered), COUNTER(duplicated), COUNTER(send_drops), COUNTER(recv_drops), COUNTER(late), COUNTER(errors),
-    COUNTER(timeouts), COUNTER(connects), COUNTER(connect_errors), COUNTER(retransmits), COUNTER(rtt_ns),
-    COUNTER(cwnd), COUNTER(cpu_ns), COUNTER(length_mismatch), COUNTER(header_bytes), COUNTER(bad_responses),
+    COUNTER(timeouts), COUNTER(connects), COUNTER(connect_errors), COUNTER(segments), COUNTER(retransmits),
+    COUNTER(rtt_ns), COUNTER(cwnd), COUNTER(cpu_ns), COUNTER(length_mismatch), COUNTER(header_bytes),
+    COUNTER(bad_responses),
 #undef COUNTER
 };
 #define COUNTERS (sizeof counters / sizeof *counters)

@@ -38,7 +38,8 @@ struct kn_figures {
     uint64_t errors, timeouts, connects, connect_errors;
     double jitter_ns;             /* RFC 3550; merged: the mean of the flows */
     uint32_t jitter_n;
-    uint64_t retransmits; uint64_t rtt_ns, cwnd; uint32_t tcp_n; /* TCP_INFO; rtt and cwnd as sums over tcp_n flows */
+    uint64_t segments, retransmits; /* with data: all that were sent, and those sent again */
+    uint64_t rtt_ns, cwnd; uint32_t tcp_n; /* TCP_INFO; rtt and cwnd as sums over tcp_n flows */
     uint64_t mss;                 /* effective, the smallest seen */
     uint64_t cpu_ns;              /* of the threads that did this run, inside the window */
     struct kn_hist *latency;      /* an operation; half the round trip for tcp_lat */

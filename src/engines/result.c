@@ -9,6 +9,9 @@
 #include "engines/run.h"
 
 #define FEW_SAMPLES 100
+/* A sender that looks for the limit of a path loses a few segments there, on a sound one too; so large a share is no part
+ * of that. */
+#define RESENT 0.001
 #define BUSY 0.95             /* of the CPUs that the generator's threads could have had */
 #define RATE_REACHED 0.98
 #define TIMESTAMP_OPTION 12   /* bytes that TCP's timestamps take from the MSS (RFC 7323, padded) */
@@ -161,6 +164,9 @@ static void put_failures(json_t *m, const struct view *v)
     }
 }
 
+static uint64_t resent(const struct view *v) { return v->client.retransmits + v->server.retransmits; }
+static uint64_t segments(const struct view *v) { return v->client.segments + v->server.segments; }
+
 static uint64_t mss_of(const struct view *v)
 {
     uint64_t a = v->client.mss, b = v->server.mss;
@@ -172,7 +178,8 @@ static void put_tcp(json_t *m, const struct view *v)
     const struct kn_figures *tx = v->sender && v->sender->tcp_n ? v->sender : &v->client;
     if (!is_tcp(v->spec->test) || !(v->client.tcp_n + v->server.tcp_n))
         return;
-    put_int(m, "retransmits", v->client.retransmits + v->server.retransmits);
+    put_int(m, "retransmits", resent(v));
+    put_ratio(m, "resent_ratio", (double)resent(v), (double)segments(v));
     if (mss_of(v))
         put_int(m, "mss_effective", mss_of(v));
     put_ratio(m, "rtt_ns", (double)tx->rtt_ns, tx->tcp_n);
@@ -395,7 +402,7 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     flag(flags, mss_differs(v), "mss_differs");
     flag(flags, json_object_get(metrics, "step") != NULL, "step");
     flag(flags, (v->client.has & KN_HAS_LATENCY) && kn_hist_count(v->client.latency) < FEW_SAMPLES, "too_few_samples");
-    flag(flags, v->client.retransmits + v->server.retransmits > 0, "retransmits");
+    flag(flags, (double)resent(v) >= RESENT * (double)(segments(v) + 1), "retransmits");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");
     flag(flags, v->receiver && v->receiver->recv_drops > 0, "receiver_drops");
     flag(flags, v->client.errors + v->server.errors > 0, "errors");

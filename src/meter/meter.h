@@ -31,7 +31,7 @@ unsigned kn_cpus_allowed(void);   /* affinity, and the cgroup's quota rounded up
 unsigned kn_cpus_online(void);    /* of the node */
 double kn_cpu_quota(void);        /* cores, the least of the cgroup's and those above it; 0 where there is no limit */
 
-/* Adds retransmits, RTT, congestion window and MSS of a TCP flow; a socket that is none is left out. */
+/* Adds segments and retransmits, RTT, congestion window and MSS of a TCP flow; a socket that is none is left out. */
 void kn_tcp_info_add(int fd, struct kn_figures *f);
 uint64_t kn_tcp_mss(int fd);      /* payload of a full segment as it is sent now; 0 where it is not known */
 

@@ -7,7 +7,7 @@
 #include "core/clock.h"
 #include "meter/meter.h"
 
-/* An older kernel fills less of the struct; what is used here has been there since 2.6. */
+/* An older kernel fills less of the struct, the rest stays 0; what must be there has been since 2.6. */
 static int tcp_info(int fd, struct tcp_info *info)
 {
     socklen_t size = sizeof *info;
@@ -29,6 +29,7 @@ void kn_tcp_info_add(int fd, struct kn_figures *f)
     f->has |= KN_HAS_TCP;
     f->tcp_n++;
     f->retransmits += info.tcpi_total_retrans;
+    f->segments += info.tcpi_data_segs_out; /* since Linux 4.6; segments of a large packet each for itself, and those sent again */
     f->rtt_ns += info.tcpi_rtt * KN_NS_PER_US;
     f->cwnd += info.tcpi_snd_cwnd;
     if (info.tcpi_snd_mss && (f->mss == 0 || info.tcpi_snd_mss < f->mss)) f->mss = info.tcpi_snd_mss;

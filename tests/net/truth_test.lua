@@ -45,6 +45,29 @@ function TestBucket:test_udp()
   within(m.send_drops / (m.send_drops + m.sent), 1 - through / (200e6 * 1442 / 1400), 0.1, "half is refused at once")
 end
 
+TestResent = {}
+-- One request in `n` is dropped on its way (not by the sender's own firewall, which it would notice at once); TCP sends it again.
+local function resent(n, count)
+  inside.there_sh "nft add table inet knbl_test"
+  inside.there_sh "nft 'add chain inet knbl_test c { type filter hook input priority 0; }'"
+  inside.there_sh("nft 'add rule inet knbl_test c tcp dport %d ip length 1052 numgen inc mod %d 0 drop'", inside.port, n)
+  local m, result = inside.measure { test = "tcp_rr", size = 1000, count = count, warmup = 0 }
+  inside.there_sh "nft delete table inet knbl_test"
+  return m, inside.flagged(result, "retransmits")
+end
+function TestResent:test_a_share_that_matters_is_flagged()
+  local m, flagged = resent(100, 400)
+  lu.assertTrue(m.retransmits >= 4, m.retransmits)
+  lu.assertTrue(m.resent_ratio >= 0.004 and m.resent_ratio < 1)
+  lu.assertTrue(flagged)
+end
+function TestResent:test_a_few_segments_are_counted_and_no_more()
+  local m, flagged = resent(7000, 8000)
+  lu.assertTrue(m.retransmits >= 1)
+  lu.assertTrue(m.resent_ratio < 0.001, m.resent_ratio)
+  lu.assertFalse(flagged)
+end
+
 TestDelay = {}
 function TestDelay:test_a_responder_that_waits()
   local l = inside.measure { test = "tcp_rr", duration = 0.5, delay = "2ms" }.latency_ns
