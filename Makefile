@@ -111,7 +111,10 @@ $B/knbl.pc: Makefile
 	@printf 'Name: knbl\nDescription: %s\nVersion: %s\nRequires.private: %s\nLibs: -L%s -lknbl\nCflags: -I%s\n' \
 	    "The engines of knbl: network measurements over one port" "$(VERSION)" "$(sort $(call packages,agent))" "$(LIBDIR)" "$(PREFIX)/include" >$@
 
-install: all $B/knbl.1
+$B/knbl.bash $B/knbl.zsh $B/knbl.fish: $B/knbl.%: $(KNBL)
+	./$(KNBL) completion $* >$@.new && mv $@.new $@
+
+install: all $B/knbl.1 $B/knbl.bash $B/knbl.zsh $B/knbl.fish
 	@rm -f $B/knbl.pc && $(MAKE) --no-print-directory $B/knbl.pc
 	$(PUT) 755 $(KNBL) $(DESTDIR)$(PREFIX)/bin/knbl
 	$(PUT) 644 src/knbl.h $(DESTDIR)$(PREFIX)/include/knbl.h
@@ -123,9 +126,13 @@ install: all $B/knbl.1
 	@for f in $(filter lua/%,$(EMBED)); do $(PUT) 644 $$f $(DESTDIR)$(LUADIR)/$${f#lua/}; done
 	@install -d $(DESTDIR)$(PREFIX)/share/lua/5.1 && ln -sfn ../5.4/knbl $(DESTDIR)$(PREFIX)/share/lua/5.1/knbl
 	$(PUT) 644 $B/knbl.1 $(DESTDIR)$(PREFIX)/share/man/man1/knbl.1
+	$(PUT) 644 $B/knbl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/knbl
+	$(PUT) 644 $B/knbl.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_knbl
+	$(PUT) 644 $B/knbl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/knbl.fish
 
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/knbl include/knbl.h share/man/man1/knbl.1) $(DESTDIR)$(LUALIBDIR)/knbl.so
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/knbl include/knbl.h share/man/man1/knbl.1 share/bash-completion/completions/knbl \
+	    share/zsh/site-functions/_knbl share/fish/vendor_completions.d/knbl.fish) $(DESTDIR)$(LUALIBDIR)/knbl.so
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libknbl.so.$(VERSION) libknbl.so.0 libknbl.so pkgconfig/knbl.pc)
 	rm -rf $(DESTDIR)$(LUADIR)/knbl $(DESTDIR)$(PREFIX)/share/lua/5.1/knbl
 

@@ -32,8 +32,8 @@ end
 -- The options of the commands that have some of their own.
 local function command_options()
   for _, command in ipairs(cli.commands) do
-    local found, module = pcall(require, "knbl.command." .. command[1])
-    if found and type(module) == "table" and module.flags and #module.flags > 0 then
+    local module = cli.command(command[1])
+    if module and module.flags and #module.flags > 0 then
       line(".SS %s", module.usage or ("knbl " .. command[1]))
       options_of(module.flags)
     end
@@ -68,13 +68,7 @@ line ".SH OPTIONS OF THE COMMANDS"
 command_options()
 agent_options()
 line ".SH EXIT STATUS"
-for _, row in ipairs {
-  { "0", "all measured, and every expectation held" }, { "1", "the script failed, or a measurement" },
-  { "2", "the command line is wrong" }, { "3", "the cluster or lab could not be had, or an agent was lost" },
-  { "98", "inconclusive: too few samples for an expectation" }, { "99", "an expectation failed" }, { "130", "interrupted" },
-} do
-  line(".TP\n.B %s\n%s", row[1], row[2])
-end
+for _, row in ipairs(cli.exits) do line(".TP\n.B %s\n%s", tostring(row[1]), row[2]) end
 line ".SH ENVIRONMENT"
 for _, row in ipairs {
   { "KNBL_TOKEN", "the secret of agents, where no --token-file is given" },

@@ -121,13 +121,7 @@ local function command_line()
   say "\n| command | |\n|:--|:--|"
   for _, command in ipairs(cli.commands) do say("| `%s` | %s |", command[1], command[2]) end
   say "\n| exit code | |\n|--:|:--|"
-  for _, row in ipairs {
-    { 0, "all measured, and every expectation held" }, { 99, "an expectation failed" }, { 98, "inconclusive: too few samples to tell" },
-    { 1, "the script or a measurement failed" }, { 2, "the command line is wrong" }, { 3, "no cluster or lab could be had, or an agent was lost" },
-    { 130, "interrupted; what was measured until then is kept" },
-  } do
-    say("| %d | %s |", row[1], row[2])
-  end
+  for _, row in ipairs(cli.exits) do say("| %d | %s |", row[1], row[2]) end
 end
 
 say "# Reference\n\n<!-- made by docs/reference.lua: change lua/knbl/meta.lua, or the tables that it reads -->\n"

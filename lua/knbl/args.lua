@@ -155,6 +155,9 @@ function M.unknown(core, flags, word, whose)
   errors.usage("unknown option %s%s%s", name, whose and " of " .. whose or "", errors.hint(core, name, M.names(flags)))
 end
 
+-- The columns that a text takes: bytes, less those that continue a UTF-8 sequence.
+local function columns(text) return #text:gsub("[\128-\191]", "") end
+
 -- The lines of --help for a list of flags: "  --json FILE          what it does".
 function M.help(flags, width)
   local lines = {}
@@ -163,8 +166,9 @@ function M.help(flags, width)
       local left = ("  --%s%s%s"):format(flag.name, flag.value and " " .. flag.value or "", flag.short and ", " .. flag.short or "")
       local help = flag.help
       if flag.default ~= nil and tostring(flag.default) ~= "" then help = ("%s [%s]"):format(help, tostring(flag.default)) end
-      if #left < (width or 28) - 1 then
-        lines[#lines + 1] = left .. (" "):rep((width or 28) - #left) .. help
+      local room = (width or 28) - columns(left)
+      if room > 1 then
+        lines[#lines + 1] = left .. (" "):rep(room) .. help
       else
         lines[#lines + 1] = left
         lines[#lines + 1] = (" "):rep(width or 28) .. help

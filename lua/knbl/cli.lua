@@ -10,7 +10,8 @@ local errors = require "knbl.errors"
 local M = {}
 
 M.flags = {
-  { name = "on", value = "PROVIDER[:…]", help = "where to measure: lab, k8s, hosts:a=ADDR,b=ADDR, loopback", default = "lab", group = "where" },
+  { name = "on", value = "PROVIDER[:…]", help = "where to measure: lab, k8s, hosts:a=ADDR,b=ADDR, loopback", default = "lab", group = "where",
+    words = { "lab", "k8s", "hosts:", "loopback" } },
   { name = "nodes", value = "N|A,B", help = "how many nodes, or which", group = "where" },
   { name = "token-file", value = "FILE", help = "the secret of agents that run already (or KNBL_TOKEN)", group = "where" },
   { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone [KUBECONFIG, then ~/.kube/config]", group = "kubernetes" },
@@ -52,23 +53,32 @@ M.flags = {
   { name = "version", help = "the version", group = "program" },
 }
 
+M.exits = {
+  { 0, "all was measured, and every expectation held" }, { 1, "the script failed, or a measurement" }, { 2, "the command line is wrong" },
+  { 3, "the cluster or lab could not be had, or an agent was lost" }, { 98, "inconclusive: the samples do not tell" },
+  { 99, "an expectation failed" }, { 130, "interrupted; what was measured until then is kept" },
+}
+
 local groups = {
   { "where", "Where to measure" }, { "kubernetes", "On Kubernetes (--on k8s, --on k8s:CONTEXT)" }, { "what", "What to measure" },
   { "verdict", "Verdict" }, { "results", "Results" }, { "program", "Program" },
 }
 
+-- Each with what it does, and with what its words are: a built-in scenario or any file, a file.
 M.commands = {
-  { "run", "run a scenario (the word can be left out)" },
+  { "run", "run a scenario (the word can be left out)", "scenario" },
   { "list", "the scenarios that are built in, each with its question" },
-  { "show", "print a built-in scenario, to copy from" },
-  { "report", "tables and files from a ledger that --json wrote" },
-  { "compare", "what changed between ledgers, and whether that is shown" },
+  { "show", "print a built-in scenario, to copy from", "scenario" },
+  { "init", "a scenario, editor settings and a CI job to start from" },
+  { "report", "tables and files from a ledger that --json wrote", "file" },
+  { "compare", "what changed between ledgers, and whether that is shown", "file" },
   { "agent", "answer measurements on this machine" },
   { "lab", "a shell in a cluster of namespaces" },
   { "image", "write the agent's container image" },
   { "clean", "remove what killed runs left on a Kubernetes cluster" },
-  { "submit", "run a scenario inside the cluster, as a Job" },
+  { "submit", "run a scenario inside the cluster, as a Job", "scenario" },
   { "doctor", "what this machine can do, and what to do about the rest" },
+  { "completion", "a script for bash, zsh or fish that completes all this" },
 }
 
 -- A module that this build has, or nil.
@@ -108,8 +118,8 @@ function M.help(flags)
     lines[#lines + 1] = "\n" .. group[2] .. ":"
     lines[#lines + 1] = args.help(of_group(flags, group[1]))
   end
-  lines[#lines + 1] = "\nExit codes: 0 all measured, all expectations held; 99 an expectation failed; 98 inconclusive; 1 the script or a\n"
-    .. "measurement failed; 2 wrong command line; 3 no cluster, or an agent was lost; 130 interrupted."
+  lines[#lines + 1] = "\nExit codes:"
+  for _, row in ipairs(M.exits) do lines[#lines + 1] = ("  %3d  %s"):format(row[1], row[2]) end
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -151,14 +161,15 @@ local function first_word(core, flags, argv)
   end
 end
 
-local function command_named(name)
+-- The module of a command; nil where there is none of this name, or where the program itself has it (agent).
+function M.command(name)
   for _, command in ipairs(M.commands) do
     if command[1] == name then return optional("knbl.command." .. name) end
   end
 end
 
 local function run_command(context, argv, at)
-  local command = command_named(argv[at])
+  local command = M.command(argv[at])
   if not command then return nil end
   local words = {}
   for i, word in ipairs(argv) do

@@ -1,0 +1,51 @@
+-- knbl init - what a repository needs to begin with: a scenario that judges, the names of the library for an editor, a job for CI.
+local errors = require "knbl.errors"
+local starter = require "knbl.starter"
+
+local M = {
+  summary = "Writes a scenario, editor settings and a CI job to start from. What is there already is never overwritten.",
+  usage = "knbl init [--ci github|gitlab|cronjob|none] [FOLDER]",
+  flags = {
+    { name = "ci", value = "KIND", choices = { "github", "gitlab", "cronjob", "none" },
+      help = "whose CI the job is for", default = "github" },
+  },
+}
+
+local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
+
+local function exists(path)
+  local file = io.open(path, "rb")
+  if file then file:close() end
+  return file ~= nil
+end
+
+-- The files to write: { path, text } in the order in which they are told of.
+local function files_of(core, ci)
+  local files = {
+    { "network.lua", starter.scenario }, { ".luarc.json", starter.luarc },
+    { ".knbl/meta.lua", core.embedded("lua/knbl/meta.lua") },
+  }
+  local job = starter.jobs(core.version)[ci]
+  if job then files[#files + 1] = { job.path, job.text } end
+  return files
+end
+
+function M.run(context, values, words)
+  if #words > 1 then errors.usage("one folder at most: %s", M.usage) end
+  local folder = words[1] or "."
+  local files = files_of(context.core, values.ci or "github")
+  for _, file in ipairs(files) do
+    if exists(folder .. "/" .. file[1]) then errors.usage("%s/%s is there already: nothing was written", folder, file[1]) end
+  end
+  for _, file in ipairs(files) do
+    local path = folder .. "/" .. file[1]
+    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/"))) then errors.usage("cannot make the folder of %s", path) end
+    local ok, err = context.core.write_file(path, file[2])
+    if not ok then errors.usage("%s", err.message) end
+    context.out(("wrote %s\n"):format(path))
+  end
+  context.out("\nnow, there: knbl network.lua --dry-run, then without it; docs/ci.md explains the job\n")
+  return 0
+end
+
+return M
