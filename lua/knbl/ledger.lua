@@ -1,6 +1,6 @@
 -- knbl.ledger - everything that was asked and measured in a run, and nothing else: what every table and file is made from.
 --
--- It is written as JSON (schema 1, docs/results.md), atomically, and also when a run ends early. What was not measured is
+-- It is written as JSON (schema 1, docs/ledger.schema.json), atomically, and also when a run ends early. What was not measured is
 -- absent, never 0. A ledger that was read back serves for reports as the run's own does.
 local errors = require "knbl.errors"
 local json = require "knbl.json"

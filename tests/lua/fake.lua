@@ -30,7 +30,7 @@ function M.core(respond)
   function core.run(text, target)
     local spec = json.decode(text)
     core.asked[#core.asked + 1] = { spec = spec, target = target }
-    local result, err = (respond or M.result)(spec, target)
+    local result, err = (respond or function() return M.result(spec) end)(spec, target)
     if not result then return nil, err end
     return {
       wait = function() return true end, progress = function() return "{}" end, stop = function() end, close = function() end,
