@@ -114,11 +114,12 @@ local function check(data, name)
     for _, key in ipairs { "metrics", "params", "labels", "latency_histogram", "path" } do
       if m[key] ~= nil and type(m[key]) ~= "table" then return nil, ("%s: measurement %d: '%s' is no object"):format(name, i, key) end
     end
-    m.metrics = m.metrics or {}
+    m.metrics, m.params = m.metrics or {}, m.params or {}
     m.flags = json.array(type(m.flags) == "table" and m.flags or {})
     for _, key in ipairs { "case", "from", "to", "via", "skipped" } do
       if m[key] ~= nil then m[key] = tostring(m[key]) end
     end
+    m.case, m.from, m.to = m.case or "", m.from or "", m.to or ""
     if type(m.metrics.intervals) == "table" then json.array(m.metrics.intervals) end
     json.ordered(m, measurement_order)
   end

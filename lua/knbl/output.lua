@@ -74,6 +74,7 @@ function M.write_files(context, book, settings)
     if path then
       local text = require(format[2]).render(book.data, { core = context.core, ascii = M.is_ascii() })
       all = M.put(context, format[1], path, text) and all
+      if #text > 16e6 then collectgarbage() end -- what a huge ledger took is free for the next one
     end
   end
   return all

@@ -15,7 +15,7 @@ local M = {}
 
 local keys = {
   rows = true, columns = true, show = true, title = true, baseline = true, layout = true, unit = true, where = true, join = true,
-  test = true, order = true,
+  test = true,
 }
 local column_keys = { show = true, test = true, where = true, unit = true, title = true }
 

@@ -21,7 +21,7 @@ end
 local function book(case)
   local b = ledger.new { core = core, scenario = "x.lua", question = case }
   local result = histogram(500)
-  for repeats = 1, 4 do
+  for repeats = 1, 6 do
     for _, size in ipairs { 1, 64, 4096 } do
       b:add { test = "tcp_lat", case = case, from = "a", to = "b", via = "pod_ip", ok = true, params = { size = size },
         metrics = { latency_ns = { mean = 1000 * repeats + size, p50 = 1, p90 = 2, p99 = 3, p999 = 4, count = 500 }, rate_per_s = 5e4 },
@@ -65,6 +65,32 @@ function TestPage:test_names_cannot_leave_their_place()
     lu.assertStrContains(" html head meta title style body p h1 h2 h3 span div table tr th td small figure figcaption svg text rect path circle sup br ul li b ",
       " " .. tag .. " ")
   end
+end
+
+function TestPage:test_labels_say_what_it_takes_and_no_more()
+  local page = html.render(book "a case", { core = core })
+  lu.assertStrContains(page, ">a case · 4 KiB<")
+  lu.assertNotStrContains(page, "a case · pod ip · 4 KiB")
+  lu.assertStrContains(page, "more is better; * is doubtful, see the tables</small>") -- tcp_stream, which TCP sent again
+  lu.assertStrContains(page, "less is better, with 95 % intervals</small>")
+end
+
+function TestPage:test_the_rate_of_an_open_loop_is_no_chart()
+  local b = ledger.new { core = core, scenario = "x.lua" }
+  b:add { test = "tcp_rr", case = "c", from = "a", to = "b", ok = true, params = { rate = "5000/s" }, metrics = { rate_per_s = 5000, latency_ns = { p50 = 7000 } } }
+  local page = html.render(b.data, { core = core })
+  lu.assertStrContains(page, "tcp_rr: p50")
+  lu.assertNotStrContains(page, "tcp_rr: rate")
+end
+
+function TestPage:test_a_huge_ledger_is_a_small_page()
+  local b = ledger.new { core = core, scenario = "x.lua" }
+  local intervals = {}
+  for i = 1, 200000 do intervals[i] = { t = i, bps = 1e9 + i } end
+  b:add { test = "tcp_stream", case = "c", from = "a", to = "b", ok = true, params = {}, metrics = { throughput_bps = 1e9, intervals = intervals } }
+  local page = html.render(b.data, { core = core })
+  lu.assertStrContains(page, "tcp_stream over time")
+  lu.assertTrue(#page < 50000, #page)
 end
 
 function TestPage:test_an_empty_ledger()

@@ -138,6 +138,11 @@ function TestReport:test_hostile_names_on_a_terminal()
   lu.assertEquals(#out:gsub("[^\255]", ""), 0)
 end
 
+function TestReport:test_no_column_of_the_csv_is_there_twice()
+  local out = require("knbl.format.csv").render(book_of({ rr("a", 1, { labels = { path = "x", case = "y" }, params = { test = "tcp_rr", path = "/" } }) }).data, { core = core })
+  lu.assertEquals(out:match "^[^\r]*", "test,case,from,to,via,round,ok,error,skipped,flags,label case,path,parameter path,rate [1/s],mean [ns],p99 [ns]")
+end
+
 function TestReport:test_hostile_names_in_csv()
   local out = require("knbl.format.csv").render(hostile().data, { core = core })
   lu.assertStrContains(out, "\"'=cmd|\"\"/c calc")

@@ -90,6 +90,18 @@ local function make_plan(context, job, thorough)
   return planned, nil, s
 end
 
+-- What a plan makes, as texts: each thing once, with how often where a script makes it again and again.
+local function made(planned)
+  local list, times = {}, {}
+  for _, thing in ipairs(planned.things) do
+    local name = ("%s %s"):format(thing.kind, thing.name)
+    if not times[name] then list[#list + 1] = name end
+    times[name] = (times[name] or 0) + 1
+  end
+  for i, name in ipairs(list) do list[i] = times[name] > 1 and ("%s (%d times)"):format(name, times[name]) or name end
+  return list
+end
+
 local function print_plan(context, job, planned)
   local out = {}
   local where = planned.clusters[1] or "no cluster"
@@ -97,8 +109,7 @@ local function print_plan(context, job, planned)
   out[#out + 1] = ("%s on %s: %d measurements%s, %s%s"):format(job.name, where, #planned.entries,
     rounds > 1 and (", %d times"):format(rounds) or "", planned.about and "about " or "",
     progress.duration(planned.seconds * rounds))
-  local things = {}
-  for _, thing in ipairs(planned.things) do things[#things + 1] = ("%s %s"):format(thing.kind, thing.name) end
+  local things = made(planned)
   if #things > 0 then
     for i, line in ipairs(text.wrap("makes " .. table.concat(things, ", "), 110)) do out[#out + 1] = (i == 1 and "  " or "    ") .. line end
   end

@@ -21,6 +21,7 @@ local function quoted(value)
 end
 M.quoted = quoted
 
+-- The keys of a table that were not seen before, in order.
 local function add_keys(seen, list, t)
   local fresh = {}
   for key, value in pairs(t or {}) do
@@ -35,8 +36,7 @@ end
 
 local function columns_of(data)
   local labels, params, shown = {}, {}, {}
-  local seen_label, seen_param = {}, {}
-  for _, name in ipairs(fixed) do seen_label[name], seen_param[name] = true, true end
+  local seen_label, seen_param = {}, { test = true }
   for _, m in ipairs(data.measurements) do
     add_keys(seen_label, labels, m.labels)
     add_keys(seen_param, params, m.params)
@@ -50,6 +50,22 @@ local function columns_of(data)
     end
   end
   return labels, params, shown
+end
+
+-- The heads of labels and parameters; one whose name is taken says what it is of.
+local function heads_of(labels, params)
+  local head, taken = {}, {}
+  local function add(names, prefix)
+    for _, name in ipairs(names) do
+      local title = taken[name] and prefix .. name or name
+      taken[title] = true
+      head[#head + 1] = quoted(title)
+    end
+  end
+  add(fixed, "")
+  add(labels, "label ")
+  add(params, "parameter ")
+  return head
 end
 
 local units = {
@@ -80,10 +96,7 @@ function M.render(data, options)
   end
   if #sweeps > 0 then return table.concat(sweeps, "\n") end
   local labels, params, shown = columns_of(data)
-  local head = {}
-  for _, name in ipairs(fixed) do head[#head + 1] = name end
-  for _, name in ipairs(labels) do head[#head + 1] = quoted(name) end
-  for _, name in ipairs(params) do head[#head + 1] = quoted(name) end
+  local head = heads_of(labels, params)
   for _, figure in ipairs(shown) do
     head[#head + 1] = quoted(units[figure.unit] and ("%s [%s]"):format(figure.title, units[figure.unit]) or figure.title)
   end

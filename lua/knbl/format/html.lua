@@ -13,9 +13,9 @@ local SERIES_MAX = 8
 local POINTS_MAX = 600
 
 local style = [[
-:root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--bar:#2f6fb3;--doubt:#b8860b;
+:root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--bar:#2f6fb3;--doubt:#946c00;--on:#fff;
 --good:#1a7f37;--bad:#c0392b;--s1:#2f6fb3;--s2:#d9822b;--s3:#2e8b57;--s4:#b3395b;--s5:#7a5bb5;--s6:#148a8a;--s7:#8a6d3b;--s8:#59636e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;--on:#14181c;
 --good:#4cc26a;--bad:#ff7b6b;--s1:#5b9bd9;--s2:#f0a050;--s3:#5cc08a;--s4:#e8708f;--s5:#ad93e6;--s6:#4cc4c4;--s7:#c9a66b;--s8:#a0abb6}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:70rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
 h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.2rem 0 .2rem}
@@ -23,15 +23,18 @@ p,ul{margin:.4rem 0}.soft,small{color:var(--soft)}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}
 td.n,th.n{text-align:right;padding-left:.7rem}td.skip{color:var(--soft)}td.doubt{color:var(--doubt)}
-.verdict{display:inline-block;padding:.15rem .7rem;border-radius:1rem;font-weight:600;color:#fff;background:var(--soft)}
+.verdict{display:inline-block;padding:.15rem .7rem;border-radius:1rem;font-weight:600;color:var(--on);background:var(--soft)}
 .verdict.pass{background:var(--good)}.verdict.fail,.verdict.error{background:var(--bad)}.verdict.inconclusive{background:var(--doubt)}
-figure{margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid}figcaption{font-weight:600}figcaption small{font-weight:400}
-svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
+figure{margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid;overflow-x:auto}figcaption{font-weight:600}figcaption small{font-weight:400}
+td.wrap{white-space:normal;min-width:9rem}
+.worse{color:var(--bad)}.better{color:var(--good)}
+svg{width:100%;min-width:39rem;max-width:64rem;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
 .bar{fill:var(--bar)}.bar.doubtful{fill:var(--doubt)}.whisker,.axis{stroke:var(--ink);fill:none}.grid{stroke:var(--line);fill:none}
 details{margin:.6rem 0 0}summary{cursor:pointer;font-size:.9rem}.area{opacity:.85}.line{fill:none;stroke-width:2}.legend{font-size:.85rem;margin:.3rem 0 0}
 .key{margin-right:1rem;white-space:nowrap}.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px;background:currentColor}
 .heat td{text-align:center;padding:.4rem .7rem;background:color-mix(in srgb,var(--good) calc(var(--h,0)*55%),transparent)}
-@media print{:root{--page:#fff;--ink:#000;--card:#fff}body{max-width:none}figure{border:1px solid var(--line)}}
+@media print{:root{color-scheme:light;--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--bar:#2f6fb3;--doubt:#946c00;--on:#fff;--good:#1a7f37;--bad:#c0392b}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}svg{min-width:0}.wide,figure{overflow:visible}body{max-width:none}figure{border:1px solid var(--line)}}
 ]]
 for i = 1, 8 do
   style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d,.area.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i, i)
@@ -73,7 +76,7 @@ local function expectations_html(data)
   if #data.expectations == 0 then return "" end
   local out = { '<h2>Expectations</h2><div class="wide"><table>' }
   for _, e in ipairs(data.expectations) do
-    out[#out + 1] = ('<tr><td><span class="verdict %s">%s</span></td><td>%s%s</td><td>%s</td></tr>'):format(escape(e.status), escape(e.status),
+    out[#out + 1] = ('<tr><td><span class="verdict %s">%s</span></td><td class="wrap">%s%s</td><td class="wrap">%s</td></tr>'):format(escape(e.status), escape(e.status),
       escape(table_format.subject(e)), escape(e.expression), escape(e.reason or ""))
   end
   return table.concat(out) .. "</table></div>"
@@ -98,7 +101,7 @@ local function groups_of(data, split)
       local key = m.test .. "\0" .. m.case .. "\0" .. (m.via or "") .. "\0" .. (split and tostring(m.params[split]) or "")
       local g = by_key[key]
       if not g then
-        g = { test = m.test, label = m.case .. (m.via and " · " .. m.via:gsub("_", " ") or ""), list = {}, first = m }
+        g = { test = m.test, list = {}, first = m }
         by_key[key], groups[#groups + 1] = g, g
       end
       g.list[#g.list + 1] = m
@@ -107,7 +110,25 @@ local function groups_of(data, split)
   return groups
 end
 
-local function tests_of(groups)
+-- What groups of one test are called: the case, and what else it takes to tell them apart: the way, the size.
+local function label(groups, core)
+  local ways, sizes, way_of, size_of = {}, false, {}, nil
+  for _, g in ipairs(groups) do
+    local case, via, size = g.first.case, g.first.via or "", g.first.params.size
+    ways[case] = ways[case] or way_of[case] ~= nil and way_of[case] ~= via
+    sizes = sizes or size_of ~= nil and size_of ~= size
+    way_of[case], size_of = via, size
+  end
+  for _, g in ipairs(groups) do
+    local parts = { g.first.case }
+    if ways[g.first.case] then parts[2] = (g.first.via:gsub("_", " ")) end
+    if sizes and core and tonumber(g.first.params.size) then parts[#parts + 1] = core.format_size(g.first.params.size) end
+    g.label = table.concat(parts, " · ")
+  end
+end
+
+-- The tests of groups in their order, and the groups of each by its name; labelled, with sizes where `core` is given.
+local function tests_of(groups, core)
   local order, by_test = {}, {}
   for _, g in ipairs(groups) do
     if not by_test[g.test] then
@@ -116,6 +137,7 @@ local function tests_of(groups)
     end
     table.insert(by_test[g.test], g)
   end
+  for _, test in ipairs(order) do label(by_test[test], core) end
   return order, by_test
 end
 
@@ -126,24 +148,25 @@ local function values_of(list, figure)
 end
 
 local function bar_charts(data, core, out)
-  local order, by_test = tests_of(groups_of(data, "size"))
+  local order, by_test = tests_of(groups_of(data, "size"), core)
   for _, test in ipairs(order) do
-    local figure, bars = figures.headline(test), {}
+    local figure, bars, doubtful, intervals = figures.headline(test), {}, false, false
+    -- the rate of an open loop is what was asked for
+    if figure.name == "rate" and by_test[test][1].first.params.rate then figure = figures.get "p50" end
     local function show(v) return figures.show(core, figure, v) end
     for _, g in ipairs(by_test[test]) do
       local values = values_of(g.list, figure)
       if #values > 0 then
-        local size = (test == "tcp_bw" or test == "tcp_lat") and " · " .. core.format_size(g.first.params.size) or ""
-        local bar = { label = g.label .. size }
+        local bar = { label = g.label }
         for _, flag in ipairs(g.first.flags or {}) do bar.doubtful = bar.doubtful or figures.concerns(flag, figure) end
         bar.value, bar.low, bar.high = core.median_interval(values, 0.95)
-        if #values < 3 then bar.low, bar.high = nil, nil end
+        doubtful, intervals = doubtful or bar.doubtful, intervals or bar.low
         bars[#bars + 1] = bar
       end
     end
     if #bars > 0 then
-      out[#out + 1] = figure_html(test .. ": " .. figure.title, better_note(figure) .. (#by_test[test][1].list > 2 and ", with 95 % intervals" or "")
-        .. "; * is doubtful, see the tables", chart.bars(bars, { title = test, show = show }))
+      out[#out + 1] = figure_html(test .. ": " .. figure.title, better_note(figure) .. (intervals and ", with 95 % intervals" or "")
+        .. (doubtful and "; * is doubtful, see the tables" or ""), chart.bars(bars, { title = test, show = show }))
     end
   end
 end
@@ -179,14 +202,12 @@ local function in_charts(series, draw)
 end
 
 local function percentile_charts(data, core, out)
-  local order, by_test = tests_of(groups_of(data, "size"))
+  local order, by_test = tests_of(groups_of(data, "size"), core)
   local function show(v) return core.format_duration(v) end
   for _, test in ipairs(order) do
     local series = {}
     for _, g in ipairs(by_test[test]) do
-      local s = percentile_series(core, g)
-      if s and test == "tcp_lat" then s.label = s.label .. " · " .. core.format_size(g.first.params.size) end
-      series[#series + 1] = s
+      series[#series + 1] = percentile_series(core, g)
     end
     in_charts(series, function(part)
       out[#out + 1] = figure_html(test .. ": latency by percentile", "less is better", chart.lines(part, { title = test .. " latency", log_x = true,
