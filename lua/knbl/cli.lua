@@ -215,14 +215,6 @@ local function report(context, err)
   return 1
 end
 
--- What was printed must have arrived: a full disk behind standard output is no success.
-local function flushed(context, code)
-  local ok, err = io.stdout:flush()
-  if ok then return code end
-  context.err("knbl: standard output: " .. tostring(err) .. "\n")
-  return code == 0 and 1 or code
-end
-
 -- Runs a command line. `context` is for tests: { out, err, core }.
 function M.main(argv, context)
   context = context or {}
@@ -235,7 +227,7 @@ function M.main(argv, context)
     return debug.traceback(tostring(e), 2)
   end, context, argv)
   if not ok then code = report(context, code) end
-  return flushed(context, code)
+  return code
 end
 
 -- The session of a script that a plain interpreter runs, and what ends it.

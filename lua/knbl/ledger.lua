@@ -1,9 +1,12 @@
 -- knbl.ledger - everything that was asked and measured in a run, and nothing else: what every table and file is made from.
 --
--- It is written as JSON (schema 1, docs/ledger.schema.json), atomically, and also when a run ends early. What was not measured is
+-- It is written as JSON (schema 1: knbl.contract, docs/ledger.schema.json), atomically, and also when a run ends early. What was not measured is
 -- absent, never 0. A ledger that was read back serves for reports as the run's own does.
+local contract = require "knbl.contract"
 local errors = require "knbl.errors"
+local figures = require "knbl.figures"
 local json = require "knbl.json"
+local schema = require "knbl.schema"
 
 local M = { schema = 1 }
 
@@ -94,6 +97,34 @@ end
 
 local arrays = { "measurements", "notes", "reports", "expectations" }
 
+-- What an older or a shortened ledger leaves out.
+local function complete(m)
+  m.flags = json.array(m.flags or {})
+  m.metrics, m.params = m.metrics or {}, m.params or {}
+  m.case, m.from, m.to, m.ok = m.case or "", m.from or "", m.to or "", m.ok or false
+  return json.ordered(m, measurement_order)
+end
+
+-- Lists stay lists where they are empty, so that the same is written again.
+local function mark_lists(data)
+  for _, m in ipairs(data.measurements) do
+    if m.metrics.intervals then json.array(m.metrics.intervals) end
+    if m.servers then json.array(m.servers) end
+  end
+  if not data.comparison then return end
+  for _, key in ipairs { "environments", "comparisons", "not_compared" } do json.array(data.comparison[key]) end
+end
+
+-- The figures that tables and comparisons name are those of this version.
+local function unknown_figure(data)
+  for i, declared in ipairs(data.reports) do
+    for k, column in ipairs(declared.columns) do
+      if not figures.get(column.show) then return ("reports[%d].columns[%d]: no figure is called '%s'"):format(i, k, column.show) end
+      if column.unit and not figures.has_unit(column.unit) then return ("reports[%d].columns[%d]: no unit is called '%s'"):format(i, k, column.unit) end
+    end
+  end
+end
+
 local function check(data, name)
   if type(data) ~= "table" or data.schema == nil then return nil, name .. ": not a ledger of knbl (no schema)" end
   if type(data.schema) ~= "number" or data.schema > M.schema then
@@ -104,25 +135,14 @@ local function check(data, name)
     if type(data[key]) ~= "table" then return nil, ("%s: '%s' is not a list"):format(name, key) end
     json.array(data[key])
   end
-  if type(data.comparison) == "table" then
-    for _, key in ipairs { "environments", "comparisons", "not_compared" } do data.comparison[key] = json.array(data.comparison[key]) end
-  else
-    data.comparison = nil
-  end
   for i, m in ipairs(data.measurements) do
     if type(m) ~= "table" or type(m.test) ~= "string" then return nil, ("%s: measurement %d has no test"):format(name, i) end
-    for _, key in ipairs { "metrics", "params", "labels", "latency_histogram", "path" } do
-      if m[key] ~= nil and type(m[key]) ~= "table" then return nil, ("%s: measurement %d: '%s' is no object"):format(name, i, key) end
-    end
-    m.metrics, m.params = m.metrics or {}, m.params or {}
-    m.flags = json.array(type(m.flags) == "table" and m.flags or {})
-    for _, key in ipairs { "case", "from", "to", "via", "skipped" } do
-      if m[key] ~= nil then m[key] = tostring(m[key]) end
-    end
-    m.case, m.from, m.to = m.case or "", m.from or "", m.to or ""
-    if type(m.metrics.intervals) == "table" then json.array(m.metrics.intervals) end
-    json.ordered(m, measurement_order)
+    if m.flags ~= nil and type(m.flags) ~= "table" then return nil, ("%s: measurement %d: its flags are no list"):format(name, i) end
+    complete(m)
   end
+  local wrong = schema.check(contract, data) or unknown_figure(data)
+  if wrong then return nil, ("%s: %s"):format(name, wrong) end
+  mark_lists(data)
   return data
 end
 

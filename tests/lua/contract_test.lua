@@ -5,9 +5,9 @@ local core = require "knbl.native"
 local fake = require "fake"
 local json = require "knbl.json"
 local ledger = require "knbl.ledger"
-local schema = require "schema"
+local schema = require "knbl.schema"
 
-local described = json.decode(fake.read "docs/ledger.schema.json")
+local described = require "knbl.contract"
 
 local function check_ledger(text)
   local data = assert(json.decode(text))
@@ -46,7 +46,7 @@ function TestContract:test_the_validator_finds_what_is_wrong()
   lu.assertNil(schema.validate(described, good))
   for message, change in pairs {
     ["ledger lacks 'knbl'"] = function(d) d.knbl = nil end, ["ledger.schema is not 1"] = function(d) d.schema = 2 end,
-    ["ledger.odd is not in docs"] = function(d) d.odd = 1 end, ["ledger.measurements is no array"] = function(d) d.measurements = { a = 1 } end,
+    ["ledger.odd is not in the contract"] = function(d) d.odd = 1 end, ["ledger.measurements is no array"] = function(d) d.measurements = { a = 1 } end,
     ["does not match"] = function(d) d.started = "yesterday" end, ["none of pass"] = function(d) d.verdict.status = "fine" end,
     ["ledger.measurements[1] is no object"] = function(d) d.measurements = { 5 } end,
     ["ledger.measurements[1].metrics.latency_ns.count is no integer"] = function(d)

@@ -16,6 +16,13 @@ function TestDocs:test_the_reference_is_current()
   lu.assertTrue(made == fake.read "docs/reference.md", "make it again: ./knbl docs/reference.lua > docs/reference.md")
 end
 
+function TestDocs:test_the_schema_is_current()
+  local pipe = assert(io.popen(knbl .. " docs/contract.lua"))
+  local made = pipe:read "a"
+  pipe:close()
+  lu.assertTrue(made == fake.read "docs/ledger.schema.json", "make it again: ./knbl docs/contract.lua > docs/ledger.schema.json")
+end
+
 -- The fields of a class in lua/knbl/meta.lua.
 local function fields_of(class)
   local fields, on = {}, false

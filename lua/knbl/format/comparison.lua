@@ -14,12 +14,13 @@ local function side(options, figure, s)
 end
 
 local function by(options, figure, c, value)
+  if not value then return "" end
   if c.change then return compare.percent(value) end
   return (value > 0 and "+" or "") .. figures.show(options.core, figure, value, options.ascii)
 end
 
 local function interval(options, figure, c)
-  if not c.low then return "" end
+  if not (c.low and c.high) then return "" end
   return ("%s … %s"):format(by(options, figure, c, c.low), by(options, figure, c, c.high))
 end
 

@@ -121,7 +121,7 @@ local function label(groups, core)
   end
   for _, g in ipairs(groups) do
     local parts = { g.first.case }
-    if ways[g.first.case] then parts[2] = (g.first.via:gsub("_", " ")) end
+    if ways[g.first.case] and g.first.via then parts[2] = g.first.via:gsub("_", " ") end
     if sizes and core and tonumber(g.first.params.size) then parts[#parts + 1] = core.format_size(g.first.params.size) end
     g.label = table.concat(parts, " · ")
   end
@@ -183,8 +183,9 @@ local function percentile_series(core, g)
   end
   if #texts == 0 then return nil end
   local merged = #texts == 1 and texts[1] or core.hist_merge(texts)
+  local list, points = merged and core.hist_percentile(merged, percents), {}
+  if not list then return nil end
   local count = json.decode(merged).count
-  local list, points = core.hist_percentile(merged, percents), {}
   for i, p in ipairs(percents) do
     local odds = 1 / (1 - p / 100)
     if list[i] and odds <= count * 2 then points[#points + 1] = { odds, math.max(list[i], 1) } end

@@ -58,7 +58,7 @@ local function latencies(out, data)
         end
       end
       out[#out + 1] = ("knbl_latency_seconds_count%s %.0f"):format(labels_of(m, i), l.count)
-      out[#out + 1] = ("knbl_latency_seconds_sum%s %s"):format(labels_of(m, i), number(l.mean * l.count / 1e9))
+      if l.mean then out[#out + 1] = ("knbl_latency_seconds_sum%s %s"):format(labels_of(m, i), number(l.mean * l.count / 1e9)) end
     end
   end
 end
