@@ -15,7 +15,7 @@ local list = {
   { "throttled", "a CPU limit (cgroup quota) stopped client or server for a part of the time", "any throttling in the window" },
   { "conntrack_full", "the connection tracking table was nearly full",
     "90 % of nf_conntrack_max at client, server or their nodes, or entries dropped to make room" },
-  { "retransmits", "TCP sent segments again: something on the path drops packets", "at least one segment in a thousand" },
+  { "retransmits", "TCP sent one segment in a thousand again, or more: something on the path drops packets", "at least one segment in a thousand" },
   { "drops", "an interface or a queue of the kernel dropped packets",
     "one packet in ten thousand and at least ten, on an interface of client, server or their nodes; any at a full accept queue" },
   { "receiver_drops", "the receiver's own socket was full: it lost datagrams that had come over the path", "any" },
