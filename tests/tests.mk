@@ -49,7 +49,8 @@ check:
 	    "$(MAKE) --no-print-directory fuzz-corpora" "$(MAKE) --no-print-directory B=build/clang CC=clang all" "$(MAKE) --no-print-directory lint"
 deps-all:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES) $(CHECK_PACKAGES)"
-CHECK_PACKAGES := clang libclang-rt-14-dev iproute2 nftables nginx-light util-linux runsc iperf3 qperf zsh fish libxml2-utils
+CHECK_PACKAGES := clang libclang-rt-14-dev iproute2 nftables nginx-light util-linux runsc qemu-system-x86 linux-image-cloud-amd64 iperf3 qperf \
+                  zsh fish libxml2-utils
 
 # ---- the bench ---------------------------------------------------------------------------------------------------------
 # as JSON and as Markdown (--json and --markdown are knbl's own)
