@@ -14,6 +14,7 @@
 #define RESENT 0.001
 #define BUSY 0.95             /* of the CPUs that the generator's threads could have had */
 #define RATE_REACHED 0.98
+#define SYN_RESENT_NS (KN_NS_PER_S - 10 * KN_NS_PER_MS) /* a first packet without an answer is sent again after a second */
 #define TIMESTAMP_OPTION 12   /* bytes that TCP's timestamps take from the MSS (RFC 7323, padded) */
 
 /* ---- small JSON helpers: a value that means nothing is not written ---- */
@@ -403,6 +404,8 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     flag(flags, json_object_get(metrics, "step") != NULL, "step");
     flag(flags, (v->client.has & KN_HAS_LATENCY) && kn_hist_count(v->client.latency) < FEW_SAMPLES, "too_few_samples");
     flag(flags, (double)resent(v) >= RESENT * (double)(segments(v) + 1), "retransmits");
+    flag(flags, v->client.connect && kn_hist_count(v->client.connect) && kn_hist_max(v->client.connect) >= SYN_RESENT_NS,
+         "syn_resent");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");
     flag(flags, v->receiver && v->receiver->recv_drops > 0, "receiver_drops");
     flag(flags, v->client.errors + v->server.errors > 0, "errors");

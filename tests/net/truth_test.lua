@@ -156,5 +156,15 @@ function TestCrr:test_never_runs_out_of_ports()
   lu.assertTrue(m.latency_ns.count > 1200, "more connections than ports")
   lu.assertEquals(m.errors or 0, 0)
 end
+function TestCrr:test_a_first_packet_that_is_lost()
+  inside.sh "nft add table inet knbl_test"
+  inside.sh "nft 'add chain inet knbl_test c { type filter hook output priority 0; }'"
+  inside.sh "nft 'add rule inet knbl_test c tcp flags & (syn | ack) == syn numgen inc mod 50 offset 0 vmap { 20 : drop }'"
+  local m, result = inside.measure { test = "tcp_crr", count = 100, warmup = 0, duration = 20 }
+  inside.sh "nft delete table inet knbl_test"
+  lu.assertTrue(m.latency_ns.max > 0.99e9)
+  lu.assertTrue(inside.flagged(result, "syn_resent"))
+  lu.assertFalse(inside.flagged(select(2, inside.measure { test = "tcp_crr", count = 100, warmup = 0, duration = 20 }), "syn_resent"))
+end
 
 inside.finish(lu.LuaUnit.run())
