@@ -143,7 +143,7 @@ static void put_proxy_mode(json_t *out)
 {
     static const char ask[] = "GET /proxyMode HTTP/1.0\r\n\r\n";
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(10249), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    struct timeval patience = { .tv_usec = 200000 };
+    struct timeval patience = { .tv_sec = 1 };  /* on a busy node; where there is no kube-proxy the answer comes at once */
     char answer[2048];
     size_t size = 0;
     ssize_t n = 0;

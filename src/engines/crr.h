@@ -8,7 +8,7 @@
 int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size, struct kn_error *err);
 /* Welcome and report of what this server has counted for the run. */
 int kn_crr_serve_stats(struct kn_server *server, int fd, const struct kn_hello *hello, struct kn_error *err);
-/* A transaction that was served: into the ledger. */
+/* A transaction into the ledger, before its answer goes out: who has the last answer may ask for the report at once. */
 void kn_crr_note(struct kn_server *server, const struct kn_hello *hello, uint64_t rx_bytes, uint64_t tx_bytes);
 
 /* The client's side. Whether an agent answers there and takes our key: a short connection has no room for a refusal in words. */

@@ -233,9 +233,8 @@ bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hel
     if (hello->spec.test != KN_TCP_CRR || hello->spec.delay_ns || hello->spec.response_size > SHORT_MAX ||
         !take_rest(fd, request_left(hello, extra_size)))
         return false;
-    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0);
-    if (send(fd, zeros, (size_t)hello->spec.response_size, flags) == (ssize_t)hello->spec.response_size)
-        kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
+    kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
+    send(fd, zeros, (size_t)hello->spec.response_size, MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0));
     return true;
 }
 
@@ -249,12 +248,12 @@ int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello,
             return -1;
     }
     kn_serve_delay(server, &hello->spec);
+    kn_crr_note(server, hello, rx_bytes, hello->spec.response_size);
     left = hello->spec.response_size;
     for (size_t n; left; left -= n) {
         n = left < sizeof zeros ? (size_t)left : sizeof zeros;
         if (kn_write_full(fd, zeros, n, deadline_ns, err))
             return -1;
     }
-    kn_crr_note(server, hello, rx_bytes, hello->spec.response_size);
     return 0;
 }

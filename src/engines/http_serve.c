@@ -176,9 +176,8 @@ bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello
     bool whole = extra_size && kn_http_request_length(extra, extra_size) == (ssize_t)extra_size;
     if (!whole || spec->delay_ns || spec->body > KN_HTTP_REPLY_WHOLE)
         return false;
-    size_t size = reply_short(wire, spec->body);
-    if (send(fd, wire, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size)
-        kn_crr_note(server, hello, kn_hello_size() + extra_size, spec->body);
+    kn_crr_note(server, hello, kn_hello_size() + extra_size, spec->body);
+    send(fd, wire, reply_short(wire, spec->body), MSG_NOSIGNAL | MSG_DONTWAIT);
     return true;
 }
 
@@ -205,6 +204,7 @@ int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *
         return -1;
     if (hello->spec.delay_ns)
         kn_sleep_until_ns(kn_now_ns() + hello->spec.delay_ns);
+    kn_crr_note(server, hello, kn_hello_size() + extra_size, hello->spec.body);
     if (kn_write_full(fd, head, kn_http_reply_head(head, left, false), deadline_ns, err))
         return -1;
     for (size_t n; left; left -= n) {
@@ -212,6 +212,5 @@ int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *
         if (kn_write_full(fd, filler, n, deadline_ns, err))
             return -1;
     }
-    kn_crr_note(server, hello, kn_hello_size() + extra_size, hello->spec.body);
     return 0;
 }

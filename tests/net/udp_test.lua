@@ -85,11 +85,19 @@ function TestLoss:test_the_senders_own_queue_is_not_the_path()
   lu.assertEquals(m.lost, 0)
   lu.assertTrue(m.send_drops > 100, m.send_drops .. " dropped by this host's queue")
 end
+-- What this kernel dropped on the way between the two namespaces: each CPU's queue holds 1000 packets, and a busy machine fills it.
+local function queue_drops()
+  local n = 0
+  for second in inside.sh "cat /proc/net/softnet_stat":gmatch "%x+ (%x+)[^\n]*" do n = n + tonumber(second, 16) end
+  return n
+end
 function TestLoss:test_the_receivers_own_buffer()
+  local before = queue_drops()
   local m, result = inside.measure { test = "udp_stream", size = 200, duration = 0.2, warmup = 0.05, rcvbuf = 4096, tune = "plain" }
+  local elsewhere = queue_drops() - before
   sums(m, "a small buffer")
   if m.lost > 100 then
-    lu.assertTrue(m.receiver_drops >= 0.9 * m.lost, ("%d lost, %d by the receiver"):format(m.lost, m.receiver_drops))
+    lu.assertTrue(m.receiver_drops >= 0.9 * m.lost - elsewhere, ("%d lost, %d by the receiver, %d on the way"):format(m.lost, m.receiver_drops, elsewhere))
     lu.assertTrue(inside.flagged(result, "receiver_drops"))
   end
 end
