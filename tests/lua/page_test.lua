@@ -126,7 +126,7 @@ function TestPage:test_what_was_watched_stands_under_the_curve()
     system = { { 0.1, 0.2, 0.3 }, 0 }, softirq = { 0, 0 }, steal = { 0, 0 }, idle = { { 0.4, 0.3, 0.2 }, 1 } }, tcp = { retransmits = { 1, 2, 0 } },
     interfaces = { [hostile] = { rx_drops = { 5, 0, 0 } } }, conntrack = { entries = { 90, 99, 98 }, max = 100 } }
   for _, part in ipairs { "meanwhile: c", "node-1, 2 cores; the busiest, CPU 0, 70 %", "3 segments sent again", "99 of 100 tracked connections",
-    "dropped 5 packets", 'class="area s2"' } do
+    "dropped 5 packets", 'class="area s2"', "CPU 0: 80 % busy", "CPU 1: 0 % busy" } do
     lu.assertTrue(page:find(part, 1, true) ~= nil, part)
   end
   lu.assertNil(page:find("<script", 1, true))

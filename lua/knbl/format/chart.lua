@@ -178,6 +178,37 @@ function M.stack(edges, layers, options)
   return table.concat(out) .. table.concat(legend, " ") .. "</p>"
 end
 
+-- A strip for each row, the darker the fuller. edges: as those of a stack; rows: { label, values (0 to 1) }; options: from, to, show, title.
+-- No finer than the eye can tell: of neighbours the mean is drawn.
+function M.strips(edges, rows, options)
+  local width, left, right, most = 760, 84, 20, 120
+  local tall = #rows <= 16 and 12 or 5
+  local from, to = options.from or edges[1], options.to or edges[#edges]
+  if to <= from or #rows == 0 then return nil end
+  local px = scale(from, to, left, width - right)
+  local function clipped(x) return px(math.max(from, math.min(to, x))) end
+  local n = #edges - 1
+  local step = math.max(1, math.ceil(n / most))
+  local out = { open(width, #rows * tall + 4, options.title) }
+  for r, row in ipairs(rows) do
+    local y = 2 + (r - 1) * tall
+    if tall > 8 or r % 8 == 1 then out[#out + 1] = text(left - 6, y + 9, row.label, "end") end
+    for i = 1, n, step do
+      local last, sum, count = math.min(n, i + step - 1), 0, 0
+      for k = i, last do
+        if row.values[k] then sum, count = sum + row.values[k], count + 1 end
+      end
+      local x1, x2 = clipped(edges[i]), clipped(edges[last + 1])
+      if count > 0 and x2 > x1 then
+        out[#out + 1] = ('<rect x="%.1f" y="%d" width="%.1f" height="%d" class="area s1" style="opacity:%.2f"><title>%s: %s</title></rect>'):format(x1, y, x2 - x1,
+          tall - 1, 0.05 + 0.95 * math.max(0, math.min(1, sum / count)), escape(row.label), escape(options.show(sum / count)))
+      end
+    end
+  end
+  out[#out + 1] = "</svg>"
+  return table.concat(out)
+end
+
 -- rows, columns: labels; value(r, c) -> number or nil; show(value); better: "more" or "less"
 function M.heat(rows, columns, value, options)
   local low, high = math.huge, -math.huge

@@ -1,5 +1,5 @@
 -- knbl.format.meanwhile - what client, server and their nodes did while something was measured, drawn under its curve over the same seconds: what
--- the CPUs of each machine did, and in a line for each that was watched what moved.
+-- the CPUs of each machine did, together and each for itself, and in a line for each that was watched what moved.
 local chart = require "knbl.format.chart"
 local figures = require "knbl.figures"
 
@@ -50,6 +50,21 @@ local function busiest(cpu, n)
   return most, core
 end
 
+-- How busy each core was: where a single one is the limit, the sum of all does not show it.
+local function cores_chart(cpu, n, edges, span)
+  local rows = {}
+  for c, column in ipairs(type(cpu.idle) == "table" and cpu.idle or {}) do
+    local values = {}
+    for i = 1, n do
+      local idle = value(column, i)
+      values[i] = idle and 1 - idle or nil
+    end
+    rows[c] = { label = ("CPU %d"):format(c - 1), values = values }
+  end
+  if #rows < 2 then return "" end
+  return chart.strips(edges, rows, { title = "how busy each CPU was", from = 0, to = span, show = function(v) return ("%.0f %% busy"):format(v * 100) end }) or ""
+end
+
 local function cpu_chart(monitor, edges, span)
   local layers, cores = cpu_layers(monitor.cpu, #monitor.t)
   if #layers == 0 then return "" end
@@ -57,7 +72,8 @@ local function cpu_chart(monitor, edges, span)
   local note = ("CPU of the machine of %s, %d core%s"):format(monitor.name or "?", cores, cores == 1 and "" or "s")
   if core then note = ("%s; the busiest, CPU %d, %.0f %%"):format(note, core, most * 100) end
   return ("<p><small>%s</small></p>%s"):format(escape(note), chart.stack(edges, layers, { title = note, top = cores, from = 0, to = span,
-    show_x = function(v) return ("%g s"):format(v) end, show_y = function(v) return ("%g"):format(v) end }) or "")
+    show_x = function(v) return ("%g s"):format(v) end, show_y = function(v) return ("%g"):format(v) end }) or "") ..
+    cores_chart(monitor.cpu, #monitor.t, edges, span)
 end
 
 -- What is worth a word: columns of a table, each with what it shows of a monitor or nil.
