@@ -11,7 +11,7 @@ local function refuses(words, code, message)
   lu.assertNotStrContains(got.err, "stack traceback")
   lu.assertEquals(select(2, got.err:gsub("\n", "")), 1, got.err)
   lu.assertEquals(got.out, "")
-  lu.assertTrue(got.seconds < 10, words)
+  lu.assertTrue(got.seconds < 25, words)
 end
 
 -- A script in a folder of its own.

@@ -32,12 +32,12 @@ local function outcome(dir, started)
   return { out = M.read(dir:file "out"), err = M.read(dir:file "err"), code = tonumber(M.read(dir:file "code")), seconds = core.now() - started }
 end
 
--- Runs a command line, KNBL standing for the program: { code, out, err, seconds }. It has 20 seconds.
+-- Runs a command line, KNBL standing for the program: { code, out, err, seconds }. It has 30 seconds.
 function M.run(command, stdin)
   local dir <close> = M.folder()
   local started = core.now()
   if stdin then M.write(dir:file "in", stdin) end
-  os.execute(("KNBL=%s; { timeout -k 1 20 sh -c %s; } >%s 2>%s <%s; echo $? >%s"):format(M.quote(M.knbl),
+  os.execute(("KNBL=%s; { timeout -k 1 30 sh -c %s; } >%s 2>%s <%s; echo $? >%s"):format(M.quote(M.knbl),
     M.quote("KNBL=" .. M.quote(M.knbl) .. "; " .. command), dir:file "out", dir:file "err", stdin and dir:file "in" or "/dev/null", dir:file "code"))
   return outcome(dir, started)
 end

@@ -31,7 +31,7 @@ TestMeasuring = {}
 local function keeps_what_was_measured(provider, signal)
   local got = interrupted((measuring:gsub("PROVIDER", provider)), signal, "--json FOLDER/result.json")
   lu.assertEquals(got.code, 130, got.err)
-  lu.assertTrue(got.seconds < 10, tostring(got.seconds))
+  lu.assertTrue(got.seconds < 25, tostring(got.seconds))
   lu.assertStrContains(got.json, '"first"')
   lu.assertNotStrContains(got.json, '"third"')
   lu.assertNotStrContains(got.err, "traceback")
@@ -61,14 +61,14 @@ function TestLua:test_a_script_that_sleeps()
     error(err)]]
   lu.assertEquals(got.out, "nil\tinterrupted\ttrue\ttrue\n")
   lu.assertEquals(got.code, 130, got.err)
-  lu.assertTrue(got.seconds < 10)
+  lu.assertTrue(got.seconds < 25)
 end
 
 -- It allocates as it goes: the thread sanitizer keeps a signal back until the next call that it knows of, and a bare loop makes none.
 function TestLua:test_a_script_that_computes()
   local got = interrupted 'io.stderr:write "ready\\n" while true do local _ = {} end'
   lu.assertEquals(got.code, 130, got.err)
-  lu.assertTrue(got.seconds < 10)
+  lu.assertTrue(got.seconds < 25)
 end
 
 function TestLua:test_a_script_that_fetches()
@@ -85,7 +85,7 @@ function TestLua:test_a_script_that_fetches()
     error(err)]]
   lu.assertEquals(got.out, "interrupted\n", got.err)
   lu.assertEquals(got.code, 130)
-  lu.assertTrue(got.seconds < 10)
+  lu.assertTrue(got.seconds < 25)
 end
 
 -- Who does not end at the first signal ends at the second.

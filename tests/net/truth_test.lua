@@ -15,6 +15,15 @@ local function bucket_sent()
   return tonumber((inside.sh "tc -s qdisc show dev veth0":match "Sent (%d+) bytes"))
 end
 
+-- A busy machine stops the run or the one that looks on in between; a wrong figure is wrong each time.
+local function one_of(attempts, check)
+  for _ = 2, attempts do
+    local ok = pcall(check)
+    if ok then return end
+  end
+  check()
+end
+
 -- The figure of a run through a token bucket, and what the bucket says that it let through meanwhile: bits of whole frames a second.
 -- A queue shorter than the socket's buffer drops; a longer one makes the sender wait.
 local function through_bucket(rate_bits, spec, queue)
@@ -33,16 +42,20 @@ local function through_bucket(rate_bits, spec, queue)
 end
 function TestBucket:test_tcp()
   for _, rate in ipairs { 100e6, 1e9 } do
-    local m, through = through_bucket(rate, { test = "tcp_stream", cc = "cubic", duration = 1, warmup = 0.5 })
-    within(m.throughput_bps, through * 1448 / 1514, 0.02, "payload of whole frames") -- 1448 bytes in a frame of 1514
+    one_of(5, function()
+      local m, through = through_bucket(rate, { test = "tcp_stream", cc = "cubic", duration = 1, warmup = 0.5 })
+      within(m.throughput_bps, through * 1448 / 1514, 0.02, "payload of whole frames") -- 1448 bytes in a frame of 1514
+    end)
   end
 end
 function TestBucket:test_udp()
-  local m, through = through_bucket(100e6, { test = "udp_stream", size = 1400, rate = "200Mbit/s", duration = 1, warmup = 0.3 }, "2ms")
-  within(m.throughput_bps, through * 1400 / 1442, 0.02, "payload of datagrams")
-  -- what the sender's own queue refused was never on the path: told apart from loss
-  lu.assertEquals(m.loss_ratio, 0)
-  within(m.send_drops / (m.send_drops + m.sent), 1 - through / (200e6 * 1442 / 1400), 0.1, "half is refused at once")
+  one_of(5, function()
+    local m, through = through_bucket(100e6, { test = "udp_stream", size = 1400, rate = "200Mbit/s", duration = 1, warmup = 0.3 }, "2ms")
+    within(m.throughput_bps, through * 1400 / 1442, 0.02, "payload of datagrams")
+    -- what the sender's own queue refused was never on the path: told apart from loss
+    lu.assertEquals(m.loss_ratio, 0)
+    within(m.send_drops / (m.send_drops + m.sent), 1 - through / (200e6 * 1442 / 1400), 0.1, "half is refused at once")
+  end)
 end
 
 TestResent = {}

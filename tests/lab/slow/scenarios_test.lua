@@ -57,7 +57,7 @@ end
 
 local function scenario(name, more)
   local code, out, err
-  for _, duration in ipairs { "80ms", "400ms" } do
+  for _, duration in ipairs { "80ms", "400ms", "2s" } do
     local argv = { "scenarios/" .. name .. ".lua", "--json", "-", "--duration", duration }
     for _, word in ipairs(short[name] or {}) do argv[#argv + 1] = word end
     code, out, err = main(argv)
@@ -114,7 +114,7 @@ end
 function TestScenarios:test_mtu_sweep()
   local data = scenario "mtu_sweep"
   lu.assertEquals(#data.measurements, 5 * 3 * 2)
-  local _, csv = main { "scenarios/orchestrated.lua", "--duration", "50ms", "--mss", "96,1460", "-q", "--csv", "-" }
+  local _, csv = main { "scenarios/orchestrated.lua", "--duration", "200ms", "--mss", "96,1460", "-q", "--csv", "-" }
   local lines = {}
   for line in csv:gmatch "[^\n]+" do lines[#lines + 1] = line end
   lu.assertEquals(#lines, 14)
