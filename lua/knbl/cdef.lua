@@ -70,5 +70,6 @@ int32_t knbl_rank_test(const double *a, uint32_t na, const double *b, uint32_t n
 int32_t knbl_shift_interval(const double *a, uint32_t na, const double *b, uint32_t nb, double confidence,
                             double *shift, double *low, double *high, double *covered, knbl_error *error);
 int32_t knbl_write_file(const char *path, const char *text, uint64_t size, knbl_error *error);
+int32_t knbl_can_write(const char *path, knbl_error *error);
 char *knbl_token(void);
 ]]

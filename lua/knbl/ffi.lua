@@ -320,6 +320,12 @@ function core.write_file(path, text)
   return true
 end
 
+function core.can_write(path)
+  local err = new_error()
+  if C.knbl_can_write(check_type(path, "string", 1, "can_write"), err) < 0 then return failed(err) end
+  return true
+end
+
 function core.isatty(fd) return ffi.C.knbl_isatty(fd) == 1 end
 
 function core.columns()

@@ -19,23 +19,8 @@ function M.is_ascii()
   return true
 end
 
--- Refuses a path that could not be written at the end: before anything is measured.
-local function check_writable(path, flag)
-  local probe = path .. ".knbl-probe"
-  local file, err = io.open(probe, "w")
-  if not file then errors.usage("--%s: cannot write %s", flag, (tostring(err):gsub("%.knbl%-probe", ""))) end
-  file:close()
-  os.remove(probe)
-  local old = io.open(path, "rb")
-  if old then
-    local _, wrong, code = old:read(0)
-    old:close()
-    if wrong and code == 21 then errors.usage("--%s: %s is a folder", flag, path) end
-  end
-end
-
--- Checks all paths of files; returns them by format. Only one can be standard output.
-function M.prepare(_, settings)
+-- Checks all paths of files, before anything is measured; returns them by format. Only one can be standard output.
+function M.prepare(core, settings)
   local files, stdout = {}, nil
   for _, format in ipairs(M.formats) do
     local path = settings[format[1]]
@@ -43,7 +28,8 @@ function M.prepare(_, settings)
       if stdout then errors.usage("--%s and --%s cannot both go to standard output", stdout, format[1]) end
       stdout = format[1]
     elseif path then
-      check_writable(path, format[1])
+      local ok, err = core.can_write(path)
+      if not ok then errors.usage("--%s: %s", format[1], err.message) end
       files[format[1]] = path
     end
   end

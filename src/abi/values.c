@@ -165,6 +165,12 @@ KNBL_API int32_t knbl_write_file(const char *path, const char *text, uint64_t si
     return told(kn_write_file(path, text, size, &err), &err, error);
 }
 
+KNBL_API int32_t knbl_can_write(const char *path, knbl_error *error)
+{
+    struct kn_error err = { 0 };
+    return told(kn_can_write(path, &err), &err, error);
+}
+
 KNBL_API char *knbl_token(void)
 {
     char token[KN_TOKEN_SIZE];

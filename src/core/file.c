@@ -54,14 +54,22 @@ static int fill_and_rename(int fd, const char *temporary, const char *path, cons
     return rc;
 }
 
-static int replace(const char *path, const struct stat *old, const void *bytes, size_t size)
+/* A new file beside `path`: its descriptor, and its name in `*temporary`, which is the caller's to free. */
+static int beside(const char *path, char **temporary)
 {
-    char secret[KN_TOKEN_SIZE], *temporary = malloc(strlen(path) + sizeof secret + 1);
-    if (!temporary)
+    char secret[KN_TOKEN_SIZE];
+    *temporary = malloc(strlen(path) + sizeof secret + 1);
+    if (!*temporary)
         return -1;
     kn_token_make(secret);
-    sprintf(temporary, "%s.%.8s", path, secret);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    sprintf(*temporary, "%s.%.8s", path, secret);
+    return open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
+static int replace(const char *path, const struct stat *old, const void *bytes, size_t size)
+{
+    char *temporary;
+    int fd = beside(path, &temporary);
     int rc = fd < 0 ? -1 : fill_and_rename(fd, temporary, path, old, bytes, size);
     int saved = errno;
     free(temporary);
@@ -69,18 +77,54 @@ static int replace(const char *path, const struct stat *old, const void *bytes, 
     return rc;
 }
 
+static int try_beside(const char *path)
+{
+    char *temporary;
+    int fd = beside(path, &temporary), saved = errno;
+    if (fd >= 0) {
+        unlink(temporary);
+        close(fd);
+    }
+    free(temporary);
+    errno = saved;
+    return fd < 0 ? -1 : 0;
+}
+
+/* What stands at `path`. 1: something that is no file, and is written to as it is; 0: a file or nothing; -1: what cannot be written. */
+static int look(const char *path, struct stat *old, bool *exists, struct kn_error *err)
+{
+    *exists = stat(path, old) == 0;
+    if (*exists && S_ISDIR(old->st_mode))
+        return kn_fail(err, KN_E_ARGUMENT, "cannot write %s: it is a folder", path);
+    return *exists && !S_ISREG(old->st_mode);
+}
+
 int kn_write_file(const char *path, const void *bytes, size_t size, struct kn_error *err)
 {
     struct stat old;
-    bool exists = stat(path, &old) == 0;
-    if (exists && S_ISDIR(old.st_mode))
-        return kn_fail(err, KN_E_ARGUMENT, "cannot write %s: it is a folder", path);
-    if (exists && !S_ISREG(old.st_mode))
-        return write_special(path, bytes, size, err);
+    bool exists;
+    int special = look(path, &old, &exists, err);
+    if (special)
+        return special < 0 ? -1 : write_special(path, bytes, size, err);
     char *real = exists ? realpath(path, NULL) : NULL; /* through a symbolic link, which stays one */
     int rc = replace(real ? real : path, exists ? &old : NULL, bytes, size) < 0
                  ? kn_fail_errno(err, "cannot write %s", path)
                  : 0;
+    free(real);
+    return rc;
+}
+
+int kn_can_write(const char *path, struct kn_error *err)
+{
+    struct stat old;
+    bool exists;
+    int special = look(path, &old, &exists, err);
+    if (special < 0)
+        return -1;
+    char *real = exists ? realpath(path, NULL) : NULL;
+    int rc = special ? access(path, W_OK) : try_beside(real ? real : path);
+    if (rc < 0)
+        kn_fail_errno(err, "cannot write %s", path);
     free(real);
     return rc;
 }

@@ -10,6 +10,8 @@
 /* A temporary file in the same folder, synced, then renamed over `path`; what is no regular file (/dev/stdout, a pipe)
  * is written to. */
 int kn_write_file(const char *path, const void *bytes, size_t size, struct kn_error *err);
+/* Whether kn_write_file could, as far as can be told beforehand: what is there stays as it is. */
+int kn_can_write(const char *path, struct kn_error *err);
 /* The text of a small file: at most `most` bytes, else KN_E_LIMIT. free() it. */
 char *kn_read_file(const char *path, size_t most, struct kn_error *err);
 

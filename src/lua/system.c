@@ -67,6 +67,12 @@ static int l_write_file(lua_State *L)
     return kn_lua_true_or_fail(L, kn_write_file(path, text, size, &err), &err);
 }
 
+static int l_can_write(lua_State *L)
+{
+    struct kn_error err;
+    return kn_lua_true_or_fail(L, kn_can_write(luaL_checkstring(L, 1), &err), &err);
+}
+
 static int l_isatty(lua_State *L)
 {
     lua_Integer fd = luaL_checkinteger(L, 1);
@@ -112,6 +118,7 @@ static const luaL_Reg functions[] = {
     { "sleep", l_sleep },
     { "interrupted", l_interrupted },
     { "write_file", l_write_file },
+    { "can_write", l_can_write },
     { "isatty", l_isatty },
     { "columns", l_columns },
     { "token", l_token },

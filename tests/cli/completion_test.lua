@@ -29,8 +29,8 @@ function TestCompletion:test_bash()
   if not has "bash" then lu.skip "no bash here" end
   for _, case in ipairs {
     { "--json", "knbl", "--js" }, { "compare", "knbl", "comp" }, { "pod_to_svc", "knbl", "pod" }, { "--fail-if", "knbl", "compare", "a.json", "--f" },
-    { "k8s", "knbl", "--on", "k" }, { "p99", "knbl", "compare", "--figure", "p9" }, { "README.md", "knbl", "--json", "READ" },
-    { "README.md", "knbl", "report", "READ" }, { "zsh", "knbl", "completion", "z" }, { "--ci", "knbl", "init", "--" }, { "github", "knbl", "init", "--ci", "=", "g" },
+    { "k8s", "knbl", "--on", "k" }, { "p99", "knbl", "compare", "--figure", "p9" }, { "Makefile", "knbl", "--json", "Makef" },
+    { "Makefile", "knbl", "report", "Makef" }, { "zsh", "knbl", "completion", "z" }, { "--ci", "knbl", "init", "--" }, { "github", "knbl", "init", "--ci", "=", "g" },
     { "--repeats", "knbl", "pod_to_svc", "--rep" }, { "pod_to_svc", "knbl", "--on", "lab", "run", "pod" }, { "ci_gate", "knbl", "show", "ci" },
   } do
     local list, text = offered((table.unpack or unpack)(case, 2))

@@ -64,6 +64,19 @@ function TestFiles:test_written_whole_or_not_at_all()
   lu.assertStrContains(err.message, "No space left")
 end
 
+-- Told beforehand, and nothing is left behind; what is no file needs no room beside it (/dev is not everybody's to write in).
+function TestFiles:test_whether_it_can_be_written()
+  local dir <close> = shell.folder()
+  shell.write(dir:file "there", "x")
+  for _, path in ipairs { dir:file "there", dir:file "new", "/dev/full" } do lu.assertTrue(core.can_write(path)) end
+  lu.assertEquals(shell.run("ls " .. dir.path .. "; cat " .. dir:file "there").out, "there\nx")
+  for path, why in pairs { [dir.path] = "folder", [dir:file "no/where"] = "No such file" } do
+    local ok, err = core.can_write(path)
+    lu.assertNil(ok)
+    lu.assertStrContains(err.message, why)
+  end
+end
+
 TestObjects = {}
 
 function TestObjects:test_closed_ones_say_so_and_close_again()
