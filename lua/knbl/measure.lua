@@ -259,13 +259,18 @@ local function entry_of(s, request, spec)
   }
 end
 
-local function wrong_backend(request, result)
+local function doubt_backends(request, result, flags)
   local expected = request.route.backends
-  if not expected or type(result.servers) ~= "table" then return false end
+  if not expected or type(result.servers) ~= "table" then return end
   for _, server in ipairs(result.servers) do
-    if type(server) == "table" and server.name and not expected[server.name] then return true end
+    if type(server) == "table" and server.name and not expected[server.name] then
+      table.insert(flags, "wrong_backend")
+      return
+    end
   end
-  return false
+  for i = #flags, 1, -1 do -- several of those that the script gave the Service are no surprise
+    if flags[i] == "several_backends" then table.remove(flags, i) end
+  end
 end
 
 -- Fills a ledger's entry from what the engines gave.
@@ -277,7 +282,7 @@ local function fill(entry, request, result, err, seen)
     entry.latency_histogram = result.latency_histogram
     for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter" } do entry[key] = result[key] end
     if result.error then entry.error = { code = result.error.code, message = result.error.message } end
-    if wrong_backend(request, result) then table.insert(entry.flags, "wrong_backend") end
+    doubt_backends(request, result, entry.flags)
   end
   for name, list in pairs(seen or {}) do entry[name] = json.array(list) end
   if entry.flags then doubt.add(entry) end

@@ -123,7 +123,7 @@ function Cluster:pair(options) end
 ---@field affinity? boolean|string A client stays with its endpoint.
 ---@field port? integer
 ---@field ports? table[]
----@field endpoints? (knbl.Pod|knbl.Node)[] Who answers; for cluster:service only.
+---@field endpoints? (knbl.Pod|knbl.Node)[] Who answers; for cluster:service only, which also takes them as a list: `cluster:service { a, b }`.
 
 ---A Service over several pods or nodes.
 ---@param options knbl.ServiceOptions

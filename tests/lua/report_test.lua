@@ -175,6 +175,14 @@ function TestReport:test_hostile_names_in_junit()
   lu.assertEquals(select(2, out:gsub("<testcase ", "")), select(2, out:gsub("</testcase>", "")) + select(2, out:gsub('"/>\n  </testsuite', "x")) * 0)
 end
 
+function TestReport:test_notes_in_a_line()
+  local note_text = require("knbl.format.table").note_text
+  for want, note in pairs { ["a: 1, b: {c: 2.5}"] = { a = 1, b = { c = 2.5 }, line = 3 }, ["x, [y]"] = { "x", { "y" } }, ["t"] = { text = "t" },
+    ["plain"] = "plain", ["r: 0.333333"] = { r = 1 / 3 } } do
+    lu.assertEquals(note_text(note), want)
+  end
+end
+
 -- ---- files ----
 
 function TestReport:test_a_report_of_the_file_is_the_run_s_own()

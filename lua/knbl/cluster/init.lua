@@ -48,7 +48,8 @@ local function check_keys(core, what, given, known)
       local list = {}
       for name in pairs(known) do list[#list + 1] = name end
       table.sort(list)
-      errors.misuse("%s: unknown key '%s'%s", what, tostring(key), errors.hint(core, tostring(key), list))
+      local near = errors.hint(core, tostring(key), list)
+      errors.misuse("%s: unknown key '%s'%s", what, tostring(key), near ~= "" and near or "; there are: " .. table.concat(list, ", "))
     end
   end
 end
@@ -213,10 +214,21 @@ local function check_service(self, t)
   if t.headless and t.type == "NodePort" then errors.misuse("service: a headless Service has no NodePort") end
 end
 
--- A Service over several pods or nodes: { endpoints = { a, b }, type?, headless?, affinity?, name? }.
+-- `{ a, b, type = … }` as well as `{ endpoints = { a, b }, type = … }`.
+local function with_endpoints(t)
+  if t.endpoints ~= nil or t[1] == nil then return t end
+  local request = { endpoints = {} }
+  for key, value in pairs(t) do
+    if type(key) == "number" then request.endpoints[key] = value else request[key] = value end
+  end
+  return request
+end
+
+-- A Service over several pods or nodes: { endpoints = { a, b }, type?, headless?, affinity?, name? }; the list alone will do.
 function Cluster:service(t)
   check_open(self)
-  if type(t) ~= "table" then errors.misuse("cluster:service takes a table") end
+  if type(t) ~= "table" or is(t) then errors.misuse("cluster:service takes a table: { endpoints = { a, b } }") end
+  t = with_endpoints(t)
   check_service(self, t)
   local first = t.endpoints[1]
   local name = t.name or fresh_name(self, ("svc-" .. first.name):gsub("[^%l%d]", "-"):sub(1, 60):gsub("%-+$", "")) -- a node's name may have dots

@@ -170,18 +170,30 @@ function M.expectations(list, options, out)
   end
 end
 
-local function note_text(note)
-  if type(note) ~= "table" then return tostring(note) end
-  if note.text then return note.text end
+local function plain(value)
+  if type(value) == "number" and value % 1 ~= 0 then return ("%.6g"):format(value) end
+  if type(value) ~= "table" then return tostring(value) end
   local keys, parts = {}, {}
-  for key in pairs(note) do
-    if key ~= "line" then keys[#keys + 1] = key end
+  if #value > 0 then
+    for i, item in ipairs(value) do parts[i] = plain(item) end
+    return "[" .. table.concat(parts, ", ") .. "]"
   end
+  for key in pairs(value) do keys[#keys + 1] = tostring(key) end
   table.sort(keys)
-  for i, key in ipairs(keys) do parts[i] = ("%s: %s"):format(key, tostring(note[key])) end
-  return table.concat(parts, ", ")
+  for i, key in ipairs(keys) do parts[i] = ("%s: %s"):format(key, plain(value[key])) end
+  return "{" .. table.concat(parts, ", ") .. "}"
 end
-M.note_text = note_text
+
+-- What a script noted, in a line: its own text, or its keys and values.
+function M.note_text(note)
+  if type(note) ~= "table" then return plain(note) end
+  if note.text then return tostring(note.text) end
+  local rest = {}
+  for key, value in pairs(note) do
+    if key ~= "line" then rest[key] = value end
+  end
+  return (plain(rest):gsub("^[%[{](.*)[%]}]$", "%1"))
+end
 
 -- A ledger's data as a person reads it.
 function M.render(data, options)
@@ -196,7 +208,7 @@ function M.render(data, options)
   parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
   local below = {}
   for _, note in ipairs(data.notes) do
-    local line = "note: " .. text.clean(note_text(note))
+    local line = "note: " .. text.clean(M.note_text(note))
     below[#below + 1] = options.ascii and text.ascii(line) or line
   end
   M.expectations(data.expectations, options, below)
