@@ -23,6 +23,7 @@ local own_keys = { case = true, from = true, to = true, expect = true, labels = 
 -- Other names for a parameter, as the specification has them.
 local aliases = {
   http = { requests = "count", connections = "flows" }, tcp_rr = { request = "size" }, udp_rr = { request = "size" }, tcp_crr = { request = "size" },
+  ping = { interval = "every" },
 }
 
 -- The engine's parameters by name, and the names of all keys; made once a session.

@@ -196,7 +196,7 @@ function Service:on(node) end
 ---@field profile? boolean|integer Sample where the CPUs of both nodes spend their time meanwhile; a number: so often a second, in place of 99.
 ---@field duration? knbl.Duration How long to measure, warm-up not counted.
 ---@field warmup? knbl.Duration How long to run before the measurement begins.
----@field interval? knbl.Duration Step of the time series.
+---@field interval? knbl.Duration Step of the time series; for ping the time from one echo to the next.
 ---@field count? integer Operations to do, over all flows; with a duration, what ends first. http: also `requests`.
 ---@field flows? integer Connections at the same time. http: also `connections`.
 ---@field threads? integer Threads that drive them.
@@ -204,7 +204,7 @@ function Service:on(node) end
 ---@field response? knbl.Size Bytes of a response.
 ---@field burst? integer Requests outstanding at once on a flow.
 ---@field rate? knbl.Rate Open loop: operations or bits a second over all flows. Latency counts from when an operation was due.
----@field every? knbl.Duration ping: time from one echo to the next.
+---@field every? knbl.Duration ping: time from one echo to the next; `interval` says the same.
 ---@field ip? 4|6 IP version.
 ---@field mss? knbl.Size Largest segment to ask for; the result has the effective one.
 ---@field sndbuf? knbl.Size Send buffer of each socket.

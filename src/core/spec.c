@@ -258,8 +258,7 @@ static uint64_t default_warmup(const struct kn_spec *spec)
     return at_least(least, at_most(KN_NS_PER_S, spec->duration_ns / 10));
 }
 
-/* Some twenty of them, which is what a change in the middle needs to be seen. */
-static uint64_t default_interval(const struct kn_spec *spec)
+uint64_t kn_spec_default_interval(const struct kn_spec *spec)
 {
     if (spec->duration_ns == 0) return KN_NS_PER_S;
     return at_least(50 * KN_NS_PER_MS, at_most(KN_NS_PER_S, spec->duration_ns / 20));
@@ -270,7 +269,7 @@ static void complete(struct parse *p)
     struct kn_spec *spec = p->spec;
     if (spec->count && !is_given(p, "duration")) spec->duration_ns = 0;
     if (!is_given(p, "warmup")) spec->warmup_ns = default_warmup(spec);
-    if (!is_given(p, "interval")) spec->interval_ns = default_interval(spec);
+    if (!is_given(p, "interval")) spec->interval_ns = kn_spec_default_interval(spec);
     if (spec->count && spec->flows > spec->count && !is_given(p, "flows")) spec->flows = spec->count;
     if (spec->test == KN_TCP_LAT) spec->response_size = spec->size;
     if (spec->external) spec->body = 0;

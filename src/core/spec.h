@@ -81,6 +81,9 @@ struct kn_spec_field {
 };
 
 const struct kn_spec_field *kn_spec_fields(size_t *n);
+/* Some twenty intervals, which is what a change in the middle needs to be seen. ping's is always this: its `interval` is the time between
+ * echoes. */
+uint64_t kn_spec_default_interval(const struct kn_spec *spec);
 void kn_spec_limits(const struct kn_spec_field *field, enum kn_test test, uint64_t *least, uint64_t *most);
 /* Other names of a key, for who comes from ab: http has `requests` for count, `connections` for flows. NULL: there is
  * none. */

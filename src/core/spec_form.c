@@ -106,6 +106,7 @@ static int check_unused(const struct kn_spec *spec, const struct kn_spec_field *
     uint64_t number = number_at(spec, field->offset), implied = 0;
     if (field->offset == offsetof(struct kn_spec, response_size) && spec->test == KN_TCP_LAT) implied = spec->size;
     if (field->offset == offsetof(struct kn_spec, flows) && spec->test == KN_PING) implied = 1;
+    if (field->offset == offsetof(struct kn_spec, interval_ns) && spec->test == KN_PING) implied = kn_spec_default_interval(spec);
     if (implied ? number == implied : memcmp(at, zeros, field->size) == 0) return 0;
     return kn_fail(err, KN_E_ARGUMENT, "%s: %s has none", field->name, kn_test_name((enum kn_test)spec->test));
 }

@@ -58,7 +58,7 @@ _Static_assert(offsetof(struct kn_spec, rate_bps) == offsetof(struct kn_spec, ra
 static const struct kn_spec_field fields[] = {
     OPTIONAL("duration", KN_FIELD_DURATION, duration_ns, ALL, MS, DAY, "how long to measure, warm-up not counted"),
     DURATION("warmup", warmup_ns, ALL, 0, 3600 * SEC, "how long to run before the measurement begins"),
-    DURATION("interval", interval_ns, ALL, MS, 3600 * SEC, "step of the time series"),
+    DURATION("interval", interval_ns, ALL & ~P, MS, 3600 * SEC, "step of the time series"),
     OPTIONAL("count", KN_FIELD_COUNT, count, ALL, 1, 1000000000000000,
              "operations to do, over all flows; with a duration, what ends first"),
     NUMBER("flows", KN_FIELD_COUNT, flows, ALL & ~P, 1, 65536, "connections at the same time"),
@@ -69,7 +69,7 @@ static const struct kn_spec_field fields[] = {
     NUMBER("burst", KN_FIELD_COUNT, burst, R | V, 1, 4096, "requests outstanding at once on a flow"),
     { "rate", KN_FIELD_RATE, OF(rate_per_1000s), 16, S | F | U | R | V | C | H, 0, UINT64_MAX, true, NULL,
       "open loop: requests (20k/s) or bits (1Gbit/s) a second over all flows; 0 is as fast as possible" },
-    DURATION("every", every_ns, P, 0, 3600 * SEC, "time from one echo to the next; 0 is as soon as one is answered"),
+    DURATION("every", every_ns, P, 0, 3600 * SEC, "time from one echo to the next, also called interval; 0 is as soon as one is answered"),
     OPTIONAL("ip", KN_FIELD_COUNT, ip, ALL, 4, 6, "IP version, 4 or 6; the first address that answers unless given"),
     OPTIONAL("mss", KN_FIELD_SIZE, mss, TCP, 88, 32767, "largest segment to ask for (TCP_MAXSEG)"),
     OPTIONAL("sndbuf", KN_FIELD_SIZE, sndbuf, ALL & ~P, 1024, KN_SIZE_MAX, "send buffer of each socket"),
@@ -126,6 +126,7 @@ static const struct limit { size_t offset; uint32_t tests; uint64_t least, most;
 
 static const struct alias { const char *alias, *name; uint32_t tests; } aliases[] = {
     { "requests", "count", H }, { "connections", "flows", H }, { "request", "size", R | V | C },
+    { "interval", "every", P },                     /* as ping -i */
 };
 
 const struct kn_spec_field *kn_spec_fields(size_t *n)

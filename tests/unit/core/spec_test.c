@@ -96,6 +96,9 @@ static void count_and_duration(void **state)
     s = parsed("{\"test\":\"tcp_rr\",\"count\":20000,\"duration\":2}");
     assert_int_equal(s.count, 20000);
     assert_int_equal(s.duration_ns, 2 * KN_NS_PER_S);
+    s = parsed("{\"test\":\"ping\",\"interval\":\"10ms\",\"count\":20}"); /* as ping -i, and not the step of the time series */
+    assert_int_equal(s.every_ns, 10 * KN_NS_PER_MS);
+    assert_int_equal(s.interval_ns, KN_NS_PER_S);
     s = parsed("{\"test\":\"http\",\"requests\":50}");
     assert_int_equal(s.flows, 50); /* the default of 100 connections would leave half of them idle */
     s = parsed("{\"test\":\"http\",\"requests\":\"100k\",\"connections\":10,\"keepalive\":\"no\"}");
