@@ -67,6 +67,9 @@ char *kn_format_rate(char *buf, size_t size, double per_s)
     return scaled(buf, size, per_s, 1000, units);
 }
 
+/* 1400 is the size that was asked for, and "1.37 KiB" nobody's. */
+#define EXACT_BELOW 100000
+
 char *kn_format_size(char *buf, size_t size, uint64_t bytes)
 {
     static const char *const units[] = { " B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB", NULL };
@@ -76,7 +79,7 @@ char *kn_format_size(char *buf, size_t size, uint64_t bytes)
         whole /= 1024;
         i++;
     }
-    if (whole >= 1024) return scaled(buf, size, (double)bytes, 1024, units);
+    if (whole >= 1024 && bytes >= EXACT_BELOW) return scaled(buf, size, (double)bytes, 1024, units);
     snprintf(buf, size, "%u%s", (unsigned)whole, units[i]);
     return buf;
 }

@@ -183,7 +183,7 @@ static void formats(void **state)
     };
     static const struct { uint64_t bytes; const char *text; } sizes_list[] = {
         { 0, "0 B" }, { 45, "45 B" }, { 1023, "1023 B" }, { 1024, "1 KiB" }, { 65536, "64 KiB" },
-        { 1536, "1.50 KiB" }, { 1 << 20, "1 MiB" }, { 1400 * 1024, "1.37 MiB" }, { UINT64_MAX, "16.0 EiB" },
+        { 1536, "1536 B" }, { 1 << 20, "1 MiB" }, { 1400 * 1024, "1.37 MiB" }, { UINT64_MAX, "16.0 EiB" },
     };
     char buf[16];
     (void)state;
