@@ -64,6 +64,16 @@ function TestLua:test_a_script_that_sleeps()
   lu.assertTrue(got.seconds < 25)
 end
 
+-- What was cut short may say it in its own words: it was interrupted all the same.
+function TestLua:test_a_script_with_an_error_of_its_own()
+  local got = interrupted [[
+    io.stderr:write "ready\n"
+    require "knbl.core".sleep(30)
+    error "the agent does not answer"]]
+  lu.assertEquals(got.code, 130, got.err)
+  lu.assertStrContains(got.err, "knbl: interrupted")
+end
+
 -- It allocates as it goes: the thread sanitizer keeps a signal back until the next call that it knows of, and a bare loop makes none.
 function TestLua:test_a_script_that_computes()
   local got = interrupted 'io.stderr:write "ready\\n" while true do local _ = {} end'

@@ -267,6 +267,8 @@ function M.execute(context, job, planned)
   set_arguments(job)
   local before = session.use(s)
   local err = run_chunk(s, job)
+  -- a call that a signal cut short may have told it as a failure of its own: an agent that does not answer
+  if err and core.interrupted() then err = errors.new("interrupted", "interrupted") end
   local closed, wrong = pcall(s.close, s)
   session.use(before)
   if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
