@@ -30,7 +30,7 @@ function M.new(context)
     provider = nil, environment = {}, options = nil, measurements = json.array(), notes = json.array(), reports = json.array(),
     expectations = json.array(), verdict = { status = "running" },
   }, order)
-  return setmetatable({ data = data, core = core, saved_at = core.now() }, Ledger)
+  return setmetatable({ data = data, core = core, environments = {}, saved_at = core.now() }, Ledger)
 end
 
 function Ledger:set_options(values)
@@ -42,17 +42,36 @@ function Ledger:set_options(values)
   self.data.options = kept
 end
 
--- The provider and what is known of the cluster; more than one cluster in a run adds to what is there.
+-- The provider and what is known of the cluster. What is learned later (its agents tell more as they come) is taken over with the next
+-- measurement.
 function Ledger:set_environment(provider, environment)
-  local data = self.data
-  data.provider = data.provider or provider
-  for key, value in pairs(environment or {}) do
-    if data.environment[key] == nil then data.environment[key] = value end
+  self.data.provider = self.data.provider or provider
+  table.insert(self.environments, environment or {})
+  self:look_around()
+end
+
+-- Of several clusters in a run every value stands there, "none, vxlan"; lists are those of the first.
+function Ledger:look_around()
+  local seen, known = {}, {}
+  for _, environment in ipairs(self.environments) do
+    for key, value in pairs(environment) do
+      local values = known[key] or {}
+      known[key] = values
+      if value ~= "unknown" and not seen[key .. "\0" .. tostring(value)] and (#values == 0 or type(value) ~= "table" and type(values[1]) ~= "table") then
+        seen[key .. "\0" .. tostring(value)] = true
+        values[#values + 1] = value
+      end
+    end
+  end
+  for key, values in pairs(known) do
+    for i, value in ipairs(values) do if #values > 1 then values[i] = tostring(value) end end
+    self.data.environment[key] = #values > 1 and table.concat(values, ", ") or #values == 0 and "unknown" or values[1]
   end
 end
 
 -- Adds a measurement. Returns it.
 function Ledger:add(measurement)
+  self:look_around()
   measurement.flags = json.array(measurement.flags or {})
   measurement.metrics = measurement.metrics or {}
   json.ordered(measurement, measurement_order)
@@ -89,6 +108,7 @@ function Ledger:save()
 end
 
 function Ledger:finish(verdict)
+  self:look_around()
   self.data.ended = self.core.wall()
   self.data.verdict = verdict
 end

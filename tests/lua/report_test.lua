@@ -175,6 +175,20 @@ function TestReport:test_hostile_names_in_junit()
   lu.assertEquals(select(2, out:gsub("<testcase ", "")), select(2, out:gsub("</testcase>", "")) + select(2, out:gsub('"/>\n  </testsuite', "x")) * 0)
 end
 
+-- Agents tell what they know as they come; of several clusters every value stands there.
+function TestReport:test_the_environment_is_what_was_known_at_the_end()
+  local book = require("knbl.ledger").new { core = fake.core(), scenario = "x" }
+  local first = { mtu = 1500, proxy_mode = "unknown", families = { 4 } }
+  book:set_environment("k8s", first)
+  lu.assertEquals(book.data.environment.proxy_mode, "unknown")
+  first.proxy_mode = "iptables"
+  book:add { test = "tcp_rr" }
+  lu.assertEquals(book.data.environment.proxy_mode, "iptables")
+  book:set_environment("k8s", { mtu = 9000, proxy_mode = "iptables", families = { 6 }, overlay = "vxlan" })
+  lu.assertEquals(book.data.environment, { mtu = "1500, 9000", proxy_mode = "iptables", families = { 4 }, overlay = "vxlan" })
+  lu.assertEquals(book.data.provider, "k8s")
+end
+
 function TestReport:test_notes_in_a_line()
   local note_text = require("knbl.format.table").note_text
   for want, note in pairs { ["a: 1, b: {c: 2.5}"] = { a = 1, b = { c = 2.5 }, line = 3 }, ["x, [y]"] = { "x", { "y" } }, ["t"] = { text = "t" },
