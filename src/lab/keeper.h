@@ -252,7 +252,7 @@ void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options);
 void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service);
 void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
                          const struct kn_lab_service *service, const struct kn_lab_service *all);
-int kn_nft_run(const char *commands, struct kn_error *err); /* one transaction where the caller is */
+int kn_nft_run(const char *commands, struct kn_error *err); /* where the caller is, in as few transactions as they fit into */
 int kn_nft_backends(const struct kn_keeper *keeper, const struct kn_lab_node *node, const char *service, json_t *into,
                     struct kn_error *err);
 

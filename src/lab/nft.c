@@ -18,6 +18,7 @@
 #define TABLE "knbl"
 #define SNAT_MARK "0x4000"
 #define AFFINITY_S 10800
+#define ELEMENTS_A_LINE 200
 
 void kn_text_add(struct kn_text *text, const char *format, ...)
 {
@@ -57,17 +58,18 @@ static void add_idle(struct kn_text *text, const struct kn_lab_options *options,
 {
     char ip[LAB_IP_TEXT];
     struct kn_ip address;
-    if (!options->services) return;
-    if (!options->chains) kn_text_add(text, "add element %s " TABLE " vips {", f->name);
     for (unsigned i = 0; i < options->services; i++) {
         kn_lab_idle_ip(i, f->index == 0 ? 2 /* AF_INET */ : 10 /* AF_INET6 */, &address);
         kn_ip_text(&address, ip, sizeof ip);
-        if (options->chains)
+        if (options->chains) {
             kn_text_add(text, "add rule %s " TABLE " services %s daddr %s tcp dport 80 counter jump idle\n", f->name,
                         f->name, ip);
-        else kn_text_add(text, "%s%s . tcp . 80 : goto idle", i ? "," : "", ip);
+            continue;
+        }
+        if (i % ELEMENTS_A_LINE == 0) kn_text_add(text, "add element %s " TABLE " vips {", f->name);
+        bool last = i + 1 == options->services || (i + 1) % ELEMENTS_A_LINE == 0;
+        kn_text_add(text, "%s . tcp . 80 : goto idle%s", ip, last ? "}\n" : ",");
     }
-    if (!options->chains) kn_text_add(text, "}\n");
 }
 
 /* The rules at the end of `services` that ask for a node's own ports; in chains `node_ports` is a chain too. */
@@ -271,6 +273,10 @@ void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *opti
 
 /* ---- libnftables ---- */
 
+/* What one transaction may hold: it is one message, which must fit the send buffer of its socket, and only the machine's
+ * own root may raise that (SO_SNDBUFFORCE): 208 KiB by default. A byte of text becomes four to six of the message. */
+#define TRANSACTION_TEXT (24 << 10)
+
 static int run(const char *commands, unsigned flags, char **output, struct kn_error *err)
 {
     struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
@@ -286,7 +292,30 @@ static int run(const char *commands, unsigned flags, char **output, struct kn_er
     return bad ? -1 : 0;
 }
 
-int kn_nft_run(const char *commands, struct kn_error *err) { return run(commands, 0, NULL, err); }
+/* Where the lines that one transaction may hold end; one line at least. */
+static size_t transaction(const char *commands)
+{
+    size_t length = strlen(commands), end = 0;
+    if (length <= TRANSACTION_TEXT) return length;
+    for (const char *line; (line = strchr(commands + end, '\n'));) {
+        size_t next = (size_t)(line - commands) + 1;
+        if (end && next > TRANSACTION_TEXT) return end;
+        end = next;
+    }
+    return end ? end : length;
+}
+
+int kn_nft_run(const char *commands, struct kn_error *err)
+{
+    int bad = 0;
+    for (size_t length; *commands && !bad; commands += length) {
+        length = transaction(commands);
+        char *part = strndup(commands, length);
+        bad = part ? run(part, 0, NULL, err) : kn_fail(err, KN_E_MEMORY, "out of memory");
+        free(part);
+    }
+    return bad ? -1 : 0;
+}
 
 static const char *endpoint_name(const struct kn_keeper *keeper, const char *service, const char *id)
 {

@@ -159,7 +159,7 @@ static int read_type(struct kn_lab_service *service, const json_t *request, stru
     return 0;
 }
 
-/* On every node, in one transaction each. */
+/* On every node. */
 static int apply(struct kn_keeper *keeper, const char *rules, struct kn_error *err)
 {
     struct kn_error back;

@@ -127,6 +127,27 @@ function TestOptions:test_idle_services_are_known_and_harmless()
   end
 end
 
+-- All the rules at once are more than the socket of an ordinary user may send.
+function TestOptions:test_an_ordinary_user_has_as_many_services()
+  local folder <close> = shell.folder()
+  shell.write(folder:file "s.lua", [[
+    local knbl = require "knbl"
+    for _, mode in ipairs { "maps", "chains" } do
+      local cluster <close> = knbl.cluster { services = 3000, mode = mode }
+      local a, b = cluster:pair()
+      local service = b:service()
+      knbl.tcp_crr { from = a, to = service, duration = "50ms" }
+      cluster:delete(service)
+      knbl.tcp_crr { from = a, to = b:service { name = "after" }, duration = "50ms" }
+    end
+  ]])
+  local other = shell.run("id -u").out == "0\n" and "setpriv --reuid 65534 --regid 65534 --clear-groups " or ""
+  local r = shell.run(("chmod -R a+rX %s; %s$KNBL -q --json - %s"):format(folder.path, other, folder:file "s.lua"))
+  if r.err:find("no cluster (lab)", 1, true) and not r.err:find("Services", 1, true) then lu.skip(r.err) end
+  lu.assertEquals({ r.code, r.err }, { 0, "" })
+  for _, m in ipairs(json.decode(r.out).measurements) do lu.assertTrue(m.metrics.ops > 10) end
+end
+
 function TestOptions:test_nodes_behind_services()
   local m = run([[
     local cluster <close> = knbl.cluster()
