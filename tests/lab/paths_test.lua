@@ -98,6 +98,18 @@ knbl.udp_rr { from = a, to = far }
   lu.assertEquals(servers, { "far", "far", "near", "node-2", "node-1", "far" })
 end
 
+-- Whose counts are asked for through the Service, which sends each question where it likes.
+function TestPaths:test_all_of_many_backends_are_found_again()
+  local data = run([[
+    local list = {}
+    for i = 1, 24 do list[i] = cluster:pod { name = "web-" .. i, node = i % 2 + 1 } end
+    knbl.tcp_crr { from = client, to = cluster:service(list) }
+  ]], { duration = "300ms" })
+  local m = data.measurements[1]
+  lu.assertNotStrContains(table.concat(m.flags, " "), "backend_missing")
+  lu.assertEquals(#m.servers, 24)
+end
+
 function TestPaths:test_the_mss_is_the_one_asked_for()
   local data = run("for _, mss in ipairs { 96, 536, 1460 } do knbl.tcp_stream { from = client, to = far, mss = mss } end")
   for i, mss in ipairs { 96, 536, 1460 } do
