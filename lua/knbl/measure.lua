@@ -145,9 +145,11 @@ local function check(s, test, t)
   end
   local case = t.case or s.labels_case or ("%s > %s"):format(t.from.name, route.to_name)
   local specs, is_list = specs_of(s, test, t, fields, route)
+  local expected = expect.parse_all(s.core, t.expect, test)
   return {
     test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),
-    expectations = expect.parse_all(s.core, t.expect, test), monitor = t.monitor, profile = t.profile,
+    expectations = expected, monitor = t.monitor, profile = t.profile,
+    expect_texts = t.expect and json.array(type(t.expect) == "table" and { (table.unpack or unpack)(t.expect) } or { t.expect }),
   }
 end
 
@@ -320,18 +322,20 @@ local function obstacle(request, spec)
   return nil, target, token
 end
 
-local function planned(s, entry, request)
+local function planned(s, entry, request, group)
   local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
-  return s.plan:add(entry, request, reason)
+  return s.plan:add(entry, request, reason, group)
+end
+
+local function unselected(s, entry)
+  entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
+  s.unselected = (s.unselected or 0) + 1
+  return entry
 end
 
 local function one(s, request, spec)
   local entry = entry_of(s, request, spec)
-  if not selected(s, request) then
-    entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
-    s.unselected = (s.unselected or 0) + 1
-    return entry
-  end
+  if not selected(s, request) then return unselected(s, entry) end
   if s.plan then return planned(s, entry, request) end
   local reason, target, token = obstacle(request, spec)
   if reason then return skip(s, entry, reason) end
@@ -350,68 +354,93 @@ local function one(s, request, spec)
   return entry
 end
 
--- Takes a look at each run in turn until all are over: run -> what to do with its result and error; `observations` of them all.
+-- Takes a look at each run in turn until all are over: run -> what to do with its result and error, which gives what ends the script;
+-- `observations` of them all. Returns that they were interrupted, and what else ends the script.
 local function follow_all(s, active, observations)
+  local failed
   while next(active) do
     for _, observation in ipairs(observations) do observation:keep() end
     for run, finish in pairs(active) do
       local over, err = run:wait(0.05)
       if over then
         active[run] = nil
-        finish(run:result())
+        failed = finish(run:result()) or failed
         run:close()
       elseif over == nil then
         active[run] = nil
-        finish(nil, errors.from(err))
+        failed = finish(nil, errors.from(err)) or failed
         run:close()
       end
     end
-    if s.core.interrupted() then return errors.new("interrupted", "interrupted") end
+    if s.core.interrupted() then return errors.new("interrupted", "interrupted"), failed end
   end
+  return nil, failed
 end
 
--- Runs measurements at the same time: each a table as a verb takes it, with its `test`. Returns their results in the same order.
+-- One of several at the same time is started: into `active`, with what is to be done at its end.
+local function start(s, request, entry, target, token, active)
+  local seconds, known = expected_time(entry.params)
+  local observation = observe.begin(s, request, entry.params, known and seconds or 0)
+  local function finish(result, err)
+    fill(entry, request, result, err, observation and observation:finish(result and result.opened_ns))
+    if s.progress then s.progress:done(entry) end
+    return err and fatal[err.code] and err
+  end
+  local run, err = agent.start(request.from.endpoint, { spec = entry.params, to = target, token = token }, s.core)
+  if not run then return observation, finish(nil, err) end
+  active[run] = finish
+  return observation
+end
+
+-- Runs measurements at the same time: each a table as a verb takes it, with its `test`. Returns their results in the same order, in which
+-- the ledger has them too, whichever ends first. All are checked before one is started.
 function M.together(s, list)
   if type(list) ~= "table" or #list == 0 then errors.misuse("knbl.together takes a list of measurements") end
   s:check_words()
-  local results, active, observations, failed = {}, {}, {}, nil
+  local requests, results, active, observations, failed = {}, {}, {}, {}, nil
   for i, t in ipairs(list) do
     local options = {}
     for key, value in pairs(type(t) == "table" and t or errors.misuse("knbl.together: measurement %d is no table", i)) do options[key] = value end
     options.test = nil
+    local tests = fields_of(s).duration
+    if t.test == nil then errors.misuse("knbl.together: measurement %d has no 'test'", i) end
+    if not tests.tests[t.test] then
+      errors.misuse("knbl.together: measurement %d: unknown test '%s'%s", i, tostring(t.test), errors.hint(s.core, tostring(t.test), tests.list))
+    end
     local request = check(s, t.test, options)
     if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
-    local spec = request.specs[1]
-    local entry = entry_of(s, request, spec)
+    requests[i] = request
+  end
+  local group, longest = { seconds = 0 }, 0
+  for _, request in ipairs(requests) do longest = math.max(longest, (expected_time(request.specs[1]))) end
+  if s.progress then s.progress:start({ test = "together", case = ("%d at the same time"):format(#list) }, longest) end
+  for i, request in ipairs(requests) do
+    local entry = entry_of(s, request, request.specs[1])
     results[i] = entry
-    local reason, target, token
-    if s.plan then
-      results[i] = planned(s, entry, request)
-    elseif not selected(s, request) then
-      entry.skipped, entry.metrics, entry.flags = "not selected by --only", {}, {}
+    if not selected(s, request) then
+      unselected(s, entry)
+    elseif s.plan then
+      results[i] = planned(s, entry, request, group)
     else
-      reason, target, token = obstacle(request, spec)
-      if reason then skip(s, entry, reason) end
-    end
-    if target then
-      local seconds, known = expected_time(spec)
-      local observation = observe.begin(s, request, spec, known and seconds or 0)
-      observations[#observations + 1] = observation
-      local function finish(result, err)
-        fill(entry, request, result, err, observation and observation:finish(result and result.opened_ns))
-        s.ledger:add(entry)
+      local reason, target, token = obstacle(request, entry.params)
+      if reason then
+        entry.skipped = reason
         if s.progress then s.progress:done(entry) end
-        if err and fatal[err.code] then failed = failed or err end
+      else
+        local observation, err = start(s, request, entry, target, token, active)
+        observations[#observations + 1], failed = observation, failed or err
       end
-      local run, err = agent.start(request.from.endpoint, { spec = spec, to = target, token = token }, s.core)
-      if run then active[run] = finish else finish(nil, err) end
     end
   end
-  local stopped = follow_all(s, active, observations)
+  local stopped, lost = follow_all(s, active, observations)
+  failed = failed or lost
   for run, finish in pairs(active) do
     run:stop()
     finish(run:result(), stopped)
     run:close()
+  end
+  for i, entry in ipairs(results) do
+    if not s.plan and selected(s, requests[i]) then s.ledger:add(entry) end
   end
   if failed or stopped then errors.raise(stopped or failed) end
   return results
@@ -421,8 +450,6 @@ end
 function M.run(s, test, t)
   local request = check(s, test, t)
   s:check_words()
-  if type(t.expect) == "table" then request.expect_texts = json.array { (table.unpack or unpack)(t.expect) }
-  elseif t.expect then request.expect_texts = json.array { t.expect } end
   local results = {}
   for i, spec in ipairs(request.specs) do
     results[i] = one(s, request, spec)

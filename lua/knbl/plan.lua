@@ -40,12 +40,18 @@ local function plausible()
   }
 end
 
--- Notes a measurement; returns what the script sees in its place.
-function Plan:add(entry, request, skipped)
+-- Notes a measurement; returns what the script sees in its place. `group`: those that run at the same time, as long as the longest.
+function Plan:add(entry, request, skipped, group)
   measure_time = measure_time or require("knbl.measure").expected_time
   local seconds, known = measure_time(entry.params)
   if skipped then seconds, known = 0, true end
-  self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations, skipped = skipped }
+  self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations, skipped = skipped,
+    beside = group and group.first }
+  if group then
+    group.first = group.first or #self.entries
+    local longest = math.max(group.seconds, seconds)
+    seconds, group.seconds = longest - group.seconds, longest
+  end
   self.seconds = self.seconds + seconds
   self.about = self.about or not known
   if #self.entries > self.limit then error(Stop, 0) end

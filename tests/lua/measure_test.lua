@@ -163,6 +163,29 @@ function TestMeasure:test_only()
   lu.assertStrContains(err, "--only nosuch selects none of 1 measurements")
 end
 
+function TestMeasure:test_together_is_checked_wholly_first()
+  local one = "{ test = 'tcp_rr', from = a, to = b }"
+  refused("knbl.together { " .. one .. ", { test = 'tcp_rr', from = a, to = b, flws = 1 } }", "did you mean 'flows'?")
+  refused("knbl.together { " .. one .. ", { test = 'udp_tt', from = a, to = b } }", "measurement 2: unknown test 'udp_tt', did you mean 'udp_rr'?")
+  refused("knbl.together { " .. one .. ", { from = a, to = b } }", "measurement 2 has no 'test'")
+  refused("knbl.together { " .. one .. ", { test = 'tcp_bw', from = a, to = b, size = '1,2' } }", "measurement 2 has several sizes")
+end
+
+-- They are asked after in no order; the ledger keeps that of the script, and what is expected of each is judged.
+function TestMeasure:test_together_keeps_the_order_and_what_is_expected()
+  local list = {}
+  for i = 1, 9 do list[i] = ("{ test = 'tcp_rr', case = 'c%d', from = a, to = b, expect = 'p50 %s 1ms', duration = '%ds' }"):format(i, i == 5 and ">" or "<", i) end
+  local body = "knbl.together { " .. table.concat(list, ", ") .. " }"
+  local code, out = run(body, { "--json", "-", "-q" })
+  local data, cases = json.decode(out), {}
+  for i, m in ipairs(data.measurements) do cases[i] = m.case end
+  lu.assertEquals(table.concat(cases, " "), "c1 c2 c3 c4 c5 c6 c7 c8 c9")
+  lu.assertEquals({ code, data.verdict.exit, #data.expectations }, { 99, 99, 9 })
+  local _, planned = run(body, { "--dry-run" })
+  lu.assertStrContains(planned, "9 measurements, 10s")
+  lu.assertStrContains(planned, "together with 1")
+end
+
 function TestMeasure:test_a_script_error_shows_its_own_frames_only()
   local code, _, err = run("local function inner() error('oh no') end\nfunction outer() inner() end\nouter()")
   lu.assertEquals(code, 1)

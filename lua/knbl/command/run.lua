@@ -117,6 +117,7 @@ local function print_plan(context, job, planned)
     local e = item.entry
     out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)  %s%.1fs"):format(i, e.test, ledger.subject(e), e.from, e.to, e.via,
       item.known and "" or "about ", item.seconds)
+    if item.beside then out[#out] = ("%s  together with %d"):format(out[#out], item.beside) end
     if item.skipped then out[#out] = out[#out] .. "  skipped: " .. item.skipped end
   end
   if planned.partial then
