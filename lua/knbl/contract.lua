@@ -93,7 +93,7 @@ parts.comparison = object({
 }, { "alpha", "files", "environments", "comparisons", "not_compared" }, "With --baseline: docs/statistics.md")
 
 parts.report = object({
-  title = text, rows = list(text), pivot = text, layout = text, join = flag, lenient = flag, where = map(plain), line = text,
+  title = text, rows = list(text), pivot = text, layout = text, join = flag, lenient = flag, where = map(plain), line = text, baseline = plain,
   columns = list(object({ title = text, show = text, test = list(text), where = map(plain), unit = text }, { "title", "show" })),
 }, { "rows", "columns" }, "A table that the scenario declared.")
 

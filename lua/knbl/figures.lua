@@ -154,23 +154,45 @@ local format = {
   ratio = function(_, x) return x == 0 and "0 %" or significant(x * 100) .. " %" end,
   cores = function(_, x) return ("%.2f"):format(x) end,
   count = function(_, x) return ("%.0f"):format(x) end,
-  -- units that a report may ask for instead of a figure's own
-  ["B/s"] = function(_, x) return scaled(x / 8, "B/s") end,
-  ["bit/s"] = function(_, x) return ("%.0f"):format(x) end,
-  ["Mbit/s"] = function(_, x) return ("%.0f"):format(x / 1e6) end,
-  ["Gbit/s"] = function(_, x) return significant(x / 1e9) end,
-  ["ms"] = function(_, x) return significant(x / 1e6) end,
-  ["us"] = function(_, x) return significant(x / 1e3) end,
-  ["ns"] = function(_, x) return ("%.0f"):format(x) end,
 }
+
+-- Units that a report may ask for in place of a figure's own: of which kind, and how much of its base one is.
+local asked = {
+  { "B/s", "bits", 8 }, { "bit/s", "bits", 1 }, { "Mbit/s", "bits", 1e6 }, { "Gbit/s", "bits", 1e9 },
+  { "ms", "time", 1e6 }, { "us", "time", 1e3 }, { "ns", "time", 1 },
+}
+local kinds = { bits = "bits", time = "time", seconds = "time", milliseconds = "time" }
+local in_ns = { seconds = 1e9, milliseconds = 1e6 }
+local by_unit = {}
+for _, row in ipairs(asked) do by_unit[row[1]] = { kind = row[2], base = row[3] } end
+
+-- A figure's value in a unit that was asked for.
+function M.in_unit(figure, value, unit)
+  if not by_unit[unit] then return value end
+  return value * (in_ns[figure.unit] or 1) / by_unit[unit].base
+end
 
 -- A figure's value as people read it; `unit` overrides the figure's own.
 function M.show(core, figure, value, ascii, unit)
   if value == nil then return "" end
-  return (format[unit or figure.unit] or format.count)(core, value, ascii)
+  if not by_unit[unit] then return (format[figure.unit] or format.count)(core, value, ascii) end
+  value = M.in_unit(figure, value, unit)
+  if unit == "B/s" then return scaled(value, unit) end
+  return ("%s %s"):format(significant(value), unit == "us" and not ascii and "µs" or unit)
 end
 
-function M.has_unit(unit) return format[unit] ~= nil end
+function M.has_unit(unit) return by_unit[unit] ~= nil end
+
+-- The units that a figure can be asked for in, or, without one, all there are.
+function M.units_of(figure)
+  local names = {}
+  for _, row in ipairs(asked) do
+    if not figure or kinds[figure.unit] == row[2] then names[#names + 1] = row[1] end
+  end
+  return names
+end
+
+function M.fits(figure, unit) return by_unit[unit] ~= nil and by_unit[unit].kind == kinds[figure.unit] end
 
 -- What puts a whole measurement in doubt, whatever is shown of it; the rest concerns rates, times and losses.
 local whole = { throttled = true, wrong_backend = true, several_backends = true, stopped = true, clock_jump = true,

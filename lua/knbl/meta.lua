@@ -399,8 +399,9 @@ function knbl.rounds(n) end
 ---@field title? string
 ---@field test? string|string[] Only these tests.
 ---@field where? table<string, any> Only measurements with these labels or parameters.
----@field unit? string As a column's.
+---@field unit? string As a column's; of several figures for those that it fits.
 ---@field join? boolean Several figures share one cell.
+---@field baseline? string|number One of the values of rows or columns: all others show how far they are from it, as "(+37 %)".
 ---@field layout? "table"|"sweep" sweep: the CSV of the Kubernetes network benchmark, the maximum first.
 
 ---The closing table; several may be declared. Without any, a plain one comes for each kind of test.

@@ -14,8 +14,7 @@ local M = {}
 -- ---- declarations ----
 
 local keys = {
-  rows = true, columns = true, show = true, title = true, baseline = true, layout = true, unit = true, where = true, join = true,
-  test = true,
+  rows = true, columns = true, show = true, title = true, baseline = true, layout = true, unit = true, where = true, join = true, test = true,
 }
 local column_keys = { show = true, test = true, where = true, unit = true, title = true }
 
@@ -35,9 +34,38 @@ local function check_where(where)
   return kept
 end
 
-local function tests_of(test)
-  if type(test) == "string" then return { test } end
+local function check_title(title)
+  if title ~= nil and type(title) ~= "string" then errors.misuse("knbl.report: a title is a text") end
+  return title
+end
+
+local function tests_of(core, test)
+  if test == nil then return nil end
+  local names = {}
+  for _, field in ipairs(core.fields()) do
+    if field.name == "duration" then names = field.tests end
+  end
+  if type(test) == "string" then test = { test } end
+  if type(test) ~= "table" then errors.misuse("knbl.report: test is the name of a test, or a list of such") end
+  for _, name in ipairs(test) do
+    local known
+    for _, one in ipairs(names) do known = known or one == name end
+    if not known then errors.misuse("knbl.report: no test is called '%s'%s", tostring(name), errors.hint(core, tostring(name), names)) end
+  end
   return test
+end
+
+-- The unit that a column asks for, or the whole report where it fits.
+local function unit_of(figure, own, whole)
+  local unit = own or whole
+  if unit == nil then return nil end
+  if not figures.has_unit(unit) then
+    errors.misuse("knbl.report: unknown unit '%s'; there are: %s", tostring(unit), table.concat(figures.units_of(), ", "))
+  end
+  if figures.fits(figure, unit) then return unit end
+  if not own then return nil end
+  local names = figures.units_of(figure)
+  errors.misuse("knbl.report: '%s' cannot be shown in %s%s", figure.name, unit, #names > 0 and "; it can in " .. table.concat(names, ", ") or "")
 end
 
 local function check_column(core, column, whole)
@@ -46,13 +74,12 @@ local function check_column(core, column, whole)
   for key in pairs(column) do
     if type(key) == "string" and not column_keys[key] then errors.misuse("knbl.report: a column has no '%s'", key) end
   end
-  local title, show = column.title or column[1], column.show or column[2]
+  local title, show = check_title(column.title or column[1]), column.show or column[2]
   if show == nil and column[1] and figures.get(column[1]) then show = column[1] end
   local figure = check_show(core, show)
-  local unit = column.unit or whole.unit
-  if unit and not figures.has_unit(unit) then errors.misuse("knbl.report: unknown unit '%s'", tostring(unit)) end
   return {
-    title = title or figure.title, show = show, test = tests_of(column.test or whole.test), where = check_where(column.where), unit = unit,
+    title = title or figure.title, show = show, test = tests_of(core, column.test or whole.test), where = check_where(column.where),
+    unit = unit_of(figure, column.unit, whole.unit),
   }
 end
 
@@ -82,16 +109,36 @@ function M.declare(core, t)
   end
   local rows = list_of(t.rows or "case")
   if type(rows) ~= "table" or #rows == 0 then errors.misuse("knbl.report: rows names what a row is") end
-  local declaration = { rows = rows, title = t.title, layout = t.layout, join = t.join, where = check_where(t.where), line = errors.where() }
+  for _, key in ipairs(rows) do
+    if type(key) ~= "string" then errors.misuse("knbl.report: rows names what a row is") end
+  end
+  local declaration = { rows = rows, title = check_title(t.title), layout = t.layout, join = t.join, where = check_where(t.where), line = errors.where() }
+  local base = t.baseline
+  if type(base) == "table" then base = base.name or base[1] end
+  if t.baseline ~= nil and type(base) ~= "string" and type(base) ~= "number" then
+    errors.misuse("knbl.report: baseline is one of the values of rows or columns: the others show how far they are from it")
+  end
+  declaration.baseline = base
+  local tests = tests_of(core, t.test)
+  local usual = figures.headline(tests and tests[1] or "tcp_stream").name
   local pivot, shows = pivot_of(t), nil
-  if pivot then shows = t.show or "throughput" else shows = t.columns or t.show or "throughput" end
-  if type(shows) == "string" or type(shows[1]) == "string" and (shows.show or figures.get(shows[1]) == nil) then shows = { shows } end
+  if pivot then shows = t.show or usual else shows = t.columns or t.show or usual end
+  if type(shows) ~= "string" and (type(shows) ~= "table" or #shows == 0 and not shows.show) then
+    errors.misuse("knbl.report: %s is a text or a list", pivot and "show" or "columns")
+  end
+  if type(shows) == "string" or shows.show or type(shows[1]) == "string" and figures.get(shows[1]) == nil then shows = { shows } end
   declaration.pivot = pivot
   declaration.columns = {}
-  for i, column in ipairs(shows) do declaration.columns[i] = check_column(core, column, t) end
+  local fits = t.unit == nil
+  for i, column in ipairs(shows) do
+    declaration.columns[i] = check_column(core, column, t)
+    fits = fits or declaration.columns[i].unit ~= nil
+  end
+  if not fits then unit_of(figures.get(declaration.columns[1].show), t.unit) end
   if t.layout ~= nil and t.layout ~= "sweep" and t.layout ~= "table" then
     errors.misuse("knbl.report: layout is \"table\" or \"sweep\", not '%s'", tostring(t.layout))
   end
+  if t.layout == "sweep" and t.join then errors.misuse("knbl.report: a sweep has one figure in a cell: no join") end
   if t.layout == "sweep" and not declaration.pivot then errors.misuse("knbl.report: a sweep needs columns = the name of what is swept") end
   return declaration
 end
@@ -200,9 +247,10 @@ local function pivot_values(measurements, declaration)
   return values
 end
 
-local function value_title(core, key, value)
+-- The value of a key as tables show it.
+function M.value_text(core, key, value)
   if key == "size" and type(value) == "number" then return core.format_size(value) end
-  if type(value) == "number" then return ("%.0f"):format(value) end
+  if type(value) == "number" then return (value % 1 == 0 and math.abs(value) < 1e15 and "%.0f" or "%.6g"):format(value) end
   return tostring(value)
 end
 
@@ -214,7 +262,7 @@ local function columns_of(core, measurements, declaration)
     return list
   end
   for _, value in ipairs(pivot_values(measurements, declaration)) do
-    local title = value_title(core, declaration.pivot, value)
+    local title = M.value_text(core, declaration.pivot, value)
     if declaration.join then
       list[#list + 1] = { title = title, joined = declaration.columns, pivot = value }
     else
@@ -243,8 +291,86 @@ local function select_for(list, column, declaration, pivot)
   return chosen
 end
 
--- A declaration over a ledger's data: { title, heads = {…}, columns = {…}, rows = { { values = {…}, cells = {…} }… } }.
--- A cell is { value?, low?, high?, n?, figure, unit, notes, state?, measurements }, or a list of such (`join`).
+local function is_base(value, declaration) return value ~= nil and tostring(value) == tostring(declaration.baseline) end
+
+-- A cell's figure over that of the baseline; of joined figures each over its own.
+local function relate(cell, base)
+  for k, part in ipairs(cell.joined or {}) do relate(part, base.joined[k]) end
+  if cell ~= base and cell.value and base.value and base.value ~= 0 then cell.relative = cell.value / base.value end
+end
+
+-- By column: each cell beside that of its row and figure in the column of the baseline.
+local function relate_columns(grid, declaration)
+  local found
+  for i, column in ipairs(grid.columns) do
+    for k, other in ipairs(grid.columns) do
+      if is_base(other.pivot, declaration) and other.column == column.column then
+        found = true
+        for _, row in ipairs(grid.rows) do relate(row.cells[i], row.cells[k]) end
+      end
+    end
+  end
+  return found
+end
+
+-- By row: each beside the one that differs from it in that key alone.
+local function relate_rows(grid, declaration)
+  local key, bases = nil, {}
+  for _, row in ipairs(grid.rows) do
+    for k, value in ipairs(row.values) do key = key or is_base(value, declaration) and k or nil end
+  end
+  if not key then return false end
+  local function others(row)
+    local parts = {}
+    for k, value in ipairs(row.values) do parts[k] = k == key and "" or tostring(value) end
+    return table.concat(parts, "\31")
+  end
+  for _, row in ipairs(grid.rows) do
+    if is_base(row.values[key], declaration) then bases[others(row)] = row end
+  end
+  for _, row in ipairs(grid.rows) do
+    local base = bases[others(row)]
+    for i, cell in ipairs(base and row.cells or {}) do relate(cell, base.cells[i]) end
+  end
+  return true
+end
+
+-- What a table of a pivot is about, where its title does not say it: "throughput, by mss"; of joined figures, in which order they stand.
+local function title_of(declaration)
+  if not declaration.pivot then return declaration.title end
+  local shown = {}
+  for i, column in ipairs(declaration.columns) do shown[i] = column.title end
+  if declaration.title then return declaration.title, declaration.join and #shown > 1 and table.concat(shown, " · ") or nil end
+  if not declaration.join and #shown > 1 then return nil end
+  return ("%s, by %s"):format(table.concat(shown, " · "), declaration.pivot)
+end
+
+-- Why a table is empty though something was measured: a key that no measurement has.
+local function emptiness(core, data, declaration)
+  local names, known = {}, {}
+  local function add(key)
+    if type(key) == "string" and not known[key] then known[key], names[#names + 1] = true, key end
+  end
+  for key in pairs(plain_keys) do add(key) end
+  for _, m in ipairs(data.measurements) do
+    for key in pairs(m.labels or {}) do add(key) end
+    for key in pairs(m.params or {}) do add(key) end
+  end
+  local wanted = { declaration.pivot }
+  for _, key in ipairs(declaration.rows) do wanted[#wanted + 1] = key end
+  for key in pairs(declaration.where or {}) do wanted[#wanted + 1] = key end
+  table.sort(names)
+  for _, key in ipairs(wanted) do
+    if not known[key] then
+      local advice = core.nearest and errors.hint(core, key, names) or ""
+      if key == declaration.pivot and figures.get(key) then advice = (": for the figure of that name say columns = { \"%s\" }"):format(key) end
+      return ("nothing that was measured has '%s'%s"):format(key, advice)
+    end
+  end
+end
+
+-- A declaration over a ledger's data: { title, order?, empty?, remark?, heads = {…}, columns = {…}, rows = { { values = {…}, cells = {…} }… } }.
+-- A cell is { value?, low?, high?, n?, relative?, figure, unit, notes, state?, measurements }, or a list of such (`join`).
 function M.grid(core, data, declaration)
   local rows, by_key = {}, {}
   for _, m in ipairs(data.measurements) do
@@ -260,7 +386,8 @@ function M.grid(core, data, declaration)
     end
   end
   local columns = columns_of(core, data.measurements, declaration)
-  local grid = { title = declaration.title, heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
+  local grid = { heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
+  grid.title, grid.order = title_of(declaration)
   for _, row in ipairs(rows) do
     local cells, any, extra = {}, false, nil
     for i, column in ipairs(columns) do
@@ -284,6 +411,11 @@ function M.grid(core, data, declaration)
     end
     if any then grid.rows[#grid.rows + 1] = { values = row.values, cells = cells, extra = extra } end
   end
+  if declaration.baseline ~= nil and #grid.rows > 0 then
+    local found = declaration.pivot and relate_columns(grid, declaration) or relate_rows(grid, declaration)
+    if not found then grid.remark = ("baseline: no %s is '%s'"):format(declaration.pivot and "column or row" or "row", tostring(declaration.baseline)) end
+  end
+  if #data.measurements > 0 and (#grid.rows == 0 or #columns == 0) then grid.empty = emptiness(core, data, declaration) end
   return grid
 end
 

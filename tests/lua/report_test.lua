@@ -43,13 +43,13 @@ function TestReport:test_pivot_sorts_numbers_and_keeps_words()
     for _, mss in ipairs { 1460, 96 } do list[#list + 1] = rr(path, mss * 1000, { labels = { path = path, mss = mss } }) end
   end
   local out = show(book_of(list, { { rows = "path", columns = "mss", show = "rate" } }), { ascii = true })
-  lu.assertEquals(out, "path        96      1460\n------------------------\nz     96.0 k/s  1.46 M/s\na     96.0 k/s  1.46 M/s\n")
+  lu.assertEquals(out, "rate, by mss\npath        96      1460\n------------------------\nz     96.0 k/s  1.46 M/s\na     96.0 k/s  1.46 M/s\n")
 end
 
 function TestReport:test_a_list_of_one_key_is_that_key()
   local list = { rr("a", 96000, { labels = { path = "a", mss = 96 } }) }
   local out = show(book_of(list, { { rows = "path", columns = { "mss" }, show = { { "rate", test = "tcp_rr" } } } }), { ascii = true })
-  lu.assertEquals(out, "path        96\n--------------\na     96.0 k/s\n")
+  lu.assertEquals(out, "rate, by mss\npath        96\n--------------\na     96.0 k/s\n")
   lu.assertErrorMsgContains("the name of one key", report.declare, core, { columns = { "mss", "path" }, show = "rate" })
 end
 
@@ -97,12 +97,54 @@ function TestReport:test_bad_declarations()
     ["5"] = "takes a table", ["{ rws = 'x' }"] = "did you mean 'rows'", ["{ columns = { 'p98x' } }"] = "no figure",
     ["{ columns = { { 'x', show = 'rat' } } }"] = "did you mean 'rate'",
     ["{ columns = { { 'x', 'rate', unit = 'furlong' } } }"] = "unknown unit", ["{ layout = 'sweep' }"] = "what is swept", ["{ layout = 'pie' }"] = "layout",
+    ["{ columns = 7 }"] = "columns is a text or a list", ["{ title = 7 }"] = "a title is a text", ["{ rows = { 7 } }"] = "rows names",
+    ["{ test = 'tcp_r' }"] = "no test is called 'tcp_r', did you mean 'tcp_rr'?", ["{ columns = { 'p50' }, unit = 'Gbit/s' }"] = "it can in ms, us, ns",
+    ["{ columns = { { 'x', 'rate', unit = 'ms' } } }"] = "'rate' cannot be shown in ms", ["{ rows = 'x', columns = 'y', layout = 'sweep', join = true }"] = "no join",
+    ["{ baseline = true }"] = "baseline is one of the values",
   } do
     local code, _, err = fake.knbl(fake.pair .. "knbl.report(" .. body .. ")")
     lu.assertEquals(code, 1, err)
     lu.assertStrContains(err, "SCRIPT:2: ")
     lu.assertStrContains(err, text)
   end
+end
+
+function TestReport:test_a_unit_stands_behind_its_figure()
+  local list = { rr("a", 50000, { metrics = { throughput_bps = 19.4e6, latency_ns = { p50 = 9000 } }, path = { to = { started_ms = 354 } } }) }
+  local out = show(book_of(list, { { columns = { { "t", "throughput", unit = "Mbit/s" }, { "g", "throughput", unit = "Gbit/s" }, { "b", "throughput", unit = "B/s" },
+    { "us", "p50", unit = "us" }, { "ms", "pod_start", unit = "ms" } } } }))
+  for _, text in ipairs { "19.4 Mbit/s", "0.0194 Gbit/s", "2.42 MB/s", "9.00 µs", "354 ms" } do lu.assertStrContains(out, text) end
+  lu.assertStrContains(show(book_of(list, { { rows = "case", columns = { "throughput", "p50" }, unit = "ns" } })), "9000 ns", nil, "of several, those that it fits")
+end
+
+function TestReport:test_values_between_whole_numbers_are_not_rounded()
+  local list = { rr("a", 1000, { labels = { cpu = 0.5, loss = 0.001 } }), rr("b", 1000, { labels = { cpu = 1.5, loss = 1e-6 } }) }
+  local out = show(book_of(list, { { rows = "cpu", columns = "loss", show = "rate" } }))
+  for _, text in ipairs { "0.5 ", "1.5 ", "0.001", "1e-06" } do lu.assertStrContains(out, text) end
+end
+
+function TestReport:test_an_empty_table_says_what_nothing_has()
+  local list = { rr("a", 1000, { labels = { path = "x" } }) }
+  lu.assertStrContains(show(book_of(list, { { rows = "pth", columns = { "rate" } } })), "empty: nothing that was measured has 'pth', did you mean 'path'?")
+  lu.assertStrContains(show(book_of(list, { { title = "T", rows = "path", columns = "rate" } })), "T\nempty: nothing that was measured has 'rate': for the figure")
+  lu.assertEquals(show(book_of(list, { { rows = "path", test = "udp_rr", columns = { "rate" } } })), "")
+  lu.assertEquals(show(book_of({}, { { rows = "pth", columns = { "rate" } } })), "")
+end
+
+function TestReport:test_figures_beside_those_of_a_baseline()
+  local list = {}
+  for i, by in ipairs { "direct", "service" } do
+    for k, path in ipairs { "near", "far" } do list[#list + 1] = rr(path .. by, 1000 * i * k, { labels = { path = path, by = by } }) end
+  end
+  local rows = { { rows = { "path", "by" }, columns = { "rate" }, baseline = "direct" } }
+  local out = show(book_of(list, rows))
+  lu.assertStrContains(out, "near  direct           1.00 k/s\n")
+  lu.assertStrContains(out, "far   service  4.00 k/s (x2.00)\n")
+  local columns = { { rows = "path", columns = "by", show = { "rate", "mean" }, join = true, baseline = "service" } }
+  out = show(book_of(list, columns))
+  lu.assertStrContains(out, "rate · mean, by by\n")
+  lu.assertStrContains(out, "1.00 k/s (-50 %) · 1.00 µs (x2.00)  2.00 k/s · 500 ns\n")
+  lu.assertStrContains(show(book_of(list, { { rows = "path", columns = "by", show = "rate", baseline = "x" } })), "\nbaseline: no column or row is 'x'\n")
 end
 
 -- ---- the sweep of the Kubernetes benchmark ----
@@ -117,6 +159,13 @@ function TestReport:test_the_sweep_csv()
   lu.assertEquals(out, "MSS                                          , Maximum, 96, 352, 608,\n"
     .. "1 iperf TCP. Same VM using Pod IP            ,33835.000000,33834,33835,33834,\n"
     .. "2 iperf UDP. Same VM using Pod IP            ,10642.000000,10642,\n")
+end
+
+function TestReport:test_a_sweep_of_several_rows_in_its_unit()
+  local list = { rr("a", 1000, { labels = { overlay = "vxlan", mtu = 1500, mss = 96 } }) }
+  local out = show(book_of(list, { { title = "Latency", rows = { "overlay", "mtu" }, columns = "mss", show = "mean", unit = "us", layout = "sweep" } }))
+  lu.assertStrContains(out, "Latency\nMSS ")
+  lu.assertStrContains(out, "1 vxlan 1500                                 ,1.000000,1,\n")
 end
 
 -- ---- hostile names ----

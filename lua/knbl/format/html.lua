@@ -53,21 +53,22 @@ end
 
 local function grid_html(grid, options)
   local mark, notes = table_format.marker()
-  local out = { grid.title and ("<h3>%s</h3>"):format(escape(grid.title)) or "", '<div class="wide"><table><tr>' }
+  local title = grid.title and ("<h3>%s</h3>"):format(escape(grid.title .. (grid.order and ": " .. grid.order or ""))) or ""
+  if grid.empty then return ("%s<p>%s</p>"):format(title, escape(grid.empty)) end
+  local out = { title, '<div class="wide"><table><tr>' }
   for _, name in ipairs(grid.heads) do out[#out + 1] = "<th>" .. escape(name) .. "</th>" end
   for _, column in ipairs(grid.columns) do out[#out + 1] = '<th class="n">' .. escape(column.title) .. "</th>" end
   out[#out + 1] = "</tr>"
   for _, row in ipairs(grid.rows) do
     out[#out + 1] = "<tr>"
     for i, value in ipairs(row.values) do
-      if grid.heads[i] == "size" and type(value) == "number" then value = options.core.format_size(value) end
-      if type(value) == "number" then value = ("%.14g"):format(value) end
-      out[#out + 1] = "<td>" .. escape(value) .. "</td>"
+      out[#out + 1] = "<td>" .. escape(report.value_text(options.core, grid.heads[i], value)) .. "</td>"
     end
     for _, cell in ipairs(row.cells) do out[#out + 1] = '<td class="n">' .. cell_html(options, cell, mark) .. "</td>" end
     out[#out + 1] = "</tr>"
   end
   out[#out + 1] = "</table></div>"
+  if grid.remark then out[#out + 1] = ("<p><small>%s</small></p>"):format(escape(grid.remark)) end
   for i, note in ipairs(notes) do out[#out + 1] = ("<p><small>%d. %s</small></p>"):format(i, escape(note)) end
   return table.concat(out)
 end
@@ -374,7 +375,7 @@ function M.render(data, given)
   out[#out + 1] = expectations_html(data)
   out[#out + 1] = "<h2>Figures</h2>"
   for _, grid in ipairs(report.grids(core, data)) do
-    if #grid.rows > 0 then out[#out + 1] = grid_html(grid, options) end
+    if #grid.rows > 0 or grid.empty then out[#out + 1] = grid_html(grid, options) end
   end
   if data.comparison then out[#out + 1] = require("knbl.format.comparison").html(data.comparison, options) end
   for _, note in ipairs(data.notes or {}) do out[#out + 1] = "<p>" .. escape(table_format.note_text(note)) .. "</p>" end

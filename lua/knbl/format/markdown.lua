@@ -29,6 +29,10 @@ local function grid_text(grid, options)
   local mark, notes = table_format.marker()
   local out = {}
   if grid.title then out[#out + 1] = "### " .. escaped(grid.title) .. "\n" end
+  if grid.empty then
+    out[#out + 1] = escaped(grid.empty)
+    return table.concat(out, "\n") .. "\n"
+  end
   local head, rule = {}, {}
   for _, name in ipairs(grid.heads) do head[#head + 1], rule[#rule + 1] = escaped(name), ":--" end
   for _, column in ipairs(grid.columns) do head[#head + 1], rule[#rule + 1] = escaped(column.title), "--:" end
@@ -37,9 +41,7 @@ local function grid_text(grid, options)
   for _, row in ipairs(grid.rows) do
     local line = {}
     for i, value in ipairs(row.values) do
-      if grid.heads[i] == "size" and type(value) == "number" then value = options.core.format_size(value) end
-      if type(value) == "number" then value = ("%.14g"):format(value) end
-      line[i] = escaped(value)
+      line[i] = escaped(report.value_text(options.core, grid.heads[i], value))
     end
     for i, cell in ipairs(row.cells) do
       options.titles = nil
@@ -51,6 +53,7 @@ local function grid_text(grid, options)
     end
     out[#out + 1] = "| " .. table.concat(line, " | ") .. " |"
   end
+  if grid.remark then out[#out + 1] = "\n" .. escaped(grid.remark) end
   if #notes > 0 then out[#out + 1] = "" end
   for i, note in ipairs(notes) do out[#out + 1] = ("%d. %s"):format(i, escaped(note)) end
   return table.concat(out, "\n") .. "\n"
@@ -107,7 +110,7 @@ function M.render(data, given)
   end
   add(expectations(data.expectations))
   for _, grid in ipairs(report.grids(options.core, data)) do
-    if #grid.rows > 0 then add(grid_text(grid, options)) end
+    if #grid.rows > 0 or grid.empty then add(grid_text(grid, options)) end
   end
   if data.comparison then add(require("knbl.format.comparison").markdown(data.comparison, options)) end
   add(require("knbl.format.functions").markdown(data, options, escaped))

@@ -15,16 +15,12 @@ local function padded(label)
 end
 
 local function number_of(cell)
-  if not cell.value then return nil end
-  if cell.unit == "Mbit/s" then return cell.value / 1e6 end
-  if cell.unit == "Gbit/s" then return cell.value / 1e9 end
-  if cell.unit == "us" then return cell.value / 1e3 end
-  return cell.value
+  return cell.value and figures.in_unit(cell.figure, cell.value, cell.unit)
 end
 
 local function short(value)
   if value == math.floor(value) or value >= 1000 then return ("%.0f"):format(value) end
-  return ("%.2f"):format(value)
+  return (value >= 1 and "%.2f" or "%.3g"):format(value)
 end
 
 -- A pivot grid as that CSV. A cell without a figure is empty; latencies give their minimum, since less is better.
@@ -44,7 +40,9 @@ function M.grid(grid)
       if value then last = k end
     end
     for k = #values, last + 1, -1 do values[k] = nil end
-    local label = ("%d %s"):format(i, tostring(row.values[1]))
+    local names = {}
+    for k, value in ipairs(row.values) do names[k] = tostring(value) end
+    local label = ("%d %s"):format(i, table.concat(names, " "))
     local fields = { padded(label), best and ("%.6f"):format(best) or "" }
     for _, value in ipairs(values) do fields[#fields + 1] = value end
     lines[#lines + 1] = table.concat(fields, ",") .. ","

@@ -33,6 +33,14 @@ local function marks_of(cell, mark)
   return #numbers > 0 and " [" .. table.concat(numbers, ",") .. "]" or ""
 end
 
+-- How far from the baseline: "+37 %", from the double on "x3.4".
+local function relative(ratio)
+  if ratio >= 2 then return "x" .. figures.significant(ratio) end
+  local percent = (ratio - 1) * 100
+  local shown = (math.abs(percent) < 9.95 and "%+.1f %%" or "%+.0f %%"):format(percent)
+  return shown:match "^[+-]0%.0 %%$" and "0 %" or shown
+end
+
 -- A cell's figure with its unit, and how far its interval reaches.
 function M.figure(options, cell)
   local shown = figures.show(options.core, cell.figure, cell.value, options.ascii, cell.unit)
@@ -40,6 +48,7 @@ function M.figure(options, cell)
     local spread = math.max(cell.high - cell.value, cell.value - cell.low) / math.abs(cell.value) * 100
     shown = (spread < 9.95 and "%s ±%.1f %%" or "%s ±%.0f %%"):format(shown, spread)
   end
+  if cell.relative then shown = ("%s (%s)"):format(shown, relative(cell.relative)) end
   return shown
 end
 
@@ -66,9 +75,7 @@ local function lines_of(grid, options, mark)
   for _, row in ipairs(grid.rows) do
     local line = {}
     for i, value in ipairs(row.values) do
-      if grid.heads[i] == "size" and type(value) == "number" then value = options.core.format_size(value) end
-      if type(value) == "number" then value = ("%.0f"):format(value) end
-      line[i] = { text = text.clean(value), left = true }
+      line[i] = { text = text.clean(report.value_text(options.core, grid.heads[i], value)), left = true }
     end
     for _, cell in ipairs(row.cells) do
       local shown, colour = M.cell(options, cell, mark)
@@ -144,8 +151,15 @@ function M.grid(grid, options)
   local mark, notes = marker()
   local lines = lines_of(grid, options, mark)
   local out = {}
-  if grid.title then out[#out + 1] = paint(options, "bold", text.clean(grid.title)) end
+  local title = grid.title and text.clean(grid.title)
+  if grid.order then title = ("%s: %s"):format(title, text.clean(grid.order)) end
+  if title then out[#out + 1] = paint(options, "bold", options.ascii and text.ascii(title) or title) end
+  if grid.empty then
+    M.remark("empty: ", grid.empty, options, out)
+    return table.concat(out, "\n") .. "\n"
+  end
   M.layout(lines, #grid.heads, options, out)
+  if grid.remark then M.remark("", grid.remark, options, out) end
   for i, note in ipairs(notes) do M.remark(("[%d] "):format(i), note, options, out) end
   return table.concat(out, "\n") .. "\n"
 end
@@ -199,9 +213,10 @@ end
 function M.render(data, options)
   local parts = {}
   for _, grid in ipairs(report.grids(options.core, data)) do
-    if grid.declaration.layout == "sweep" then
-      parts[#parts + 1] = require("knbl.format.sweep").grid(grid)
-    elseif #grid.rows > 0 then
+    if grid.declaration.layout == "sweep" and not grid.empty then
+      local title = grid.declaration.title
+      parts[#parts + 1] = (title and text.clean(title) .. "\n" or "") .. require("knbl.format.sweep").grid(grid)
+    elseif #grid.rows > 0 or grid.empty then
       parts[#parts + 1] = M.grid(grid, options)
     end
   end
