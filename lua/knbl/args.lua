@@ -165,6 +165,9 @@ function M.help(flags, width)
     if not flag.hidden then
       local left = ("  --%s%s%s"):format(flag.name, flag.value and " " .. flag.value or "", flag.short and ", " .. flag.short or "")
       local help = flag.help
+      local told = true
+      for _, choice in ipairs(flag.choices or {}) do told = told and help:find(choice, 1, true) end
+      if not told then help = ("%s: %s"):format(help, table.concat(flag.choices, ", ")) end
       if flag.default ~= nil and tostring(flag.default) ~= "" then help = ("%s [%s]"):format(help, tostring(flag.default)) end
       local room = (width or 28) - columns(left)
       if room > 1 then

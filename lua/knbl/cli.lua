@@ -28,7 +28,7 @@ M.flags = {
   { name = "manifests", help = "with --dry-run: print all that would be made, as YAML for kubectl", group = "kubernetes" },
   { name = "duration", value = "TIME", kind = "duration", help = "time for each measurement", group = "what" },
   { name = "warmup", value = "TIME", kind = "duration", help = "time before it that is not counted", group = "what" },
-  { name = "repeats", value = "N", kind = "count", help = "measure everything N times, interleaved", group = "what" },
+  { name = "repeats", value = "N", kind = "count", help = "measure N times, interleaved: all that is in the matrix, or the whole scenario where it has none", group = "what" },
   { name = "only", value = "PATTERN", many = true, help = "only cases (or tests) that contain PATTERN; * and ? stand for anything", group = "what" },
   { name = "set", value = "KEY=VALUE", kind = "pair", many = true, help = "a parameter of all measurements, or of one test: tcp_rr.flows=4",
     group = "what" },

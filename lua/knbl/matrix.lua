@@ -8,6 +8,27 @@ local errors = require "knbl.errors"
 
 local M = {}
 
+-- What a value is called in labels: a table by its name or its first text.
+local function label_of(value)
+  if type(value) == "boolean" then return tostring(value) end
+  if type(value) ~= "table" then return value end
+  local label = value.name or value[1]
+  return type(label) == "string" and label or nil
+end
+
+-- What has the same label could not be told apart in any table.
+local function check_values(row)
+  local seen = {}
+  for i = 2, #row do
+    local label = label_of(row[i])
+    if type(label) ~= "string" and type(label) ~= "number" then
+      errors.misuse("knbl.matrix: value %d of %s has no text to be shown by: a table has a `name`, or begins with a text", i - 1, row[1])
+    end
+    if seen[tostring(label)] then errors.misuse("knbl.matrix: two values of %s are called '%s'", row[1], tostring(label)) end
+    seen[tostring(label)] = true
+  end
+end
+
 local function check(rows)
   if type(rows) ~= "table" or #rows == 0 then errors.misuse('knbl.matrix takes rows: { { "flows", 1, 8 }, … }') end
   local seen = {}
@@ -16,6 +37,7 @@ local function check(rows)
     if seen[row[1]] or row[1] == "round" then errors.misuse("knbl.matrix: the name '%s' is taken", row[1]) end
     seen[row[1]] = true
     if #row < 2 then errors.misuse("knbl.matrix: %s has no values", row[1]) end
+    check_values(row)
   end
   for key in pairs(rows) do
     if type(key) == "string" and key ~= "repeats" then errors.misuse("knbl.matrix: unknown key '%s'", key) end
@@ -24,13 +46,6 @@ local function check(rows)
   if repeats ~= nil and (type(repeats) ~= "number" or repeats < 1 or repeats ~= math.floor(repeats)) then
     errors.misuse("knbl.matrix: repeats is a whole number from 1 on")
   end
-end
-
--- What a value is called in labels: a table by its name or its first text.
-local function label_of(value)
-  if type(value) == "table" then return value.name or (type(value[1]) == "string" and value[1]) or tostring(value) end
-  if type(value) == "boolean" then return tostring(value) end
-  return value
 end
 
 local function combination(rows, number)
@@ -43,17 +58,17 @@ local function combination(rows, number)
   return c
 end
 
--- An iterator over the combinations. `s` is the session.
+-- An iterator over the combinations. `s` is the session. Inside of another matrix, --repeats is that one's.
 function M.iterate(s, rows)
   check(rows)
-  local repeats = s.settings.repeats or rows.repeats or 1
+  local before, before_case, before_round, number = s.labels, s.labels_case, s.labels_round, 0
+  local repeats = not before and s.settings.repeats or rows.repeats or 1
   local each = 1
   for _, row in ipairs(rows) do each = each * (#row - 1) end
   if each * repeats > 100000 then errors.misuse("knbl.matrix: %d combinations are too many", each * repeats) end
   s.used_matrix = true
-  local before, before_case, number = s.labels, s.labels_case, 0
   local function over()
-    s.labels, s.labels_case, s.labels_round = before, before_case, nil
+    s.labels, s.labels_case, s.labels_round = before, before_case, before_round
   end
   local function step()
     if number >= each * repeats then
@@ -71,7 +86,8 @@ function M.iterate(s, rows)
       labels[row[1]] = label
       words[#words + 1] = type(label) == "number" and ("%s %.14g"):format(row[1], label) or label
     end
-    s.labels, s.labels_case, s.labels_round = labels, table.concat(words, " "), repeats > 1 and c.round or nil
+    s.labels, s.labels_case, s.labels_round = labels, table.concat(words, " "), before_round
+    if repeats > 1 then s.labels_round = ((before_round or 1) - 1) * repeats + c.round end
     return c
   end
   -- the fourth value is closed when the loop is left early (Lua 5.4)

@@ -53,9 +53,29 @@ function TestMatrix:test_labels_end_with_the_loop()
   lu.assertEquals(list[2].labels, { x = 2, y = 3 })
 end
 
+function TestMatrix:test_of_two_matrices_the_outer_one_is_repeated()
+  local body = fake.pair .. "for c in knbl.matrix { { 'x', 1, 2 } %s } do for d in knbl.matrix { { 'y', 3 } %s } do knbl.tcp_rr { from = a, to = b } end end"
+  local function rounds(outer, inner, args)
+    local list = {}
+    for i, m in ipairs(measurements(body:format(outer, inner), args)) do list[i] = m.round end
+    return list
+  end
+  lu.assertEquals(rounds("", "", { "--repeats", "3" }), { 1, 1, 2, 2, 3, 3 })
+  lu.assertEquals(rounds(", repeats = 2", ", repeats = 2"), { 1, 2, 1, 2, 3, 4, 3, 4 })
+end
+
+-- What stands beside the matrix is measured once, and that is said.
+function TestMatrix:test_what_is_not_repeated_is_told()
+  local code, _, err = fake.knbl(loop .. "knbl.tcp_rr { case = 'beside', from = a, to = b }", { "--repeats", "2" })
+  lu.assertEquals(code, 0, err)
+  lu.assertStrContains(err, "knbl: --repeats 2 is for the matrix: what stands outside of it was measured once (beside)")
+  lu.assertNotStrContains(select(3, fake.knbl(loop, { "--repeats", "2" })), "--repeats")
+end
+
 function TestMatrix:test_refused()
   for body, text in pairs { ["{}"] = "takes rows", ["5"] = "takes rows", ["{ { 'a' } }"] = "no values", ["{ { 1, 2 } }"] = "no name",
-    ["{ { 'a', 1 }, { 'a', 2 } }"] = "taken", ["{ { 'a', 1 }, repeats = 0 }"] = "repeats", ["{ { 'a', 1 }, repeat_ = 2 }"] = "unknown key" } do
+    ["{ { 'a', 1 }, { 'a', 2 } }"] = "taken", ["{ { 'a', 1 }, repeats = 0 }"] = "repeats", ["{ { 'a', 1 }, repeat_ = 2 }"] = "unknown key",
+    ["{ { 'a', {}, 2 } }"] = "value 1 of a has no text", ["{ { 'a', 1, { 'x' }, { name = 'x' } } }"] = "two values of a are called 'x'" } do
     local code, _, err = fake.knbl("local knbl = require 'knbl'\nfor _ in knbl.matrix(" .. body .. ") do end")
     lu.assertEquals(code, 1, body)
     lu.assertStrContains(err, "SCRIPT:2: ")

@@ -62,6 +62,7 @@ end
 
 function TestOptions:test_help()
   local code, out = fake.knbl(declaration, { "--help" })
+  lu.assertStrContains(out, "names: x, y, zebra [x,y]")
   lu.assertEquals(code, 0)
   for _, text in ipairs { "Does it work?", "--duration TIME", "[10s]", "--sizes SIZES", "--same-node", "--names A,B,…" } do
     lu.assertStrContains(out, text)

@@ -254,6 +254,21 @@ function M.run(context, argv)
   return M.execute(context, job, planned)
 end
 
+-- With a matrix in the script, --repeats is for what is in it; what is not should not pass for repeated.
+local function tell_what_was_not_repeated(context, s)
+  if not s.used_matrix or (s.settings.repeats or 1) < 2 or s.settings.quiet then return end
+  local list, seen = {}, {}
+  for _, group in ipairs(ledger.groups(s.ledger.data)) do
+    local case = group[1].case
+    if #group == 1 and not seen[case] then seen[case], list[#list + 1] = true, text.clean(case) end
+  end
+  if #list > 3 then list[3] = ("and %d more"):format(#list - 2) end
+  if #list > 0 then
+    context.err(("knbl: --repeats %d is for the matrix: what stands outside of it was measured once (%s)\n"):format(s.settings.repeats,
+      table.concat(list, ", ", 1, math.min(#list, 3))))
+  end
+end
+
 -- Runs a scenario that was checked, and everything that follows from it.
 function M.execute(context, job, planned)
   local core, settings = context.core, job.settings
@@ -274,6 +289,7 @@ function M.execute(context, job, planned)
   session.use(before)
   if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
   if s.progress then s.progress:clear() end
+  if not err then tell_what_was_not_repeated(context, s) end
   return output.finish(context, job, book, err, show_error)
 end
 

@@ -69,7 +69,7 @@ local function heads_of(labels, params)
 end
 
 local units = {
-  time = "ns", seconds = "s", bits = "bit/s", rate = "1/s", bytes = "bytes", ratio = "ratio", cores = "cores",
+  time = "ns", seconds = "s", milliseconds = "ms", bits = "bit/s", rate = "1/s", bytes = "bytes", ratio = "ratio", cores = "cores",
 }
 
 local function line_of(m, labels, params, shown)
