@@ -251,7 +251,8 @@ static void *monitor_main(void *argument)
         sample(m, next_row(m));
         next_ns += m->interval_ns;
         now_ns = kn_now_ns();
-        if (next_ns <= now_ns) next_ns = now_ns + m->interval_ns; /* what was missed is not made up for */
+        /* what was missed is not made up for, and no two samples lie so close that they say nothing */
+        if (next_ns < now_ns + m->interval_ns / 2) next_ns = now_ns + m->interval_ns;
     }
     pthread_mutex_unlock(&m->lock);
     return NULL;
