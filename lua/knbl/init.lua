@@ -1,6 +1,7 @@
 -- knbl - what scenarios use. Every name of it is described in lua/knbl/meta.lua (docs/reference.md).
 local cluster = require "knbl.cluster"
 local errors = require "knbl.errors"
+local json = require "knbl.json"
 local measure = require "knbl.measure"
 local native = require "knbl.native"
 local session = require "knbl.session"
@@ -47,6 +48,21 @@ function M.report(t)
   if s.ledger then s.ledger:report(declaration) end
 end
 
+-- A value as the ledger can keep it: a table of texts, numbers and such tables as it is; a pod or the like by its name.
+local function noted(value, depth)
+  local kind = type(value)
+  if kind == "number" and (value ~= value or value == math.huge or value == -math.huge) then return tostring(value) end
+  if kind == "string" or kind == "number" or kind == "boolean" then return value end
+  if kind ~= "table" or depth > 8 then return tostring(value) end
+  if getmetatable(value) then return type(value.name) == "string" and value.name or tostring(value) end
+  local out, list = {}, #value > 0
+  for key, item in pairs(value) do
+    if not list then out[tostring(key)] = noted(item, depth + 1)
+    elseif type(key) == "number" then out[key] = noted(item, depth + 1) end
+  end
+  return list and json.array(out) or out
+end
+
 function M.note(note)
   local s = session.current()
   if type(note) == "string" then note = { text = note } end
@@ -54,7 +70,7 @@ function M.note(note)
   local kept = {}
   for key, value in pairs(note) do
     if type(key) ~= "string" then key = "text" end
-    kept[key] = type(value) == "table" and tostring(value) or value
+    kept[key] = noted(value, 1)
   end
   if s.ledger then s.ledger:note(kept) end
 end

@@ -132,7 +132,7 @@ end
 local function check(s, test, t)
   if type(t) ~= "table" then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
   local fields = check_keys(s, test, t)
-  if t.case ~= nil and type(t.case) ~= "string" then errors.misuse("%s: case is a text", test) end
+  if t.case ~= nil and (type(t.case) ~= "string" or not t.case:find "%S") then errors.misuse("%s: case is a text, and says something", test) end
   if t.monitor ~= nil and type(t.monitor) ~= "boolean" then errors.misuse("%s: monitor is true or false", test) end
   if t.profile ~= nil and type(t.profile) ~= "boolean" and not (type(t.profile) == "number" and t.profile >= 1 and t.profile % 1 == 0) then
     errors.misuse("%s: profile is true, false, or how many samples are taken a second", test)

@@ -25,7 +25,7 @@ M.duration = duration
 
 local function label(entry)
   local size = entry.params and entry.params.size
-  local parts = { entry.test, text.clean(entry.case) }
+  local parts = { entry.test, text.short(text.clean(entry.case), 100) }
   if entry.via then parts[#parts + 1] = "(" .. entry.via .. ")" end
   if type(size) == "number" and (entry.test == "tcp_bw" or entry.test == "tcp_lat") then parts[#parts + 1] = ("%.0f B"):format(size) end
   return table.concat(parts, " ")

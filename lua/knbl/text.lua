@@ -48,6 +48,18 @@ function M.width(s)
   return n
 end
 
+-- A name of any length, as a table has room for it.
+function M.short(s, most)
+  if M.width(s) <= most then return s end
+  local list, width = {}, 0
+  for character in s:gmatch "[%z\1-\127\194-\244][\128-\191]*" do
+    width = width + M.width(character)
+    if width >= most then break end
+    list[#list + 1] = character
+  end
+  return table.concat(list) .. "…"
+end
+
 function M.pad(s, width, right)
   local space = (" "):rep(math.max(0, width - M.width(s)))
   return right and space .. s or s .. space

@@ -86,7 +86,11 @@ void kn_crr_done(struct kn_crr *c, uint64_t begun_ns, uint64_t connected_ns, uin
         w->figures.connects++;
         kn_hist_record(w->figures.connect, connected_ns - begun_ns);
     }
-    kn_worker_op(w, now_ns, now_ns - begun_ns, c->request_size, c->spec->response_size);
+    uint64_t took_ns = now_ns - begun_ns;
+    if (kn_worker_late(w, now_ns, took_ns, took_ns))
+        w->figures.errors++;
+    else
+        kn_worker_op(w, now_ns, took_ns, c->request_size, c->spec->response_size);
 }
 
 /* What took as long as the timeout is one, and is in the latencies with the time that it took. */

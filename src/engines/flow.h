@@ -125,6 +125,9 @@ void kn_worker_drop(struct kn_worker *w, uint64_t n);
 uint64_t kn_worker_first(struct kn_worker *w, uint64_t value);
 /* One operation that ended at now_ns: counts it if the window is open; latency where it has one. */
 void kn_worker_op(struct kn_worker *w, uint64_t now_ns, uint64_t latency_ns, uint64_t tx_bytes, uint64_t rx_bytes);
+/* One whose answer came, but later than the timeout allows: counted as that in place of kn_worker_op, and its latency kept. False: it
+ * was in time. For tests that wait for every answer, since the next one comes behind it. */
+bool kn_worker_late(struct kn_worker *w, uint64_t now_ns, uint64_t took_ns, uint64_t latency_ns);
 /* Names what was calibrated or differs, once a run: lands in "chosen", or in "flags". */
 void kn_worker_chosen(struct kn_worker *w, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void kn_worker_flag(struct kn_worker *w, const char *flag);

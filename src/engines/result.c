@@ -1,10 +1,13 @@
 /* From figures and reports to the result's JSON. What was not measured is left out; nothing is ever NaN. */
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
 #include "core/step.h"
+#include "core/units.h"
 #include "engines/flow.h"
 #include "engines/run.h"
 
@@ -408,7 +411,9 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
          "syn_resent");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");
     flag(flags, v->receiver && v->receiver->recv_drops > 0, "receiver_drops");
-    flag(flags, v->client.errors + v->server.errors > 0, "errors");
+    /* a datagram that no answer came to is a loss */
+    uint64_t late = is_tcp(v->spec->test) ? v->client.timeouts : 0;
+    flag(flags, v->client.errors + v->server.errors + late > 0, "errors");
     flag(flags, run->n_servers > 1, "several_backends");
     flag(flags, kn_spec_open_loop(v->spec) && rate_share(v, metrics) < RATE_REACHED, "rate_not_reached");
     return flags;
@@ -432,6 +437,23 @@ static json_t *error_of(enum kn_code code, const char *message)
     return json_pack("{s:s, s:s}", "code", kn_code_name(code), "message", message);
 }
 
+static json_t *no_data(const struct view *v)
+{
+    char message[256], timeout[32];
+    uint64_t failed = v->client.errors + v->client.connect_errors;
+    if (v->spec->test == KN_TCP_CRR) /* whose timeouts are errors too */
+        failed -= failed < v->client.timeouts ? failed : v->client.timeouts;
+    if (atomic_load(&v->run->asked_to_stop))
+        return error_of(KN_E_NO_DATA, "stopped before anything was measured");
+    if (!v->client.timeouts && !failed)
+        return error_of(KN_E_NO_DATA, "the run went through and nothing arrived: look at what lies between (firewall, policy, MTU), and "
+                                      "whether the time was long enough for one operation");
+    kn_format_duration(timeout, sizeof timeout, (double)v->spec->timeout_ns, true);
+    snprintf(message, sizeof message, "no operation succeeded: %" PRIu64 " had no answer in %s (timeout), %" PRIu64 " failed: look at what lies "
+             "between (firewall, policy, MTU), and whether the timeout is long enough", v->client.timeouts, timeout, failed);
+    return error_of(KN_E_NO_DATA, message);
+}
+
 static void put_verdict(json_t *result, const struct view *v)
 {
     const struct kn_run *run = v->run;
@@ -439,9 +461,7 @@ static void put_verdict(json_t *result, const struct view *v)
     if (run->failed)
         error = error_of(run->err.code, run->err.message);
     else if (!v->rx_bytes && !v->ops)
-        error = error_of(KN_E_NO_DATA, atomic_load(&run->asked_to_stop) ? "stopped before anything was measured"
-            : "the run went through and nothing arrived: look at what lies between (firewall, policy, MTU), and whether the time "
-              "was long enough for one operation");
+        error = no_data(v);
     json_object_set_new(result, "ok", json_boolean(!error));
     if (error)
         json_object_set_new(result, "error", error);

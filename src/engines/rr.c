@@ -110,7 +110,9 @@ static int one_at_a_time(struct kn_worker *w, int fd, uint8_t *chunk, struct kn_
         if (send_message(fd, chunk, request) || receive_message(&wait, fd, chunk, response))
             return lost(w, err);
         now_ns = kn_now_ns();
-        kn_worker_op(w, now_ns, kn_rr_latency(spec, now_ns - begun_ns), request, response);
+        uint64_t took_ns = now_ns - begun_ns;
+        if (!kn_worker_late(w, now_ns, took_ns, kn_rr_latency(spec, took_ns)))
+            kn_worker_op(w, now_ns, kn_rr_latency(spec, took_ns), request, response);
     }
     kn_worker_cpu_close(w);
     if (spec->wait == KN_WAIT_AUTO)

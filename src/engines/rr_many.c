@@ -134,7 +134,9 @@ static bool take_bytes(struct rr *r, struct flow *f, uint64_t n, uint64_t now_ns
         f->to_receive -= part;
         if (f->to_receive)
             break;
-        kn_worker_op(r->w, now_ns, kn_rr_latency(r->spec, now_ns - f->begun[f->head]), r->request, r->response);
+        uint64_t took_ns = now_ns - f->begun[f->head], latency_ns = kn_rr_latency(r->spec, took_ns);
+        if (!kn_worker_late(r->w, now_ns, took_ns, latency_ns))
+            kn_worker_op(r->w, now_ns, latency_ns, r->request, r->response);
         f->head = (f->head + 1) % r->burst;
         f->pending--;
         r->pending--;

@@ -109,6 +109,17 @@ function TestReport:test_bad_declarations()
   end
 end
 
+function TestReport:test_a_very_long_name_is_cut()
+  local out = show(book_of({ rr(("ä"):rep(300), 1000) }, { { columns = { "rate" } } }))
+  lu.assertStrContains(out, "\n" .. ("ä"):rep(99) .. "…  1.00 k/s\n")
+end
+
+function TestReport:test_notes_keep_tables()
+  local code, out = fake.knbl(fake.pair .. "knbl.note { best = 5, list = { 1, 'x', { y = 2 } }, who = a, much = 1 / 0 }", { "--json", "-", "-q" })
+  lu.assertEquals(code, 0)
+  lu.assertEquals(json.decode(out).notes[1], { best = 5, list = { 1, "x", { y = 2 } }, who = "client", much = "inf" })
+end
+
 function TestReport:test_a_unit_stands_behind_its_figure()
   local list = { rr("a", 50000, { metrics = { throughput_bps = 19.4e6, latency_ns = { p50 = 9000 } }, path = { to = { started_ms = 354 } } }) }
   local out = show(book_of(list, { { columns = { { "t", "throughput", unit = "Mbit/s" }, { "g", "throughput", unit = "Gbit/s" }, { "b", "throughput", unit = "B/s" },
@@ -240,7 +251,7 @@ end
 
 function TestReport:test_notes_in_a_line()
   local note_text = require("knbl.format.table").note_text
-  for want, note in pairs { ["a: 1, b: {c: 2.5}"] = { a = 1, b = { c = 2.5 }, line = 3 }, ["x, [y]"] = { "x", { "y" } }, ["t"] = { text = "t" },
+  for want, note in pairs { ["a: 1, b: {c: 2.5}"] = { a = 1, b = { c = 2.5 }, line = 3 }, ["x, [y]"] = { "x", { "y" } }, ["t"] = { text = "t" }, ["t (a: 1)"] = { text = "t", a = 1 },
     ["plain"] = "plain", ["r: 0.333333"] = { r = 1 / 3 } } do
     lu.assertEquals(note_text(note), want)
   end

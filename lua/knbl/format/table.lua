@@ -5,7 +5,7 @@ local figures = require "knbl.figures"
 local report = require "knbl.report"
 local text = require "knbl.text"
 
-local M = {}
+local M = { longest_name = 100 }
 
 local colours = { red = "\27[31m", yellow = "\27[33m", green = "\27[32m", dim = "\27[2m", bold = "\27[1m" }
 
@@ -75,7 +75,7 @@ local function lines_of(grid, options, mark)
   for _, row in ipairs(grid.rows) do
     local line = {}
     for i, value in ipairs(row.values) do
-      line[i] = { text = text.clean(report.value_text(options.core, grid.heads[i], value)), left = true }
+      line[i] = { text = text.short(text.clean(report.value_text(options.core, grid.heads[i], value)), M.longest_name), left = true }
     end
     for _, cell in ipairs(row.cells) do
       local shown, colour = M.cell(options, cell, mark)
@@ -198,15 +198,16 @@ local function plain(value)
   return "{" .. table.concat(parts, ", ") .. "}"
 end
 
--- What a script noted, in a line: its own text, or its keys and values.
+-- What a script noted, in a line: its own text, its keys and values.
 function M.note_text(note)
   if type(note) ~= "table" then return plain(note) end
-  if note.text then return tostring(note.text) end
   local rest = {}
   for key, value in pairs(note) do
-    if key ~= "line" then rest[key] = value end
+    if key ~= "line" and key ~= "text" then rest[key] = value end
   end
-  return (plain(rest):gsub("^[%[{](.*)[%]}]$", "%1"))
+  local told = plain(rest):gsub("^[%[{](.*)[%]}]$", "%1")
+  if not note.text then return told end
+  return next(rest) and ("%s (%s)"):format(tostring(note.text), told) or tostring(note.text)
 end
 
 -- A ledger's data as a person reads it.

@@ -56,6 +56,26 @@ static void test_lat_is_half(void **state)
     json_decref(r);
 }
 
+/* An answer that comes later than the timeout allows is one that timed out, not an operation; its latency stays in sight. */
+static void test_timeouts(void **state)
+{
+    static const char *const options[] = {"\"flows\":1", "\"flows\":4", "\"wait\":\"auto\"", "\"burst\":4", "\"rate\":\"20/s\""};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_rr\",\"duration\":\"500ms\",\"warmup\":\"10ms\",\"delay\":\"120ms\",\"timeout\":\"100ms\",%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_false(json_is_true(at(r, "ok")));
+        assert_string_equal(text_at(r, "error.code"), "no_data");
+        assert_non_null(strstr(text_at(r, "error.message"), "had no answer in 100 ms (timeout)"));
+        assert_true(number_at(r, "metrics.timeouts") >= 1);
+        assert_true(number_at(r, "metrics.latency_ns.count") == number_at(r, "metrics.timeouts"));
+        assert_true(number_at(r, "metrics.latency_ns.min") > 100e6);
+        assert_true(has_flag(r, "errors"));
+        json_decref(r);
+    }
+}
+
 static void test_count_is_exact(void **state)
 {
     static const char *const options[] = { "\"flows\":1", "\"flows\":7", "\"burst\":8", "\"flows\":5,\"warmup\":\"20ms\"", "\"flows\":3,\"burst\":4,\"warmup\":\"20ms\"",
@@ -195,7 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_lat_is_half),
-        cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_delay_is_seen), cmocka_unit_test(test_open_loop_counts_from_due),
+        cmocka_unit_test(test_timeouts), cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_delay_is_seen), cmocka_unit_test(test_open_loop_counts_from_due),
         cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_wrong_key), cmocka_unit_test(test_longer_than_allowed),
     };
