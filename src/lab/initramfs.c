@@ -70,14 +70,15 @@ static int pack(struct packing *p, const char *version, const json_t *config, co
                : 0;
 }
 
-int kn_vm_initramfs(const char *version, const json_t *config, struct kn_error *err)
+int kn_vm_initramfs(const char *version, const char *driver, const json_t *config, struct kn_error *err)
 {
     struct kn_vm_modules *modules = malloc(sizeof *modules);
     struct packing p = { .err = err };
     if (!modules) return kn_fail_memory(err);
     p.cpio.fd = memfd_create("initramfs", MFD_CLOEXEC);
     int bad = p.cpio.fd < 0 ? kn_fail_errno(err, "no memory for an initramfs")
-                            : kn_vm_modules_find(version, modules, err) || pack(&p, version, config, modules);
+                            : kn_vm_modules_find(version, driver, modules, err) ||
+                                  pack(&p, version, config, modules);
     free(modules);
     if (bad && p.cpio.fd >= 0) close(p.cpio.fd);
     return bad ? -1 : p.cpio.fd;

@@ -61,6 +61,7 @@ struct kn_lab_node {
 };
 
 struct kn_lab_pod;
+struct kn_vmm;
 /* A runtime is how a pod's processes are boxed.
  *
  * `probe` says whether it can be had here and how it would run: texts added to `about` ("version", "platform",
@@ -72,8 +73,10 @@ struct kn_keeper;
 struct kn_lab_runtime {
     const char *name;
     bool node_network;          /* the pod has the node's namespace and addresses */
-    bool guest;                 /* the pod's addresses are a guest's: its namespace has none, and runs no programs */
-    int (*probe)(struct kn_keeper *keeper, json_t *about, struct kn_error *err);
+    /* What runs the pod as a guest (vm.h): its addresses are the guest's, its namespace has none, and runs no programs.
+     * NULL: it is none. */
+    const struct kn_vmm *vmm;
+    int (*probe)(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err);
     int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 };
 extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor, kn_lab_kata;

@@ -91,21 +91,21 @@ static int add_with_needs(struct kn_vm_modules *modules, const char *dep, const 
     return add(modules, line, (size_t)(colon - line), err);
 }
 
-int kn_vm_modules_from(const char *dep, struct kn_vm_modules *modules, struct kn_error *err)
+int kn_vm_modules_from(const char *dep, const char *driver, struct kn_vm_modules *modules, struct kn_error *err)
 {
-    static const char *const wanted[] = { "virtio_pci", "virtio_net", "tcp_bbr" };
+    const char *const wanted[] = { driver, "virtio_net", "tcp_bbr" };
     modules->n = 0;
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (add_with_needs(modules, dep, wanted[i], err)) return -1;
     return 0;
 }
 
-int kn_vm_modules_find(const char *version, struct kn_vm_modules *modules, struct kn_error *err)
+int kn_vm_modules_find(const char *version, const char *driver, struct kn_vm_modules *modules, struct kn_error *err)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "/lib/modules/%.200s/modules.dep", version);
     char *dep = kn_read_file(path, DEP_MOST, err);
-    int bad = !dep || kn_vm_modules_from(dep, modules, err);
+    int bad = !dep || kn_vm_modules_from(dep, driver, modules, err);
     free(dep);
     return bad ? -1 : 0;
 }

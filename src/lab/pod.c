@@ -40,7 +40,7 @@ static int address_pod(struct kn_lab_pod *pod, struct nl_sock *nl, struct kn_err
         kn_lab_pod_ip(pod->node->index, pod->slot, families[i], &pod->ip[i]);
         kn_lab_pod_ip(pod->node->index, 1, families[i], &gateway[i]);
     }
-    return pod->runtime->guest ? 0 : kn_pod_address(nl, LAB_IF_ETH0, pod->ip, gateway, err);
+    return pod->runtime->vmm ? 0 : kn_pod_address(nl, LAB_IF_ETH0, pod->ip, gateway, err);
 }
 
 /* In the pod's namespace. */

@@ -65,7 +65,7 @@ static json_t *find_op(struct kn_keeper *keeper, const json_t *request, struct k
 {
     const char *name = json_string_value(json_object_get(request, "name"));
     const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
-    if (!pod || !pod->runtime->guest) return place(keeper, request, err);
+    if (!pod || !pod->runtime->vmm) return place(keeper, request, err);
     kn_fail(err, KN_E_UNSUPPORTED, "'%s' is a guest with nothing but the agent in it: no program can be run there",
             name);
     return NULL;

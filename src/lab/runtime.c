@@ -43,7 +43,7 @@ const json_t *kn_lab_runtime_about(struct kn_keeper *keeper, const struct kn_lab
     if (!probe->done) {
         probe->done = true;
         probe->about = json_object();
-        if (runtime->probe(keeper, probe->about, &probe->why)) {
+        if (runtime->probe(keeper, runtime, probe->about, &probe->why)) {
             json_decref(probe->about);
             probe->about = NULL;
         }

@@ -148,10 +148,11 @@ static json_t *version(void)
     return *word ? json_sprintf("runsc %s", word) : NULL;
 }
 
-static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+static int probe(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err)
 {
     struct way way;
     struct trial t;
+    (void)runtime;
     if (!kn_lab_installed("runsc"))
         return kn_fail(err, KN_E_UNSUPPORTED, "gvisor: runsc is not installed: install the package runsc");
     if (!find_way(keeper, &way, &t))

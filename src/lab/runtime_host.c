@@ -1,8 +1,9 @@
 #include "lab/keeper.h"
 
-static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+static int probe(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err)
 {
     (void)keeper;
+    (void)runtime;
     (void)err;
     json_object_set_new(about, "network", json_string("the node's own"));
     return 0;

@@ -24,14 +24,12 @@
 #define MEMORY_MB 512
 #define TRIAL_NS (5 * KN_NS_PER_S)
 
-static const struct kn_vmm *const vmm = &kn_vmm_qemu;
-
 /* ---- what can be had here ---- */
 
 static const char *accelerator(bool kvm) { return kvm ? "KVM" : "emulated (TCG)"; }
 
 /* The monitor, in place of this process. What it is to inherit is named by number. */
-static int become(const struct kn_vm *vm, struct kn_error *err)
+static int become(const struct kn_vmm *vmm, const struct kn_vm *vm, struct kn_error *err)
 {
     struct kn_words words = { .n = 0 };
     const int kept[3] = { vm->tap_fd, vm->initramfs_fd, vm->vhost_fd };
@@ -44,7 +42,7 @@ static int become(const struct kn_vm *vm, struct kn_error *err)
 }
 
 /* A guest that has nothing to run: with KVM its kernel is at that point in a moment. */
-static void be_tried(const char *kernel, int out)
+static void be_tried(const struct kn_vmm *vmm, const char *kernel, int out)
 {
     struct kn_vm vm = { .kvm = true, .offloads = true, .memory_mb = 256, .vcpus = 1, .tap_fd = -1, .vhost_fd = -1,
                         .initramfs_fd = -1 };
@@ -53,11 +51,11 @@ static void be_tried(const char *kernel, int out)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     snprintf(vm.machine, sizeof vm.machine, "%s", vmm->machines[0]);
     snprintf(vm.kernel, sizeof vm.kernel, "/boot/vmlinuz-%s", kernel);
-    snprintf(vm.append, sizeof vm.append, "console=ttyS0 panic=-1 reboot=t");
+    snprintf(vm.append, sizeof vm.append, "console=ttyS0 %s", vmm->ending);
     dup2(null, 0);
     dup2(out, 1);
     dup2(out, 2);
-    become(&vm, &err);
+    become(vmm, &vm, &err);
     _exit(127);
 }
 
@@ -80,12 +78,12 @@ static bool says(int fd, const char *word, uint64_t patience_ns)
 
 /* /dev/kvm can be there, and be opened, where no guest will run: nested virtualization that is switched off or broken.
  * Only a guest tells. */
-static bool kvm_works(const char *kernel)
+static bool kvm_works(const struct kn_vmm *vmm, const char *kernel)
 {
     int fds[2];
     if (access("/dev/kvm", R_OK | W_OK) || pipe2(fds, O_CLOEXEC)) return false;
     pid_t pid = fork();
-    if (pid == 0) be_tried(kernel, fds[1]);
+    if (pid == 0) be_tried(vmm, kernel, fds[1]);
     close(fds[1]);
     bool works = pid > 0 && says(fds[0], "not syncing", TRIAL_NS);
     kn_end_process(&pid);
@@ -93,20 +91,20 @@ static bool kvm_works(const char *kernel)
     return works;
 }
 
-static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+static int probe(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err)
 {
+    const struct kn_vmm *vmm = runtime->vmm;
     char version[VM_VERSION_MAX], kernel[VM_VERSION_MAX];
     (void)keeper;
     if (!kn_lab_installed(vmm->program))
-        return kn_fail(err, KN_E_UNSUPPORTED, "kata: %s is not installed: install the package %s", vmm->program,
-                       vmm->package);
+        return kn_fail(err, KN_E_UNSUPPORTED, "%s: %s is not installed: %s", runtime->name, vmm->program, vmm->install);
     if (kn_vm_kernel_find(kernel, err)) return -1;
     int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (tun < 0) return kn_vm_no_tun(err);
     close(tun);
-    bool kvm = kvm_works(kernel);
-    vmm->version(version);
-    json_object_set_new(about, "version", json_sprintf("%s, kernel %s", version, kernel));
+    bool kvm = kvm_works(vmm, kernel);
+    kn_vmm_version(vmm, version);
+    json_object_set_new(about, "version", json_sprintf("%s %s, kernel %s", vmm->name, version, kernel));
     json_object_set_new(about, "platform", json_sprintf("%s, %s", vmm->machines[0], accelerator(kvm)));
     json_object_set_new(about, "accelerator", json_string(kvm ? "kvm" : "tcg"));
     json_object_set_new(about, "network", json_string("virtio-net, tap, tc redirect"));
@@ -116,7 +114,7 @@ static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
 
 /* ---- what is asked ---- */
 
-static int read_machine(const json_t *asked, struct kn_vm *vm, struct kn_error *err)
+static int read_machine(const struct kn_vmm *vmm, const json_t *asked, struct kn_vm *vm, struct kn_error *err)
 {
     const char *machine = json_string_value(json_object_get(asked, "machine"));
     size_t n = 0;
@@ -173,7 +171,7 @@ static int read_vm(const struct kn_lab_pod *pod, const json_t *request, struct k
     if (asked && kn_lab_check(asked, "'vm'", fields, sizeof fields / sizeof *fields, err)) return -1;
     vm->offloads = !json_is_false(offloads);
     vm->kvm = strcmp(json_string_value(json_object_get(pod->about, "accelerator")), "kvm") == 0;
-    return read_machine(asked, vm, err) || read_join(asked, vm, err) || read_size(pod, asked, vm, err) ||
+    return read_machine(pod->runtime->vmm, asked, vm, err) || read_join(asked, vm, err) || read_size(pod, asked, vm, err) ||
                    read_path(asked, "kernel", vm->kernel, err) || read_path(asked, "initramfs", vm->initramfs, err)
                ? -1
                : 0;
@@ -195,13 +193,13 @@ static unsigned tsc_khz(void)
 #endif
 }
 
-static void write_append(struct kn_vm *vm)
+static void write_append(const struct kn_vmm *vmm, struct kn_vm *vm)
 {
     char clock[64] = "";
     unsigned khz = vm->kvm ? 0 : tsc_khz();
     if (khz) snprintf(clock, sizeof clock, " tsc=reliable tsc_early_khz=%u", khz);
     snprintf(vm->append, sizeof vm->append,
-             "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests i8042.noaux i8042.nokbd%s -- " GUEST_WORD, clock);
+             "console=ttyS0 quiet %s cryptomgr.notests i8042.noaux i8042.nokbd%s -- " GUEST_WORD, vmm->ending, clock);
 }
 
 static json_t *config_of(const struct kn_keeper *keeper, const struct kn_lab_pod *pod)
@@ -224,7 +222,7 @@ static int open_initramfs(const struct kn_keeper *keeper, const struct kn_lab_po
         return vm->initramfs_fd < 0 ? kn_fail_errno(err, "the guest's initramfs, %.200s", vm->initramfs) : 0;
     }
     json_t *config = config_of(keeper, pod);
-    vm->initramfs_fd = kn_vm_initramfs(kernel, config, err);
+    vm->initramfs_fd = kn_vm_initramfs(kernel, pod->runtime->vmm->driver, config, err);
     json_decref(config);
     return vm->initramfs_fd < 0 ? -1 : 0;
 }
@@ -234,6 +232,7 @@ static int become_pod(const struct kn_keeper *keeper, const struct kn_lab_pod *p
                       struct kn_error *err)
 {
     static const char *const silent[] = { "ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6" };
+    const struct kn_vmm *vmm = pod->runtime->vmm;
     struct kn_vm vm = { .tap_fd = -1 };
     char kernel[VM_VERSION_MAX];
     struct kn_error ignored;
@@ -242,18 +241,18 @@ static int become_pod(const struct kn_keeper *keeper, const struct kn_lab_pod *p
     for (int i = 0; i < 2; i++) kn_sysctl_write(silent[i], "1", &ignored);  /* the guest alone speaks for the pod */
     kn_pod_mac(pod, &vm.mac);
     if ((vm.tap_fd = kn_vm_tap(&vm, pod->mtu, err)) < 0 || open_initramfs(keeper, pod, &vm, kernel, err)) return -1;
-    vm.vhost_fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
-    write_append(&vm);
-    return become(&vm, err);
+    vm.vhost_fd = vmm->vhost ? open("/dev/vhost-net", O_RDWR | O_CLOEXEC) : -1;
+    write_append(vmm, &vm);
+    return become(vmm, &vm, err);
 }
 
 /* How this pod is, where that is not what the probe says. */
-static json_t *describe(const struct kn_vm *vm)
+static json_t *describe(const struct kn_vmm *vmm, const struct kn_vm *vm)
 {
     json_t *own = json_object();
     json_object_set_new(own, "platform", json_sprintf("%s, %s, %u MiB, %u vCPU%s", vm->machine, accelerator(vm->kvm),
                                                       vm->memory_mb, vm->vcpus, vm->vcpus == 1 ? "" : "s"));
-    bool vhost = access("/dev/vhost-net", R_OK | W_OK) == 0;
+    bool vhost = vmm->vhost && access("/dev/vhost-net", R_OK | W_OK) == 0;
     json_object_set_new(own, "network", json_sprintf("virtio-net%s, tap, %s%s", vhost ? " with vhost" : "",
                                                      vm->bridge ? "bridge" : "tc redirect",
                                                      vm->offloads ? "" : ", no offloads"));
@@ -269,8 +268,8 @@ static int start(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t 
                               .cpu_milli = pod->cpu_milli, .box = become_pod, .pod = pod, .request = request,
                               .ready_ns = vm.boot_ns };
     pod->pid = kn_spawn(keeper, &spawn, err);
-    if (pod->pid > 0) pod->own = describe(&vm);
+    if (pod->pid > 0) pod->own = describe(pod->runtime->vmm, &vm);
     return pod->pid > 0 ? 0 : -1;
 }
 
-const struct kn_lab_runtime kn_lab_kata = { .name = "kata", .guest = true, .probe = probe, .start = start };
+const struct kn_lab_runtime kn_lab_kata = { .name = "kata", .vmm = &kn_vmm_qemu, .probe = probe, .start = start };

@@ -2,9 +2,10 @@
 
 #include <sys/utsname.h>
 
-static int probe(struct kn_keeper *keeper, json_t *about, struct kn_error *err)
+static int probe(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err)
 {
     struct utsname kernel;
+    (void)runtime;
     (void)err;
     if (uname(&kernel) == 0) json_object_set_new(about, "version", json_string(kernel.release));
     json_object_set_new(about, "platform", json_string("namespaces"));

@@ -1,7 +1,7 @@
 /* lab/vm - what a guest is made of: kernel, modules, initramfs, network card, and the monitor that runs it.
  *
- * A monitor (qemu) is a file of its own: it says whether it can be had here, and turns what is asked of a guest into
- * its command line. It gets open descriptors, so that nothing of a guest has a name in a file system. */
+ * A monitor (qemu) is a file of its own: it says what it can do, and turns what is asked of a guest into its command
+ * line. It gets open descriptors, so that nothing of a guest has a name in a file system. */
 #ifndef KN_LAB_VM_H
 #define KN_LAB_VM_H
 
@@ -23,27 +23,34 @@ struct kn_vm {
     char append[1024];          /* the kernel's command line */
 };
 
-/* ---- monitors ---- */
+/* ---- monitors; vmm.c: what they share ---- */
 struct kn_words { char *argv[VM_WORDS_MAX + 1]; size_t n, used; char text[VM_TEXT_MAX]; bool failed; };
 void kn_words_add(struct kn_words *words, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 struct kn_vmm {
-    const char *program, *package; /* in PATH; what to install where it is not */
+    const char *name;           /* in results, before its version */
+    const char *program, *install; /* in PATH; what to do where it is not */
     const char *const *machines; /* NULL-terminated; the first is usual */
-    void (*version)(char version[VM_VERSION_MAX]);
+    const char *driver;         /* the kernel's, of what its network card is plugged into */
+    const char *ending;         /* words for the kernel's command line: when it ends or panics, so does the monitor */
+    bool vhost;                 /* it lets the host's kernel carry the packets where that can (vhost-net) */
     void (*command)(const struct kn_vm *vm, struct kn_words *words);
 };
 extern const struct kn_vmm kn_vmm_qemu;
 
+/* "7.2.22", which the program says of itself; "of unknown version" where it does not. */
+void kn_vmm_version(const struct kn_vmm *vmm, char version[VM_VERSION_MAX]);
+
 /* ---- modules.c ---- */
 struct kn_vm_modules { size_t n; char path[VM_MODULES_MAX][128]; };  /* below /lib/modules/VERSION */
 int kn_vm_kernel_find(char version[VM_VERSION_MAX], struct kn_error *err);
-int kn_vm_modules_find(const char *version, struct kn_vm_modules *modules, struct kn_error *err);
-int kn_vm_modules_from(const char *dep, struct kn_vm_modules *modules, struct kn_error *err); /* modules.dep's text */
+int kn_vm_modules_find(const char *version, const char *driver, struct kn_vm_modules *modules, struct kn_error *err);
+/* the same from modules.dep's text */
+int kn_vm_modules_from(const char *dep, const char *driver, struct kn_vm_modules *modules, struct kn_error *err);
 
 /* ---- initramfs.c ---- */
 /* A descriptor: the program itself as init, its libraries, the modules, `config` (guest.h). */
-int kn_vm_initramfs(const char *version, const json_t *config, struct kn_error *err);
+int kn_vm_initramfs(const char *version, const char *driver, const json_t *config, struct kn_error *err);
 
 /* ---- tap.c: in the pod's namespace ---- */
 /* A tap beside eth0, joined by redirecting what comes in at one to the other, or by a bridge. Returns the tap's

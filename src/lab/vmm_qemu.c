@@ -1,42 +1,12 @@
 #include "lab/vm.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* qemu, with no device but a serial console and a network card. */
 
 #define PROGRAM "qemu-system-x86_64"
-#define PACKAGE "qemu-system-x86"
 
 static const char *const machines[] = { "microvm", "q35", NULL };
-
-void kn_words_add(struct kn_words *words, const char *format, ...)
-{
-    va_list list;
-    size_t room = sizeof words->text - words->used;
-    va_start(list, format);
-    int n = vsnprintf(words->text + words->used, room, format, list);
-    va_end(list);
-    if (n < 0 || (size_t)n >= room || words->n == VM_WORDS_MAX) {
-        words->failed = true;
-        return;
-    }
-    words->argv[words->n++] = words->text + words->used;
-    words->used += (size_t)n + 1;
-}
-
-static void version(char text[VM_VERSION_MAX])
-{
-    char line[256] = "";
-    FILE *pipe = popen("exec " PROGRAM " --version 2>/dev/null </dev/null", "re");
-    bool said = pipe && fgets(line, sizeof line, pipe);
-    if (pipe) pclose(pipe);
-    const char *word = said ? strstr(line, "version ") : NULL;
-    word = word ? word + 8 : "of unknown version";
-    snprintf(text, VM_VERSION_MAX, "qemu %.*s", (int)strcspn(word, word[0] == 'o' ? "\n" : " \n("), word);
-}
 
 static void card(const struct kn_vm *vm, struct kn_words *words)
 {
@@ -79,5 +49,6 @@ static void command(const struct kn_vm *vm, struct kn_words *words)
 }
 
 const struct kn_vmm kn_vmm_qemu = {
-    .program = PROGRAM, .package = PACKAGE, .machines = machines, .version = version, .command = command
+    .name = "qemu", .program = PROGRAM, .install = "install the package qemu-system-x86", .machines = machines,
+    .driver = "virtio_pci", .ending = "panic=-1 reboot=t", .vhost = true, .command = command,
 };

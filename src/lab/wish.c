@@ -126,7 +126,7 @@ int kn_lab_pod_read(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json
     pod->runtime = kn_lab_runtime_find(runtime ? runtime : "runc", err);
     pod->agent = !json_object_get(request, "command");
     pod->hardened = json_is_true(json_object_get(request, "hardened"));
-    if (pod->runtime && !pod->runtime->guest && json_is_object(json_object_get(request, "vm")))
+    if (pod->runtime && !pod->runtime->vmm && json_is_object(json_object_get(request, "vm")))
         return kn_fail(err, KN_E_ARGUMENT, "'vm' is for a pod in a guest, and runtime '%s' has none",
                        pod->runtime->name);
     if (!pod->runtime || find_node(keeper, pod, json_string_value(json_object_get(request, "node")), err)) return -1;
