@@ -17,16 +17,16 @@ B       := build$(if $(SAN),/san-$(firstword $(subst $(,), ,$(SAN))))
 
 # ---- what it needs -------------------------------------------------------------------------------------------------
 PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev lua-cjson lua-cjson-dev libjansson-dev libsodium-dev libmicrohttpd-dev \
-            libcurl4-openssl-dev libyaml-dev zlib1g-dev libnl-route-3-dev libnftables-dev libgnutls28-dev libcmocka-dev lua-unit lua-check luajit
+            libcurl4-openssl-dev libyaml-dev zlib1g-dev liblz4-dev libnl-route-3-dev libnftables-dev libgnutls28-dev libcmocka-dev lua-unit lua-check luajit
 PKGS_core    := jansson
 PKGS_net     := libsodium
 PKGS_fetch   := libcurl
 PKGS_agent   := libmicrohttpd
-PKGS_lab     := libnl-route-3.0 libnftables
+PKGS_lab     := libnl-route-3.0 libnftables liblz4 zlib
 PKGS_kube    := yaml-0.1
 PKGS_lua     := lua5.4 lua5.4-cjson zlib
 # small and without a mind of their own: linked in, so that the binary runs where they are not installed
-STATIC       := lua5.4 lua5.4-cjson sodium nl-3 nl-route-3 yaml
+STATIC       := lua5.4 lua5.4-cjson sodium nl-3 nl-route-3 yaml lz4
 
 # ---- floors: each may use those before it, and no other -----------------------------------------------------------
 FLOORS   := core net meter engines agent fetch lab kube lua

@@ -85,7 +85,8 @@ static int mount_own(struct kn_error *err)
     /* where a container masks parts of /proc the kernel refuses a new one; the old one serves, with other numbers for
      * processes */
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-    if (mount("knbl", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64m"))
+    /* a bound, of which next to nothing is used but by unpacked kernels (vmlinux.c) */
+    if (mount("knbl", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=320m"))
         return kn_fail_errno(err, "the lab cannot mount its /run");
     if (mkdir(LAB_RUN, 0700)) return kn_fail_errno(err, "the lab cannot make %s", LAB_RUN);
     kn_names_mount();

@@ -48,6 +48,13 @@ int kn_vm_modules_find(const char *version, const char *driver, struct kn_vm_mod
 /* the same from modules.dep's text */
 int kn_vm_modules_from(const char *dep, const char *driver, struct kn_vm_modules *modules, struct kn_error *err);
 
+/* ---- vmlinux.c ---- */
+#define VM_KERNEL_MAX (256u << 20)
+/* `path` stays where it is an ELF file; of a compressed kernel it becomes that of the same unpacked, which is kept as
+ * long as the lab is. */
+int kn_vmlinux_file(char path[PATH_MAX], struct kn_error *err);
+int kn_vmlinux_unpack(const void *image, size_t size, void **elf, size_t *elf_size, struct kn_error *err); /* free(*elf) */
+
 /* ---- initramfs.c ---- */
 /* A descriptor: the program itself as init, its libraries, the modules, `config` (guest.h). */
 int kn_vm_initramfs(const char *version, const char *driver, const json_t *config, struct kn_error *err);
