@@ -34,7 +34,11 @@ local function placement(m)
   local from, to = (m.path or {}).from or {}, (m.path or {}).to or {}
   local together
   if from.node and to.node then together = from.node == to.node and "on one node" or "on two nodes" end
-  local function runtime(side) return (side.sandbox or {}).label or side.runtime end -- emulated is not with KVM
+  -- emulated is not with KVM; what another version changes is what one wants to know
+  local function runtime(side)
+    local label = (side.sandbox or {}).label
+    return label and label:gsub(" %d[%w.+~-]*", "") or side.runtime
+  end
   return { together = together, ["runtime of the client"] = runtime(from), ["runtime of the server"] = runtime(to) }
 end
 

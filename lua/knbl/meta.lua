@@ -74,7 +74,7 @@ function Cluster:node(which) end
 ---@class knbl.PodOptions
 ---@field name? string A DNS label; one is made up where it is missing.
 ---@field node? knbl.Node|integer|string Where it runs.
----@field runtime? string "runc", "host", "gvisor", "kata", or the name of a RuntimeClass. One that is not there is skipped with the reason.
+---@field runtime? string "runc", "host", "gvisor", "kata" (qemu), "kata-clh", "kata-fc", or the name of a RuntimeClass. One that is not there is skipped with the reason.
 ---@field image? string An image of your own in place of the agent; needs `port`. Only http and ping can be aimed at it.
 ---@field command? string[] A server of your own in place of the agent (lab); needs `port`.
 ---@field port? integer The port that it serves.
@@ -90,10 +90,10 @@ function Cluster:node(which) end
 
 ---@class knbl.VmOptions
 ---@field vcpus? integer Virtual CPUs; one for each of the pod's `cpu` where it is not given, at least one.
----@field machine? string "microvm" or "q35".
----@field offloads? boolean Checksums and segmentation are left to the host (true).
+---@field machine? string "microvm" or "q35" (kata).
+---@field offloads? boolean Checksums and segmentation are left to the host (true); kata-fc always does.
 ---@field join? string How the guest's tap joins the pod's network: "tc", a redirect both ways as kata has it, or "bridge".
----@field kernel? string A kernel of your own in place of the newest in /boot; it takes the modules of that one.
+---@field kernel? string A kernel of your own in place of the newest in /boot; it takes the modules of that one. But for qemu: ELF, or packed with lz4 or gzip.
 ---@field initramfs? string In place of the one that is packed for the agent.
 ---@field boot_timeout? string The time that it has until its agent answers ("60s").
 
@@ -158,7 +158,7 @@ function Node:service(options) end
 ---@field name string
 ---@field node knbl.Node
 ---@field runtime? string
----@field label? string its runtime as a table should name it: "gvisor, ptrace"; on Kubernetes with its handler, where that is called otherwise
+---@field label? string its runtime as a table should name it: "gvisor, ptrace", "kata (qemu 7.2, emulated)"; on Kubernetes with its handler, where that is called otherwise
 ---@field addresses table<"v4"|"v6", string>
 ---@field skip? string Why it cannot be had.
 local Pod = {}

@@ -13,7 +13,8 @@ local M = {
 
 -- Whose time it is that a measurement costs, beside its agents': the kernel's own threads, and the sandboxes that agents run in. A machine
 -- does other things too; they are in the profile, and not in what an operation costs.
-local measured = { "^interrupts of", "^ksoftirqd", "^kworker", "^napi/", "^vhost", "^qemu", "^runsc", "^exe$", "^virtiofsd" }
+local measured = { "^interrupts of", "^ksoftirqd", "^kworker", "^napi/", "^vhost", "^qemu", "^cloud%-hyperviso", "^firecracker", "^runsc",
+  "^exe$", "^virtiofsd" }
 
 -- An agent's process has its name, as far as the kernel keeps it: "knbl:client". Where none of them has, all of knbl's are meant.
 local function agents_of(m)

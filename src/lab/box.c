@@ -108,9 +108,8 @@ static int await_answer(const struct kn_spawn *spawn, pid_t program, const struc
     char words[400];
     for (int patience_ms = 50; !answers(to, patience_ms); now = kn_now_ns()) {
         patience_ms = patience_ms < 1000 ? patience_ms + 10 : 1000;
-        bool ended = has_ended(program);
+        bool panicked = kn_lab_last_words(spawn->name, words, sizeof words), ended = has_ended(program) || panicked;
         if (ended || now > deadline) {
-            kn_lab_last_words(spawn->name, words, sizeof words);
             const char *sep = *words ? ": " : "";
             if (ended) return kn_fail(err, KN_E_LOST, "its sandbox ended before it was ready%s%s", sep, words);
             return kn_fail(err, KN_E_TIMEOUT, "its sandbox does not answer at port %u after %.3g s%s%s", spawn->port,
@@ -141,6 +140,14 @@ static int bury(pid_t program)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* What an earlier pod of that name wrote is none of this one's words. */
+static void forget_log(const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, LAB_RUN "/%s.log", name);
+    unlink(path);
+}
+
 int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn)
 {
     struct kn_error err;
@@ -148,6 +155,7 @@ int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn)
     int listener = spawn->command ? -1 : listen_for_control(spawn->name, &err);
     pid_t program = -1;
     bool ready = spawn->command || listener >= 0;
+    forget_log(spawn->name);
     if (ready && (program = fork()) == 0) run_program(keeper, spawn);
     if (ready && program > 0 && listener >= 0 && fork() == 0) run_relay(listener, &to);
     if (ready && program < 0) ready = kn_fail_errno(&err, "a pod cannot fork") == 0;

@@ -118,13 +118,14 @@ static int run_agent(const json_t *config, struct kn_error *err)
     return 0;
 }
 
-static int live(struct kn_error *err)
+static int live(bool *power_off, struct kn_error *err)
 {
     if (mount_all(err)) return -1;
     char *text = kn_read_file(GUEST_CONFIG, CONFIG_MOST, err);
     json_t *config = text ? json_loads(text, 0, NULL) : NULL;
     free(text);
     if (!config) return text ? kn_fail(err, KN_E_PROTOCOL, GUEST_CONFIG " is not JSON") : -1;
+    *power_off = json_is_true(json_object_get(config, "power_off"));
     int bad = set_up_network(config, err) || run_agent(config, err);
     json_decref(config);
     return bad ? -1 : 0;
@@ -133,9 +134,10 @@ static int live(struct kn_error *err)
 int kn_guest_main(void)
 {
     struct kn_error err;
+    bool power_off = false;
     if (getpid() != 1) return 1;
-    if (live(&err)) dprintf(1, "\n" GUEST_SAYS "%s\n", err.message);
+    if (live(&power_off, &err)) dprintf(1, "\n" GUEST_SAYS "%s\n", err.message);
     fsync(1);
-    reboot(RB_AUTOBOOT);    /* the monitor was told to end where the guest would start again */
+    reboot(power_off ? RB_POWER_OFF : RB_AUTOBOOT); /* whichever ends the monitor */
     return 1;
 }

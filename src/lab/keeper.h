@@ -65,8 +65,8 @@ struct kn_vmm;
 /* A runtime is how a pod's processes are boxed.
  *
  * `probe` says whether it can be had here and how it would run: texts added to `about` ("version", "platform",
- * "network", and "label" where its name alone would mislead: "kata, emulated"), or KN_E_UNSUPPORTED with what to
- * install. It is asked once a lab, before the first pod.
+ * "network", and "label" where its name alone would mislead: "kata (qemu 7.2, emulated)"), or KN_E_UNSUPPORTED
+ * with what to install. It is asked once a lab, before the first pod.
  * `start` returns once the agent, or the pod's own command, is up; its network is there before. `pid` is the pod's
  * first process: when it ends, all of the pod has ended. */
 struct kn_keeper;
@@ -79,7 +79,8 @@ struct kn_lab_runtime {
     int (*probe)(struct kn_keeper *keeper, const struct kn_lab_runtime *runtime, json_t *about, struct kn_error *err);
     int (*start)(struct kn_keeper *keeper, struct kn_lab_pod *pod, const json_t *request, struct kn_error *err);
 };
-extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor, kn_lab_kata;
+extern const struct kn_lab_runtime kn_lab_runc, kn_lab_host, kn_lab_gvisor, kn_lab_kata, kn_lab_kata_clh,
+    kn_lab_kata_fc;
 enum { LAB_RUNTIMES_MAX = 8 };
 struct kn_lab_probe { bool done; json_t *about; struct kn_error why; };
 const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_error *err);
@@ -319,7 +320,8 @@ json_t *kn_lab_usage(const struct kn_keeper *keeper, pid_t first, const char *na
 
 /* ---- ready.c ---- */
 void kn_lab_one_line(char *text);                                   /* what is no letter becomes a space */
-void kn_lab_last_words(const char *name, char *buf, size_t size);   /* the end of what it wrote, as one line */
+/* The end of what it wrote, as one line; where a guest's kernel panicked, that, and true once it is all said. */
+bool kn_lab_last_words(const char *name, char *buf, size_t size);
 #define LAB_READY_NS (10ull * 1000000000ull)
 int kn_lab_await_port(struct kn_keeper *keeper, const struct kn_spawn *spawn, pid_t pid, struct kn_error *err);
 

@@ -9,10 +9,10 @@
  *
  *   {"op":"node","name":?}
  *       {"name","kind":"node","node","ip":[...],"port","control":PATH,"interface","mtu","alive"}
- *   {"op":"pod","name":?,"node":?,"runtime":"runc|host|gvisor|kata","mtu":?,"port":?,"command":[...]?,
+ *   {"op":"pod","name":?,"node":?,"runtime":"runc|host|gvisor|kata|kata-clh|kata-fc","mtu":?,"port":?,"command":[...]?,
  *    "bandwidth":?,"cpu":?,"memory":?,"hardened":?,
  *    "vm":{"vcpus":?,"machine":"microvm|q35"?,"offloads":?,"join":"tc|bridge"?,"kernel":?,"initramfs":?,
- *          "boot_timeout":?}?}          (kata)
+ *          "boot_timeout":?}?}          (kata: all of them; "machine" is qemu's)
  *       {"name","kind":"pod","node","runtime","ip":[...],"port","control":PATH,"interface","mtu","alive","exit"?,
  *        "started_ms","sandbox":{...}} (how it runs: see "runtimes"); made anew also what "usage" tells; ended also
  *        "last"?, the end of what it wrote, and "out_of_memory"?

@@ -46,7 +46,7 @@ void kn_lab_one_line(char *text)
         if ((unsigned char)*p < ' ') *p = ' ';
 }
 
-void kn_lab_last_words(const char *name, char *buf, size_t size)
+bool kn_lab_last_words(const char *name, char *buf, size_t size)
 {
     char path[128], end[8192];
     snprintf(path, sizeof path, LAB_RUN "/%s.log", name);
@@ -65,6 +65,7 @@ void kn_lab_last_words(const char *name, char *buf, size_t size)
     snprintf(buf, size, "%s", from);
     if (panic) buf[strcspn(buf, "\n")] = '\0';
     kn_lab_one_line(buf);
+    return panic && strchr(panic, '\n');
 }
 
 static int wait_here(const char *name, pid_t pid, unsigned port, uint64_t timeout_ns, struct kn_error *err)

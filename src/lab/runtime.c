@@ -8,7 +8,8 @@
 #include "core/units.h"
 
 /* A runtime is a file of its own and a word here. */
-static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host, &kn_lab_gvisor, &kn_lab_kata };
+static const struct kn_lab_runtime *const runtimes[] = { &kn_lab_runc, &kn_lab_host, &kn_lab_gvisor, &kn_lab_kata,
+                                                         &kn_lab_kata_clh, &kn_lab_kata_fc };
 enum { RUNTIMES = sizeof runtimes / sizeof *runtimes };
 _Static_assert((int)RUNTIMES <= (int)LAB_RUNTIMES_MAX, "the keeper has room for what was found out about each");
 

@@ -28,13 +28,13 @@ int kn_vm_no_tun(struct kn_error *err)
                       "it", strerror(errno));
 }
 
-static int open_tap(struct kn_error *err)
+static int open_tap(bool stays, struct kn_error *err)
 {
     struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return kn_vm_no_tun(err);
-    strcpy(request.ifr_name, "tap0");
-    if (ioctl(fd, TUNSETIFF, &request) == 0) return fd;
+    strcpy(request.ifr_name, VM_TAP);
+    if (ioctl(fd, TUNSETIFF, &request) == 0 && (!stays || ioctl(fd, TUNSETPERSIST, 1) == 0)) return fd;
     kn_fail_errno(err, "no tap for the guest");
     close(fd);
     return -1;
@@ -104,25 +104,25 @@ static int join_by_redirect(struct nl_sock *nl, unsigned tap, struct kn_error *e
 
 /* The guest has the pod's hardware address, so the veth, a port of the bridge now, takes another. The node's bridge
  * sends the pod's own broadcasts back (hairpin): whoever learned from those would look for the guest on the wrong side. */
-static int join_by_bridge(struct nl_sock *nl, const struct kn_vm *vm, unsigned tap, unsigned mtu, struct kn_error *err)
+static int join_by_bridge(struct nl_sock *nl, const struct kn_vm *vm, unsigned tap, struct kn_error *err)
 {
     struct kn_mac mac = vm->mac, veil = vm->mac;
     mac.bytes[2] = MAC_VEIL;
     veil.bytes[2] = MAC_VEIL + 1;
-    return kn_link_hardware(nl, LAB_IF_ETH0, &veil, err) || kn_link_bridge(nl, "guest", IF_JOINT, mtu, &mac, err) ||
+    return kn_link_hardware(nl, LAB_IF_ETH0, &veil, err) || kn_link_bridge(nl, "guest", IF_JOINT, vm->mtu, &mac, err) ||
                    kn_link_up(nl, LAB_IF_ETH0, IF_JOINT, err) || kn_link_no_learning(nl, LAB_IF_ETH0, err) ||
                    kn_link_up(nl, tap, IF_JOINT, err)
                ? -1
                : 0;
 }
 
-int kn_vm_tap(const struct kn_vm *vm, unsigned mtu, struct kn_error *err)
+int kn_vm_tap(const struct kn_vm *vm, bool stays, struct kn_error *err)
 {
-    int fd = open_tap(err);
+    int fd = open_tap(stays, err);
     struct nl_sock *nl = fd < 0 ? NULL : kn_netns_socket(err);
-    unsigned index = nl ? if_nametoindex("tap0") : 0;
-    int bad = !nl || kn_link_mtu(nl, index, mtu, err) || kn_link_up(nl, index, 0, err) ||
-              (vm->bridge ? join_by_bridge(nl, vm, index, mtu, err) : join_by_redirect(nl, index, err));
+    unsigned index = nl ? if_nametoindex(VM_TAP) : 0;
+    int bad = !nl || kn_link_mtu(nl, index, vm->mtu, err) || kn_link_up(nl, index, 0, err) ||
+              (vm->bridge ? join_by_bridge(nl, vm, index, err) : join_by_redirect(nl, index, err));
     nl_socket_free(nl);
     if (!bad) return fd;
     if (fd >= 0) close(fd);

@@ -45,10 +45,11 @@ static void command(const struct kn_vm *vm, struct kn_words *words)
         kn_words_add(words, "-initrd");
         kn_words_add(words, "/dev/fd/%d", vm->initramfs_fd);
     }
-    if (vm->tap_fd >= 0) card(vm, words);
+    if (vm->card) card(vm, words);
 }
 
 const struct kn_vmm kn_vmm_qemu = {
     .name = "qemu", .program = PROGRAM, .install = "install the package qemu-system-x86", .machines = machines,
-    .driver = "virtio_pci", .ending = "panic=-1 reboot=t", .vhost = true, .command = command,
+    .driver = "virtio_pci", .ending = "panic=-1 reboot=t", .vcpus_most = 64, .emulates = true, .vhost = true,
+    .command = command,
 };

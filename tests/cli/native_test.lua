@@ -122,10 +122,21 @@ function TestDoctor:test_a_line_for_each_finding_and_no_failure()
   local got = shell.run("KUBECONFIG=/nonexistent exec $KNBL doctor")
   lu.assertEquals(got.code, 0)
   lu.assertEquals(got.err, "")
-  for _, name in ipairs { "lab", "runc", "host", "gvisor", "cluster", "profiles", "ping", "ipv6", "conntrack", "cpus", "congestion" } do
+  for _, name in ipairs { "lab", "runc", "host", "gvisor", "kata", "kata%-clh", "kata%-fc", "cluster", "profiles", "ping", "ipv6", "conntrack", "cpus", "congestion" } do
     lu.assertStrMatches(got.out, (".*%s%%s+%%a+%%s+%%S.*"):format(name))
   end
   lu.assertStrMatches(got.out, ".*cluster%s+no .*KUBECONFIG.*")
+end
+
+-- Where a guest could be had but for KVM: a program that is there and runs none.
+function TestDoctor:test_a_monitor_that_gets_no_guest_going()
+  local dir <close> = shell.folder()
+  shell.write(dir:file "firecracker", "#!/bin/sh\n[ \"$1\" != --version ] || echo Firecracker v1.9.1\n")
+  os.execute("chmod +x " .. dir:file "firecracker")
+  local got = shell.run("PATH=" .. dir.path .. ":$PATH KUBECONFIG=/nonexistent exec $KNBL doctor")
+  local line = got.out:match "kata%-fc[^\n]*"
+  if line:find("no kernel for a guest", 1, true) or line:find("/dev/net/tun", 1, true) then lu.skip(line) end
+  lu.assertStrMatches(line, "kata%-fc%s+no .*firecracker 1%.9%.1 is installed, but runs guests with KVM alone, and .+")
 end
 
 function TestDoctor:test_as_json()

@@ -76,14 +76,18 @@ knbl.tcp_rr { from = a, to = pod }
   lu.assertStrContains(err, "box has ended: gvisor, status 137")
 end
 
-function TestRuntimes:test_one_that_is_not_there_is_skipped_with_the_package()
+function TestRuntimes:test_one_that_is_not_there_is_skipped_with_the_reason()
   local data, err, code = run [[
-local pod = cluster:pod { name = "box", node = a, runtime = "kata" }
-knbl.tcp_rr { from = a, to = pod }
+for i, runtime in ipairs { "kata", "kata-clh", "kata-fc" } do
+  knbl.tcp_rr { from = a, to = cluster:pod { name = "box-" .. i, node = a, runtime = runtime } }
+end
 ]]
   lu.assertEquals(code, 0, err)
-  local m = data.measurements[1]
-  lu.assertTrue(m.ok or #m.skipped > 0)
+  local programs = { "qemu", "cloud-hypervisor", "firecracker" }
+  for i, m in ipairs(data.measurements) do
+    if m.ok then lu.assertStrMatches(m.path.to.sandbox.label, "kata %(" .. programs[i] .. " %d.*, %a+%)")
+    else lu.assertStrMatches(m.skipped, ".*kata.*" ) end
+  end
 end
 
 os.exit(lu.LuaUnit.run())

@@ -109,6 +109,11 @@ function TestCompare:test_environments()
   lu.assertEquals({ #result.comparisons, result.not_compared[1].reason }, { 0, "client and server on one node, now on two nodes" })
   result = run(book(slow, { path = far }), book(fast, { path = { from = {}, to = { runtime = "kata" } } }))
   lu.assertEquals(result.not_compared[1].reason, "runtime of the server runc, now kata")
+  local function guest(label) return { path = { from = {}, to = { runtime = "kata-fc", sandbox = { label = label } } } } end
+  result = run(book(slow, guest "kata (firecracker 1.8.0, kvm)"), book(fast, guest "kata (firecracker 1.14.0-dev, kvm)"))
+  lu.assertEquals(#result.comparisons, 1)
+  result = run(book(slow, guest "kata (qemu 7.2.22, kvm)"), book(fast, guest "kata (qemu 7.2.22, emulated)"))
+  lu.assertEquals(result.not_compared[1].reason, "runtime of the server kata (qemu, kvm), now kata (qemu, emulated)")
 end
 
 function TestCompare:test_the_rate_of_an_open_loop_is_no_finding()
