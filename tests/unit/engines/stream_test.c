@@ -6,9 +6,12 @@ static struct loopback server;
 static void test_defaults(void **state)
 {
     (void)state;
-    /* a machine so busy that the window is not kept has no turns for calibration either */
-    json_t *r = run_within(&server, "{\"test\":\"tcp_stream\",\"duration\":\"200ms\",\"warmup\":\"300ms\",\"interval\":\"50ms\"}",
-                           "metrics.duration_s", 0.19, 0.21);
+    static const char spec[] = "{\"test\":\"tcp_stream\",\"duration\":\"200ms\",\"warmup\":\"300ms\",\"interval\":\"50ms\"}";
+    json_t *r = run_within(&server, spec, "metrics.duration_s", 0.19, 0.21);
+    for (int left = 8; left && !(text_at(r, "chosen.write") && text_at(r, "chosen.rcvlowat")); left--) { /* a busy machine leaves no turns */
+        json_decref(r);
+        r = run_within(&server, spec, "metrics.duration_s", 0.19, 0.21);
+    }
     assert_true(number_at(r, "metrics.throughput_bps") > 1e7);
     assert_int_equal(json_array_size(at(r, "metrics.intervals")), 4);
     assert_true(number_at(r, "metrics.cpu_s_per_gb.send") > 0);
