@@ -222,6 +222,19 @@ function TestFaults.test_clean_leaves_the_young_alone()
   lu.assertEquals(p:wait(40).code, 0, p.said)
 end
 
+-- A namespace that another run made is not this one's to remove.
+function TestFaults.test_clean_leaves_other_namespaces_alone()
+  world.kubectl "create namespace knbl-other"
+  world.kubectl "label namespace knbl-other app.kubernetes.io/managed-by=knbl knbl.io/run=00000000"
+  local here = world.run({ "clean" }, { ledger = false })
+  local kept = world.kubectl "get namespace knbl-other -o jsonpath={.status.phase}"
+  local there = world.run({ "clean", "--namespace", "knbl-other" }, { ledger = false })
+  world.kubectl "delete namespace knbl-other --wait=false"
+  lu.assertNotStrContains(here.out, "knbl-other")
+  lu.assertEquals(kept, "Active")
+  lu.assertStrContains(there.out, "Namespace /knbl-other")
+end
+
 local code = lu.LuaUnit.run()
 os.remove(long)
 os.remove(short)

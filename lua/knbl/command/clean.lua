@@ -27,6 +27,11 @@ local kinds = { { api = "batch/v1", kind = "Job" }, "Pod", "Service", "Secret", 
 -- What every run makes; the others are `knbl submit`'s, and looked for where we may.
 local needed = { Pod = true, Service = true, Secret = true, ConfigMap = true }
 
+-- Namespaces are in none: without --all-namespaces, only the one that is looked into is meant.
+local function meant(api, kind, object, values)
+  return kind ~= "Namespace" or values.all_namespaces or object.metadata.name == api.namespace
+end
+
 local function old_enough(object, now, older_than)
   local born = auth.epoch(object.metadata.creationTimestamp)
   return not older_than or born and now - born >= older_than
@@ -58,7 +63,7 @@ function M.run(context, values, words)
     local list, why = api:list(kind, { selector = manifest.MANAGED .. "=knbl," .. manifest.RUN, all_namespaces = values.all_namespaces })
     if not list and needed[kind] then errors.raise(errors.new("unavailable", why.message)) end
     for _, object in ipairs(list and list.items or {}) do
-      if old_enough(object, now, older_than) then
+      if meant(api, kind, object, values) and old_enough(object, now, older_than) then
         context.out(("%s %s/%s\n"):format(kind.kind or kind, object.metadata.namespace or "", object.metadata.name))
         local ok, failed = true, nil
         if not values.dry_run then ok, failed = api:delete(kind, object.metadata.name, { namespace = object.metadata.namespace, grace = 0 }) end
