@@ -8,7 +8,8 @@ local world = require "world"
 TestPolicy = {}
 
 local NAMESPACE, HOOK = "knbl-policy", "knbl-test-policy"
-local HERE, PORT = "10.250.0.254", 18443 -- where the two-node cluster of this machine reaches us
+local _, HERE = world.addresses() -- where a cluster made on this machine reaches us
+local PORT = 18443
 
 local folder = world.sh("mktemp -d"):gsub("\n", "")
 

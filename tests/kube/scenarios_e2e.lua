@@ -73,8 +73,10 @@ function TestScenarios.test_environment()
     lu.assertEquals(type(node.mtu), "number")
   end
   lu.assertNotNil(e.cni)
-  -- the two-node cluster of this machine has no ConfigMap of kube-proxy: its mode is by its own word, through the agents in the nodes' networks
-  if world.process "node-a-proxy" then lu.assertEquals(e.proxy_mode, "iptables") end
+  lu.assertEquals(type(e.mtu), "number")
+  -- a cluster made on this machine has no ConfigMap of kube-proxy: its mode is by its own word, through the agents in the nodes' networks
+  local mode = world.argument("node-a-proxy", "proxy-mode")
+  if mode then lu.assertEquals(e.proxy_mode, mode) end
 end
 
 os.exit(lu.LuaUnit.run())

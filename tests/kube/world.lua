@@ -2,7 +2,10 @@
 local core = require "knbl.core"
 local json = require "knbl.json"
 
-local M = { knbl = os.getenv "KNBL" or "./knbl", state = "/run/knbl-cluster" }
+local M = { knbl = os.getenv "KNBL" or "./knbl" }
+
+-- The folder of a cluster's kubeconfig, which a cluster made on this machine shares with its processes' ids and its authority.
+M.state = (os.getenv "KUBECONFIG" or ""):match "^([^:]+)/[^/:]+$" or "."
 
 local function read(path)
   local f = io.open(path)
@@ -114,9 +117,21 @@ function M.script(text)
   return path
 end
 
--- A control-plane process of the two-node cluster of this machine, or nil.
+-- A process of a cluster made on this machine, or nil.
 function M.process(name)
   return tonumber(read(("%s/%s.pid"):format(M.state, name)))
+end
+
+-- What such a process was started with for --NAME, or nil.
+function M.argument(process, name)
+  local pid = M.process(process)
+  return pid and read(("/proc/%d/cmdline"):format(pid)):match("\0%-%-" .. name:gsub("%-", "%%-") .. "=([^\0]*)\0")
+end
+
+-- The API server's address, and the one that this machine has towards it.
+function M.addresses()
+  local server = M.kubectl "config view --minify -o jsonpath='{.clusters[0].cluster.server}'":match "^https://%[?([%x.:]-)%]?:%d+$"
+  return server, server and M.sh("ip route get " .. server):match "src (%S+)"
 end
 
 return M
