@@ -27,9 +27,11 @@ Provider.__index = Provider
 
 local function skip(message, ...) return nil, { code = "skip", message = message:format(...) } end
 
--- What an API server answers to the rest of knbl: these codes have a meaning there, all others are "no cluster".
+-- What an API server answers to the rest of knbl: these codes have a meaning there, all others are "no cluster". Whatever a run that is being ended
+-- could not have, is because it is being ended.
 local known_codes = { skip = true, usage = true, argument = true, interrupted = true, lost = true, auth = true, version = true }
 local function outward(thing, err)
+  if not thing and err and core.interrupted() then return nil, { code = "interrupted", message = "interrupted" } end
   if not thing and err and not known_codes[err.code] then err = { code = "unavailable", message = err.message } end
   return thing, err
 end
