@@ -68,7 +68,8 @@ end
 local function show_warnings(client, response)
   local text = response.headers and response.headers.warning
   if not text then return end
-  for message in text:gmatch '299 %S+ "(.-[^\\])"' do
+  for quoted in text:gmatch '299 %S+ "(.-[^\\])"' do
+    local message = quoted:gsub("\\(.)", "%1")
     if not client.warned[message] then
       client.warned[message] = true
       client.on_warning(message)
