@@ -59,6 +59,22 @@ function TestExplain.test_why_an_image_was_not_pulled()
   lu.assertStrContains(why, 'image r/knbl:1 cannot be had there (failed to pull and unpack image "r/knbl:1": 401 Unauthorized); load it')
 end
 
+-- Since 1.31 the cause stands in the back-off too, and since 1.34 no RPC's code before it.
+function TestExplain.test_why_an_image_was_not_pulled_by_newer_kubelets()
+  local function why(reason, message)
+    return (explain.pod(pod { phase = "Pending", containerStatuses = { { image = "r/knbl:1", state = { waiting = { reason = reason, message = message } } } } }))
+  end
+  local cause = 'failed to pull and unpack image "r/knbl:1": failed to resolve image: connection refused'
+  for reason, message in pairs { ErrImagePull = cause, ImagePullBackOff = 'Back-off pulling image "r/knbl:1": ErrImagePull: ' .. cause } do
+    lu.assertStrContains(why(reason, message), ("image r/knbl:1 cannot be had there (%s); load it"):format(cause))
+  end
+  local bare = why("ImagePullBackOff", 'Back-off pulling image "r/knbl:1"')
+  lu.assertStrContains(bare, "image r/knbl:1 cannot be had there; load it")
+  lu.assertTrue(explain.says_less(bare, why("ErrImagePull", cause)))
+  lu.assertFalse(explain.says_less(why("ImagePullBackOff", 'Back-off pulling image "r/knbl:1": ErrImagePull: ' .. cause), why("ErrImagePull", cause)))
+  lu.assertFalse(explain.says_less(bare, nil))
+end
+
 function TestExplain.test_coming_up_is_no_reason()
   lu.assertNil((explain.pod(pod { phase = "Pending", containerStatuses = { { state = { waiting = { reason = "ContainerCreating" } } } } })))
   lu.assertNil((explain.pod(pod { phase = "Running", containerStatuses = { { state = { running = {} } } } })))

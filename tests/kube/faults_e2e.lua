@@ -79,7 +79,7 @@ function TestFaults.test_no_node_at_all()
 end
 
 function TestFaults.test_image_that_is_not_there()
-  ends(world.scenario(short, { "--image", "localhost:1/none:1" }), 3, { "image localhost:1/none:1 cannot be had", "kind load image-archive" }, 20)
+  ends(world.scenario(short, { "--image", "localhost:1/none:1" }), 3, { "image localhost:1/none:1 cannot be had there (failed to pull", "kind load image-archive" }, 20)
 end
 
 function TestFaults.test_unschedulable()

@@ -1,10 +1,11 @@
 -- knbl.kube.explain: why a pod does not come up, in one line, from its conditions, its containers and its events.
 local M = {}
 
--- What the runtime said of the pull, without its ceremony.
+-- What the runtime said of the pull, without its ceremony: older kubelets put an RPC's code before it, newer ones repeat it while they back off.
 local function pull_failure(message)
-  local text = (message or ""):gsub("%s+", " "):match "desc = (.+)$"
-  return text and not text:find("^Back%-off") and (" (%s)"):format(#text > 200 and text:sub(1, 200) .. "…" or text) or ""
+  local text = (message or ""):gsub("%s+", " "):gsub("^Back%-off pulling image .-: ErrImagePull: ", ""):gsub("^rpc error: .- desc = ", "")
+  if text == "" or text:find "^Back%-off" then return "" end
+  return (" (%s)"):format(#text > 200 and text:sub(1, 200) .. "…" or text)
 end
 
 local function image_hint(image, message)
@@ -59,11 +60,16 @@ end
 local telling = { FailedCreatePodSandBox = true, FailedScheduling = true, FailedMount = true, FailedAttachVolume = true, Failed = true,
   NetworkNotReady = true, FailedCreate = true }
 
+-- Whether a reason has the cause of the one that came before it no more: kubelets of old back off without a word of why.
+function M.says_less(reason, before)
+  return before ~= nil and reason:find "^ImagePullBackOff" ~= nil and before:find "^ErrImagePull" ~= nil and #reason < #before
+end
+
 -- The newest event that says something went wrong.
 function M.events(list)
   local best, stamp
   for _, e in ipairs(list) do
-    local at = e.lastTimestamp or e.eventTime or e.metadata.creationTimestamp or ""
+    local at = e.series and e.series.lastObservedTime or e.lastTimestamp or e.eventTime or e.metadata.creationTimestamp or ""
     if e.type == "Warning" and telling[e.reason] and (not stamp or at >= stamp) then best, stamp = e, at end
   end
   return best and ("%s: %s"):format(best.reason, (best.message or ""):gsub("%s+", " "))

@@ -9,7 +9,8 @@ local DOUBT_S = 6      -- in which what looks final may still turn out well
 local PICKED_UP_S = 15 -- in which a kubelet takes a pod that was given to it
 local GONE_S, FORCE_S = 30, 10
 
-local function events_of(api, name)
+-- The newest thing that went wrong with an object of that name, or nil.
+function M.events_of(api, name)
   local list = api:list("Event", { field = "involvedObject.name=" .. name })
   return list and explain.events(list.items)
 end
@@ -45,16 +46,17 @@ function M.await(api, name)
       if last.spec.nodeName and not last.status.startTime then given = given or now else given = nil end
       local why, final = explain.pod(last)
       if last.status.phase == "Failed" or last.metadata.deletionTimestamp then return nil, { code = "pod", message = why } end
-      if final then doubtful_until, reason = doubtful_until or now + DOUBT_S, why end
+      if final and not explain.says_less(why, reason) then reason = why end
+      if final then doubtful_until = doubtful_until or now + DOUBT_S end
     elseif doubtful_until and now >= doubtful_until then
       return nil, { code = "pod", message = reason }
     elseif given and now >= given + PICKED_UP_S then
       return nil, { code = "pod", message = not_picked_up(last) }
     elseif now >= limit then
-      return nil, { code = "pod", message = events_of(api, name) or ("not ready after %d s"):format(READY_S) }
+      return nil, { code = "pod", message = M.events_of(api, name) or ("not ready after %d s"):format(READY_S) }
     end
     if not doubtful_until then
-      reason = events_of(api, name)
+      reason = M.events_of(api, name)
       doubtful_until = reason and now + DOUBT_S
     end
   end
