@@ -66,17 +66,30 @@ local function node_names(api)
   return #names > 0 and table.concat(names, ",") or nil
 end
 
--- Waits for the Job's pod to begin, and for what keeps it from it.
-local function await_pod(api, name, seconds)
+local BEGIN_S = 60  -- in which the Job's pod begins
+local REFUSED_S = 6 -- in which a Job that may make no pod may yet find that it may
+
+-- Waits for the Job's pod to begin, and for what keeps it from it. A Job that is refused its pod says so by an event.
+local function await_pod(core, api, name)
   local explain = require "knbl.kube.explain"
-  local w <close> = api:watch("Pod", { selector = "knbl.io/job=" .. name, timeout = seconds })
+  local w <close> = api:watch("Pod", { selector = "knbl.io/job=" .. name })
+  local limit, refused_at = core.now() + BEGIN_S, nil
   while true do
+    w.deadline = math.min(limit, core.now() + 2)
     local event, err = w:next()
-    if not event then return nil, err end
-    local pod = event.object
-    if pod.status.phase == "Running" or pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then return pod end
-    local why, final = explain.pod(pod)
-    if final then return nil, errors.new("unavailable", why) end
+    if event then
+      local pod = event.object
+      if pod.status.phase == "Running" or pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then return pod end
+      local why, final = explain.pod(pod)
+      if final then return nil, errors.new("unavailable", why) end
+    elseif err.code ~= "timeout" then
+      return nil, err
+    else
+      local said = pods.events_of(api, name)
+      refused_at = said and (refused_at or core.now())
+      if refused_at and core.now() - refused_at >= REFUSED_S then return nil, errors.new("unavailable", explain.refusal({ message = said }, {})) end
+      if core.now() >= limit then return nil, err end
+    end
   end
 end
 
@@ -146,7 +159,7 @@ local function carry_out(context, api, run, name, values, words)
   table.move(words, 2, #words, #args + 1, args)
   create(job(run, name, values.image or "knbl:" .. context.core.version, args,
     math.ceil(values.timeout and context.core.duration(values.timeout) or 3600), values.image_pull_secret))
-  local pod, err = await_pod(api, name, 60)
+  local pod, err = await_pod(context.core, api, name)
   if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
   local ledger
