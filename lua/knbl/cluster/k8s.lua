@@ -189,9 +189,18 @@ local function endpoint_of(pod, want, kind)
     object = pod.metadata.name, labels = pod.metadata.labels }
 end
 
+-- Where a node is, by a pod on it, if the node's own object could not be read.
+local function learn_address(self, pod)
+  local node = self.node_agents[pod.spec.nodeName]
+  if node and not next(node.addresses) then
+    for _, ip in ipairs(pod.status.hostIPs or { { ip = pod.status.hostIP } }) do node.addresses[ip.ip:find(":", 1, true) and "v6" or "v4"] = ip.ip end
+  end
+end
+
 -- A running pod of the user's own image: nothing inside speaks to us.
 function Provider:outsider(pod, want, kind)
   local endpoint = endpoint_of(pod, want, kind)
+  learn_address(self, pod)
   endpoint.external, endpoint.token = true, ""
   return endpoint
 end
@@ -199,6 +208,7 @@ end
 -- A running pod as an endpoint, once its agent answers.
 function Provider:adopt(pod, want, kind)
   local endpoint = endpoint_of(pod, want, kind)
+  learn_address(self, pod)
   endpoint.control, endpoint.token = control(self, endpoint.object, endpoint.addresses, want.port), want.token or self.run.token
   local about, err = await_agent(endpoint)
   if not about then return nil, { code = "lost", message = ("its agent does not answer: %s"):format(err.message) } end
@@ -237,7 +247,7 @@ local function node_endpoint(self, which)
     if not next(node.addresses) then -- the node's own object could not be read: only the agent knows where it is
       local ok
       ok, err = endpoint:prepare()
-      if not ok then return nil, err end
+      if not ok and err.code ~= "skip" then return nil, err end -- pods are placed there nevertheless
     end
   end
   return endpoint
