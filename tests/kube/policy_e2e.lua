@@ -58,11 +58,7 @@ local function run(scenario, words)
   return world.scenario(scenario, all)
 end
 
--- Host network refused as Pod Security refuses it: those paths are skipped with the label that is missing, the others are measured.
-function TestPolicy.test_1_restricted()
-  refuse [[if spec.hostNetwork then return 403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)' end
-    if not (spec.securityContext.runAsNonRoot and spec.containers[1].securityContext.capabilities.drop[1] == "ALL") then return 403, "not restricted" end]]
-  local r = run("scenarios/ping.lua", { "--pings", "2" })
+local function measured_and_skipped(r)
   lu.assertEquals(r.code, 0, r.said)
   local measured, skipped = 0, 0
   for _, m in ipairs(r.ledger.measurements) do
@@ -74,9 +70,20 @@ function TestPolicy.test_1_restricted()
       measured = measured + 1
     end
   end
-  lu.assertEquals({ measured, skipped }, { 3, 4 })
+  return { measured, skipped }
+end
+
+-- Host network refused as Pod Security refuses it: those paths are skipped with the label that is missing, the others are measured.
+function TestPolicy.test_1_restricted()
+  refuse [[if spec.hostNetwork then return 403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)' end
+    if not (spec.securityContext.runAsNonRoot and spec.containers[1].securityContext.capabilities.drop[1] == "ALL") then return 403, "not restricted" end]]
+  local r = run("scenarios/ping.lua", { "--pings", "2" })
+  lu.assertEquals(measured_and_skipped(r), { 3, 4 })
   local _, n = r.err:gsub("warning of the API server: pods are watched here", "")
   lu.assertEquals(n, 1) -- the server's warning is shown, once
+  -- from inside, where nodes may not be looked at: the same
+  r = world.run { "submit", "scenarios/ping.lua", "--namespace", NAMESPACE, "--", "--pings", "2" }
+  lu.assertEquals(measured_and_skipped(r), { 3, 4 })
   lu.assertEquals(world.left(NAMESPACE), "")
 end
 
@@ -86,6 +93,44 @@ function TestPolicy.test_2_a_policy()
   lu.assertEquals(r.code, 3, r.said)
   lu.assertStrContains(r.err, "a policy of the cluster refuses it: ")
   lu.assertStrContains(r.err, "only images of our registry")
+  r = world.run({ "submit", "scenarios/ping.lua", "--namespace", NAMESPACE }, { ledger = false })
+  lu.assertEquals(r.code, 3, r.said)
+  lu.assertStrContains(r.err, "its Job does not begin: a policy of the cluster refuses it: ")
+  lu.assertStrContains(r.err, "only images of our registry")
+  lu.assertTrue(r.seconds < 30, r.said)
+  lu.assertEquals(world.left(NAMESPACE), "")
+end
+
+-- A policy of the server's own, where it has them (1.30 on).
+local images = [[
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: knbl-test-images}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}
+  validations: [{expression: "object.spec.containers.all(c, c.image.startsWith('registry.example/'))", message: only images of registry.example}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: knbl-test-images}
+spec:
+  policyName: knbl-test-images
+  validationActions: [Deny]
+  matchResources: {namespaceSelector: {matchLabels: {knbl-test: policy}}}
+]]
+
+function TestPolicy.test_2_a_policy_of_the_server()
+  refuse "return"
+  local path = world.script(images)
+  local said = world.kubectl("apply -f " .. path)
+  core.sleep(2) -- the API server has its own watch of policies
+  local r = run "scenarios/ping.lua"
+  world.kubectl("delete -f " .. path)
+  os.remove(path)
+  lu.skipIf(not said:find("admissionpolicybinding.admissionregistration.k8s.io/knbl-test-images created", 1, true), "this server has no such policies")
+  lu.assertEquals(r.code, 3, r.said)
+  lu.assertStrContains(r.err, "a policy of the cluster refuses it: ")
+  lu.assertStrContains(r.err, "only images of registry.example")
   lu.assertEquals(world.left(NAMESPACE), "")
 end
 
