@@ -154,7 +154,8 @@ function TestFaults.test_api_server_away_for_good()
   p:wait(120)
   world.sh("kill -CONT " .. pid)
   ends(p, 3, { "could be removed", "knbl clean --namespace default" }, 110)
-  core.sleep(2)
+  core.sleep(8) -- within which the server has heard nothing of its nodes for too long, and takes them for lost
+  world.kubectl "wait --for=condition=Ready node --all --timeout=60s"
   lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
   lu.assertEquals(world.left(), "")
 end
