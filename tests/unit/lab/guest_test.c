@@ -215,26 +215,14 @@ static void test_refusals(void **state)
 /* With this script alone in the PATH, as the monitor; NULL: nothing. */
 static void with_program(const char *script, enum kn_code code, const char *says)
 {
-    char folder[] = "/tmp/knbl-guest-XXXXXX", program[64], *path = strdup(getenv("PATH"));
-    assert_non_null(mkdtemp(folder));
-    chmod(folder, 0755);
-    snprintf(program, sizeof program, "%s/qemu-system-x86_64", folder);
-    FILE *file = script ? fopen(program, "we") : NULL;
-    if (file) {
-        fprintf(file, "#!/bin/sh\n%s\n", script);
-        fchmod(fileno(file), 0755);
-        fclose(file);
-    }
-    setenv("PATH", folder, 1);
+    struct stand_in monitor;
+    stand_in_for(&monitor, "qemu-system-x86_64", script, true);
     struct kn_lab *lab = open_lab("{}");
     tell(lab, "{\"op\":\"node\"}");
     refuses(lab, code, says, "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"kata\",\"vm\":{\"boot_timeout\":\"2s\"}}");
     tell(lab, "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"runc\"}");
     kn_lab_close(lab);
-    setenv("PATH", path, 1);
-    unlink(program);
-    rmdir(folder);
-    free(path);
+    stand_down(&monitor);
 }
 
 static void test_monitors(void **state)

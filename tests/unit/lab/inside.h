@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -247,6 +249,37 @@ static inline void server(struct kn_lab *lab, const char *name, const char *node
 {
     tell(lab, "{\"op\":\"pod\",\"name\":\"%s\",\"node\":\"%s\",\"command\":[\"%s\",\"serve\",\"%d\"],\"port\":%d%s}",
          name, node, self(), SERVE_PORT, SERVE_PORT, more);
+}
+
+/* ---- programs that stand in for others ---- */
+
+struct stand_in { char folder[32], program[64], *path; };
+
+/* From here on a shell script is found in the PATH under that name; `alone`: with nothing else beside it. NULL: no script. */
+static inline void stand_in_for(struct stand_in *s, const char *name, const char *script, bool alone)
+{
+    char all[PATH_MAX];
+    strcpy(s->folder, "/tmp/knbl-stand-in-XXXXXX");
+    assert_non_null(mkdtemp(s->folder));
+    chmod(s->folder, 0755);
+    snprintf(s->program, sizeof s->program, "%s/%s", s->folder, name);
+    FILE *file = script ? fopen(s->program, "we") : NULL;
+    if (file) {
+        fprintf(file, "#!/bin/sh\n%s\n", script);
+        fchmod(fileno(file), 0755);
+        fclose(file);
+    }
+    s->path = strdup(getenv("PATH"));
+    snprintf(all, sizeof all, "%s:%s", s->folder, s->path);
+    setenv("PATH", alone ? s->folder : all, 1);
+}
+
+static inline void stand_down(struct stand_in *s)
+{
+    setenv("PATH", s->path, 1);
+    free(s->path);
+    unlink(s->program);
+    rmdir(s->folder);
 }
 
 #endif

@@ -98,32 +98,6 @@ static const char as_firecracker[] =
     "-no-reboot -machine microvm,pcie=off,acpi=on,x-option-roms=off,rtc=on "
     "-netdev tap,id=net,ifname=$tap,script=no,downscript=no -device virtio-net-device,netdev=net,mac=$mac\n";
 
-struct stand_in { char folder[32], program[64], *path; };
-
-static void stand_in_for(struct stand_in *s, const char *name, const char *script)
-{
-    strcpy(s->folder, "/tmp/knbl-vmm-XXXXXX");
-    assert_non_null(mkdtemp(s->folder));
-    chmod(s->folder, 0755);
-    snprintf(s->program, sizeof s->program, "%s/%s", s->folder, name);
-    FILE *file = fopen(s->program, "we");
-    fprintf(file, "#!/bin/sh\n%s", script);
-    fchmod(fileno(file), 0755);
-    fclose(file);
-    s->path = strdup(getenv("PATH"));
-    char all[PATH_MAX];
-    snprintf(all, sizeof all, "%s:%s", s->folder, s->path);
-    setenv("PATH", all, 1);
-}
-
-static void stand_down(struct stand_in *s)
-{
-    setenv("PATH", s->path, 1);
-    free(s->path);
-    unlink(s->program);
-    rmdir(s->folder);
-}
-
 /* What a stand-in needs: all that the lab asks for before it tries KVM, and a /dev/kvm that opens. */
 static void skip_without_guests(void)
 {
@@ -138,7 +112,7 @@ static void skip_without_guests(void)
 
 static struct kn_lab *lab_with(struct stand_in *s, const char *name, const char *script)
 {
-    stand_in_for(s, name, script);
+    stand_in_for(s, name, script, false);
     struct kn_lab *lab = open_lab("{}");
     tell(lab, "{\"op\":\"node\"}");
     tell(lab, "{\"op\":\"node\"}");

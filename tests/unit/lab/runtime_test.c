@@ -167,28 +167,16 @@ static void test_gvisor_without_memory(void **state)
 
 /* ---- a runsc that is not there, or does not do what it should ---- */
 
-/* Runs with this script alone in the PATH, under the name of runsc; NULL: with nothing. */
+/* With this script alone in the PATH, as runsc; NULL: nothing. */
 static void with_program(const char *script, void (*test)(struct kn_lab *))
 {
-    char folder[] = "/tmp/knbl-runtime-XXXXXX", program[64], *path = strdup(getenv("PATH"));
-    assert_non_null(mkdtemp(folder));
-    chmod(folder, 0755);
-    snprintf(program, sizeof program, "%s/runsc", folder);
-    FILE *file = script ? fopen(program, "we") : NULL;
-    if (file) {
-        fprintf(file, "#!/bin/sh\n%s\n", script);
-        fchmod(fileno(file), 0755);
-        fclose(file);
-    }
-    setenv("PATH", folder, 1);
+    struct stand_in runsc;
+    stand_in_for(&runsc, "runsc", script, true);
     struct kn_lab *lab = open_lab("{}");
     tell(lab, "{\"op\":\"node\"}");
     test(lab);
     kn_lab_close(lab);
-    setenv("PATH", path, 1);
-    unlink(program);
-    rmdir(folder);
-    free(path);
+    stand_down(&runsc);
 }
 
 static void is_missing(struct kn_lab *lab)
