@@ -9,6 +9,7 @@
 #include <lua.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,6 +304,13 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Whoever read standard output through a pipe had seen enough, and knows. */
+static bool reader_left(void)
+{
+    struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+    return poll(&out, 1, 0) > 0 && (out.revents & POLLERR);
+}
+
 int main(int argc, char **argv)
 {
     raise_descriptor_limit();
@@ -316,11 +324,10 @@ int main(int argc, char **argv)
         return EXIT_SCRIPT;
     }
     int code = run_lua(argv);
-    bool flushed = fflush(stdout) == 0;
-    if ((!flushed || ferror(stdout)) && code == 0) { /* what failed while it was printed leaves nothing to flush, and no errno */
-        fprintf(stderr, "knbl: standard output: %s\n",
-                flushed ? "No space left on device, or nobody reads it: not all was written" : strerror(errno));
+    if ((fflush(stdout) || ferror(stdout)) && code == 0) {
         code = EXIT_SCRIPT;
+        if (!reader_left()) /* what failed while it was printed leaves nothing to flush, and no errno */
+            fputs("knbl: standard output: No space left on device: not all was written\n", stderr);
     }
     return code;
 }

@@ -86,7 +86,9 @@ function TestKnows:test_scripts_find_c_modules()
 end
 
 function TestKnows:test_a_closed_pipe_is_no_crash()
-  local got = shell.run("{ $KNBL --help; echo $? >&2; } | true")
+  local folder <close> = shell.folder()
+  shell.write(folder:file "much.lua", "for _ = 1, 100000 do print 'more than a pipe holds' end")
+  local got = shell.run("{ $KNBL " .. folder:file "much.lua" .. "; echo $? >&2; } | true")
   lu.assertNotStrContains(got.err, "139")
 end
 
@@ -95,6 +97,13 @@ function TestKnows:test_a_full_disk_is_told()
   local got = shell.run("exec $KNBL --help >/dev/full")
   lu.assertEquals(got.code, 1)
   lu.assertStrContains(got.err, "No space left")
+end
+
+function TestKnows:test_a_reader_that_has_seen_enough()
+  local folder <close> = shell.folder()
+  shell.write(folder:file "much.lua", "for _ = 1, 100000 do print 'more than a pipe holds' end")
+  local got = shell.run("{ $KNBL " .. folder:file "much.lua" .. "; echo $? >&2; } | true")
+  lu.assertEquals(got.err, "1\n")
 end
 
 TestRefuses = {}
