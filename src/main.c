@@ -63,6 +63,9 @@ static void handle_signals(void (*handler)(int))
     sigemptyset(&act.sa_mask);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
+    struct sigaction hup; /* a terminal that is closed; whoever asked for it to be ignored (nohup) is obeyed */
+    if (!sigaction(SIGHUP, NULL, &hup) && hup.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &act, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 

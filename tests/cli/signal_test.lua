@@ -1,4 +1,4 @@
--- SIGINT and SIGTERM: everything stops at once, what was measured is kept, the exit code is 130.
+-- SIGINT, SIGTERM and SIGHUP: everything stops at once, what was measured is kept, the exit code is 130.
 local lu = require "luaunit"
 local core = require "knbl.core"
 local shell = require "tests.cli.shell"
@@ -40,6 +40,7 @@ end
 function TestMeasuring:test_over_loopback()
   keeps_what_was_measured('"loopback"', "INT")
   keeps_what_was_measured('"loopback"', "TERM")
+  keeps_what_was_measured('"loopback"', "HUP")
 end
 
 function TestMeasuring:test_in_a_lab()
