@@ -116,13 +116,20 @@ function Cluster:pod(options) end
 ---@return knbl.Pod server
 function Cluster:pair(options) end
 
+---@class knbl.ServicePort
+---@field port integer
+---@field target? integer The port of the endpoints; theirs where it is not given.
+---@field protocol? "tcp"|"udp"|"both" both
+---@field node_port? integer For a NodePort; one is made up where it is missing.
+---@field name? string
+
 ---@class knbl.ServiceOptions
 ---@field name? string
 ---@field type? "ClusterIP"|"NodePort"
 ---@field headless? boolean No address of its own: the name stands for its pods.
----@field affinity? boolean|string A client stays with its endpoint.
----@field port? integer
----@field ports? table[]
+---@field affinity? boolean|"ClientIP"|"None" A client stays with its endpoint.
+---@field port? integer Its one port, TCP and UDP, where it is not that of its endpoints.
+---@field ports? (integer|knbl.ServicePort)[] Several; the first is the one that is measured.
 ---@field endpoints? (knbl.Pod|knbl.Node)[] Who answers; for cluster:service only, which also takes them as a list: `cluster:service { a, b }`.
 
 ---A Service over several pods or nodes.

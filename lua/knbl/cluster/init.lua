@@ -64,6 +64,7 @@ local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandw
 local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened vm annotations labels env command"
 local vm_keys = set "vcpus machine offloads join kernel initramfs boot_timeout"
 local service_keys = set "name type headless affinity endpoints port ports"
+local port_keys = set "port target protocol node_port name"
 
 M.keys = { cluster = cluster_keys, pod = pod_keys, service = service_keys }
 
@@ -212,6 +213,37 @@ local function check_service(self, t)
     errors.misuse("service: type '%s' is neither ClusterIP nor NodePort", tostring(t.type))
   end
   if t.headless and t.type == "NodePort" then errors.misuse("service: a headless Service has no NodePort") end
+  if t.port ~= nil and t.ports ~= nil then errors.misuse("service: port or ports, not both: ports = { { port = 80 }, … }") end
+  check_number("service", "port", t.port, 1, 65535)
+end
+
+-- Whether a client stays with its endpoint: true or false, or as Kubernetes has it.
+local affinities = { ClientIP = true, None = false }
+local function affinity_of(value)
+  if value == nil or type(value) == "boolean" then return value end
+  if affinities[value] == nil then errors.misuse("service: affinity is true or false, or ClientIP or None, not '%s'", tostring(value)) end
+  return affinities[value]
+end
+
+-- The ports of a Service, each checked: { port, target?, protocol?, node_port?, name? }, or a number alone.
+local function ports_of(self, ports)
+  if ports == nil then return nil end
+  if type(ports) ~= "table" or #ports == 0 then errors.misuse("service: ports is a list: { { port = 80 }, { port = 443, protocol = \"tcp\" } }") end
+  local list = {}
+  for i, given in ipairs(ports) do
+    local port = {}
+    if type(given) ~= "table" then given = { port = given } end
+    check_keys(self.session.core, "service: a port", given, port_keys)
+    for key, value in pairs(given) do port[key] = value end
+    if port.port == nil then errors.misuse("service: port %d of the list has no 'port'", i) end
+    for _, key in ipairs { "port", "target", "node_port" } do check_number("service", key, port[key], 1, 65535) end
+    port.protocol = port.protocol and tostring(port.protocol):lower()
+    if port.protocol and not ({ tcp = true, udp = true, both = true })[port.protocol] then
+      errors.misuse("service: protocol is tcp, udp or both, not '%s'", port.protocol)
+    end
+    list[i] = port
+  end
+  return list
 end
 
 -- `{ a, b, type = … }` as well as `{ endpoints = { a, b }, type = … }`.
@@ -230,6 +262,7 @@ function Cluster:service(t)
   if type(t) ~= "table" or is(t) then errors.misuse("cluster:service takes a table: { endpoints = { a, b } }") end
   t = with_endpoints(t)
   check_service(self, t)
+  local affinity, ports = affinity_of(t.affinity), ports_of(self, t.ports)
   local first = t.endpoints[1]
   local name = t.name or fresh_name(self, ("svc-" .. first.name):gsub("[^%l%d]", "-"):sub(1, 60):gsub("%-+$", "")) -- a node's name may have dots
   check_name(self, "service", name)
@@ -243,6 +276,7 @@ function Cluster:service(t)
     endpoints[i] = endpoint.endpoint
   end
   request.name, request.endpoints, request.type = name, endpoints, t.type or "ClusterIP"
+  request.affinity, request.ports = affinity, ports
   local service = thing_of(self, Service, "service", name, self.provider:service(request))
   service.endpoints, service.headless, service.type = t.endpoints, t.headless or false, request.type
   local settling = service.endpoint and service.endpoint.settling
