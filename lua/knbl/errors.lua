@@ -69,11 +69,29 @@ function M.raise(err, context)
   error(raised, 0)
 end
 
+-- How many frames there are: each look takes as long as the frame is deep, so that few are taken.
+local function depth()
+  local low, high = 1, 2
+  while debug.getinfo(high, "l") do low, high = high, high * 2 end
+  while high - low > 1 do
+    local middle = math.floor((low + high) / 2)
+    if debug.getinfo(middle, "l") then low = middle else high = middle end
+  end
+  return low - 1 -- without this function's own
+end
+
+local innermost, outermost = 20, 8 -- frames of a deep stack that are shown
+
 -- The script's own frames, innermost first: what a traceback shows.
 function M.traceback(level)
-  local lines = {}
+  local lines, deepest = {}, depth()
   level = (level or 1) + 1
+  local leave, from = level + innermost, deepest - outermost
   while true do
+    if level == leave and from > leave then
+      lines[#lines + 1] = ("  ... %d more"):format(from - leave)
+      level = from
+    end
     local info = debug.getinfo(level, "Sln")
     if not info then break end
     if info.what ~= "C" and not is_library(info.source) then

@@ -3,6 +3,8 @@
 -- This is how all of a script is checked before its first packet, how --dry-run knows, and how many measurements are left.
 -- The script gets figures of a plausible size; it cannot write files, run programs or load modules meanwhile: where it tries,
 -- the plan ends there and is `partial`.
+local errors = require "knbl.errors"
+
 local measure_time
 
 local M = {
@@ -113,7 +115,7 @@ function M.run(plan, chunk)
   end
   debug.sethook(count, "", 100000)
   local ok, err = xpcall(chunk, function(e)
-    if type(e) == "table" then return e end
+    if e == Stop or errors.is(e) then return e end
     return { foreign = true, message = tostring(e) }
   end)
   debug.sethook()

@@ -21,6 +21,34 @@ local function script(text, words, check)
   check(shell.knbl_with((words or "") .. " " .. path), path)
 end
 
+-- A script that ends by itself in its middle leaves what it measured; what it says is the exit code, or the verdict where it says nothing.
+TestExit = {}
+
+local function exits(call, code, expect)
+  local dir <close> = shell.folder()
+  script(([[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster { provider = "loopback" }
+    local a, b = cluster:pair()
+    knbl.tcp_rr { case = "one", from = a, to = b, duration = "50ms", expect = "%s" }
+    %s
+    knbl.tcp_rr { case = "two", from = a, to = b, duration = "50ms" }
+  ]]):format(expect or "errors == 0", call), "-q --json " .. dir:file "r.json", function(got)
+    lu.assertEquals(got.code, code, call .. ": " .. got.err)
+    local text = shell.read(dir:file "r.json")
+    lu.assertStrContains(text, '"one"')
+    lu.assertStrContains(text, '"verdict"')
+    lu.assertNotStrContains(text, '"two"')
+  end)
+end
+
+function TestExit:test_os_exit()
+  exits("os.exit(7)", 7)
+  exits("os.exit(false)", 1)
+  exits("os.exit()", 0)
+  exits("os.exit(true)", 99, "p50 < 1ns")
+end
+
 TestKnows = {}
 
 function TestKnows:test_version()

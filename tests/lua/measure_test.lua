@@ -58,6 +58,12 @@ function TestMeasure:test_the_cluster_is_checked()
   refused("cluster:service { endpoints = { b:service() } }", "an endpoint is a pod or a node")
   refused("cluster:service { pods = { b } }", "unknown key 'pods'; there are: affinity, endpoints")
   refused("cluster:service(b)", "cluster:service takes a table")
+  refused("b:service { affinity = 'Sticky' }", "affinity is true or false")
+  refused("b:service { port = 80, ports = { 81 } }", "port or ports, not both")
+  refused("b:service { ports = { 70000 } }", "port must be a whole number from 1 to 65535")
+  refused("b:service { ports = { { prt = 80 } } }", "did you mean 'port'?")
+  refused("b:service { ports = { { port = 80, protocol = 'sctp' } } }", "protocol is tcp, udp or both")
+  refused("b:service { ports = {} }", "ports is a list")
   refused("b:service { type = 'LoadBalancer' }", "neither ClusterIP nor NodePort")
   refused("b:service():on(1)", "NodePort")
   refused("knbl.cluster { overlai = 'vxlan', provider = 'loopback' }", "did you mean 'overlay'")
@@ -164,6 +170,14 @@ function TestMeasure:test_only()
   lu.assertStrContains(err, "--only nosuch selects none of 1 measurements")
 end
 
+function TestMeasure:test_a_ratio_to_a_case_that_is_not_there()
+  local two = "knbl.tcp_rr { case = 'far', from = a, to = b }\nknbl.tcp_rr { case = 'near', from = a, to = b, expect = 'mean \"near\" / \"%s\" < 2' }"
+  local code, _, err, core = run(two:format "fra")
+  lu.assertEquals({ code, #core.asked }, { 1, 0 })
+  lu.assertStrContains(err, "SCRIPT:3: tcp_rr: expect: no measurement has the case 'fra', did you mean 'far'?")
+  lu.assertEquals(run(two:format "far", { "-q" }), 0)
+end
+
 function TestMeasure:test_together_is_checked_wholly_first()
   local one = "{ test = 'tcp_rr', from = a, to = b }"
   refused("knbl.together { " .. one .. ", { test = 'tcp_rr', from = a, to = b, flws = 1 } }", "did you mean 'flows'?")
@@ -194,6 +208,21 @@ function TestMeasure:test_a_script_error_shows_its_own_frames_only()
   lu.assertStrContains(err, "SCRIPT:4: in main chunk")
   lu.assertNotStrContains(err, "knbl/")
   lu.assertNotStrContains(err, "[C]")
+end
+
+function TestMeasure:test_a_deep_stack_is_cut()
+  local began = os.clock()
+  local code, _, err = run("local function f() return f() + 1 end\nf()")
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, "SCRIPT:2: stack overflow")
+  lu.assertStrMatches(err, ".*  SCRIPT:2: in function 'f'\n  %.%.%. %d+ more\n.*")
+  lu.assertTrue(os.clock() - began < 5 and #err < 5000)
+end
+
+function TestMeasure:test_a_table_that_is_raised_is_shown()
+  local code, _, err = run("error({ reason = 'enough' })")
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(err, 'the script raised {"reason":"enough"}')
 end
 
 function TestMeasure:test_a_cluster_left_open_is_closed()

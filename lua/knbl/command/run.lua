@@ -3,6 +3,7 @@ local args = require "knbl.args"
 local compare = require "knbl.compare"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
+local json = require "knbl.json"
 local ledger = require "knbl.ledger"
 local output = require "knbl.output"
 local plan = require "knbl.plan"
@@ -145,7 +146,7 @@ local function print_manifests(context, job, planned)
 end
 
 -- What the plan shows to be in vain is refused before anything is measured: a pattern or a case that matches nothing.
-local function check_against_plan(job, planned, planning)
+local function check_against_plan(core, job, planned, planning)
   if planned.partial then return end
   if #planned.entries == 0 and planning.unselected then
     errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "), planning.unselected)
@@ -153,6 +154,19 @@ local function check_against_plan(job, planned, planning)
   local function known(case, exact)
     for _, item in ipairs(planned.entries) do
       if exact and item.entry.case == case or not exact and ledger.matches(item.entry, case) then return true end
+    end
+  end
+  -- a ratio of the script's own whose cases nothing has: of all that is planned, since --only may leave one out
+  for _, item in ipairs(job.settings.only and {} or planned.entries) do
+    for _, e in ipairs(item.expectations or {}) do
+      for _, case in ipairs(e.left.kind == "ratio" and { e.left.a, e.left.b } or {}) do
+        if not known(case, true) then
+          local cases = {}
+          for i, other in ipairs(planned.entries) do cases[i] = other.entry.case end
+          error(errors.new("argument", ("%s: expect: no measurement has the case '%s'%s"):format(item.entry.test, case, errors.hint(core, case, cases)),
+            { position = item.entry.line }), 0)
+        end
+      end
     end
   end
   for _, e in ipairs(job.expectations) do
@@ -164,10 +178,16 @@ end
 
 -- ---- running ----
 
+-- What a script raised: an error of this library as it is; a table of the script's own with what it says.
 local function on_error(e)
-  if type(e) == "table" then
+  if type(e) == "table" and (errors.is(e) or e.code and e.message) then
     if e.code == "argument" then e.traceback = e.traceback or errors.traceback(2) end
     return e
+  end
+  local meta = getmetatable(e)
+  if type(e) == "table" and not (meta and meta.__tostring) then
+    local ok, shown = pcall(json.encode, e)
+    e = "the script raised " .. (ok and shown or tostring(e))
   end
   return errors.new("script", tostring(e), { traceback = errors.traceback(2) })
 end
@@ -241,7 +261,7 @@ function M.run(context, argv)
     show_error(context, err)
     return require("knbl.cli").exit_code(err)
   end
-  check_against_plan(job, planned, planning)
+  check_against_plan(core, job, planned, planning)
   if settings.manifests then
     print_manifests(context, job, planned)
     return 0
@@ -269,6 +289,18 @@ local function tell_what_was_not_repeated(context, s)
   end
 end
 
+-- What follows a run, however it ended: the cluster goes, the verdict is found, files are written. Returns the exit code.
+local function finish(context, job, s, book, before, err)
+  -- a call that a signal cut short may have told it as a failure of its own: an agent that does not answer
+  if err and context.core.interrupted() then err = errors.new("interrupted", "interrupted") end
+  local closed, wrong = pcall(s.close, s)
+  session.use(before)
+  if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
+  if s.progress then s.progress:clear() end
+  if not err then tell_what_was_not_repeated(context, s) end
+  return output.finish(context, job, book, err, show_error)
+end
+
 -- Runs a scenario that was checked, and everything that follows from it.
 function M.execute(context, job, planned)
   local core, settings = context.core, job.settings
@@ -282,15 +314,18 @@ function M.execute(context, job, planned)
   })
   set_arguments(job)
   local before = session.use(s)
-  local err = run_chunk(s, job)
-  -- a call that a signal cut short may have told it as a failure of its own: an agent that does not answer
-  if err and core.interrupted() then err = errors.new("interrupted", "interrupted") end
-  local closed, wrong = pcall(s.close, s)
-  session.use(before)
-  if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
-  if s.progress then s.progress:clear() end
-  if not err then tell_what_was_not_repeated(context, s) end
-  return output.finish(context, job, book, err, show_error)
+  local exit = os.exit
+  local function conclude(err)
+    os.exit = exit -- luacheck: ignore 122
+    return finish(context, job, s, book, before, err)
+  end
+  -- a script that ends in its middle leaves its results as any other, and nothing else
+  os.exit = function(code) -- luacheck: ignore 122
+    local verdict = conclude(nil)
+    if code == nil or code == true then code = verdict end
+    exit(code)
+  end
+  return conclude(run_chunk(s, job))
 end
 
 -- A script that a plain interpreter runs: a session, and what to do when the interpreter ends.
