@@ -103,7 +103,8 @@ end
 
 function TestExplain.test_policies()
   for _, text in ipairs { 'admission webhook "no.example" denied the request: not here',
-    'pods "p" is forbidden: ValidatingAdmissionPolicy \'images\' with binding \'b\' denied request: only registry.example' } do
+    'pods "p" is forbidden: ValidatingAdmissionPolicy \'images\' with binding \'b\' denied request: only registry.example',
+    "policy 'sidecars' with binding 'b' denied request: error applying patch" } do
     lu.assertStrContains(explain.refusal({ status = 422, message = text }, { name = "p" }), "a policy of the cluster refuses it: ")
   end
 end

@@ -89,7 +89,7 @@ function M.refusal(err, want)
     return ("the namespace's quota leaves no room for it: %s"):format(text)
   elseif M.is_runtime(err) then
     return text
-  elseif text:find("admission webhook", 1, true) or text:find("ValidatingAdmissionPolicy", 1, true) then
+  elseif text:find "admission webhook" or text:find "ValidatingAdmissionPolicy" or text:find "policy '.-' with binding '.-' denied" then
     return ("a policy of the cluster refuses it: %s"):format(text)
   elseif text:find("is forbidden: User", 1, true) then
     return ("not permitted (deploy/role.yaml has what is needed): %s"):format(text)
