@@ -77,15 +77,15 @@ local function is_transient(err)
   return not final[err.code]
 end
 
-local function ask_patiently(core, endpoint, method, path, timeout)
+local function ask_patiently(core, endpoint, method, path, body, timeout)
   local grace = endpoint.control.grace or M.grace
   local deadline = core.now() + grace
   while true do
-    local value, err = ask(core, endpoint, method, path, nil, timeout)
+    local value, err = ask(core, endpoint, method, path, body, timeout)
     if value then return value end
     if err.code == "gone" then return nil, errors.new("lost", ("%s is gone: %s"):format(endpoint.name, err.message)) end
     if err.code == "interrupted" or not is_transient(err) then
-      if err.status == 404 then err = errors.new("lost", ("%s has forgotten the run: it was restarted"):format(endpoint.name)) end
+      if err.status == 404 and method == "GET" then err = errors.new("lost", ("%s has forgotten the run: it was restarted"):format(endpoint.name)) end
       return nil, err
     end
     if core.now() >= deadline then
@@ -101,7 +101,7 @@ Remote.__index = Remote
 
 function Remote:wait(seconds)
   local ms = math.max(1, math.floor(seconds * 1000))
-  local answer, err = ask_patiently(self.core, self.endpoint, "GET", ("/v1/runs/%s?wait=%d"):format(self.id, ms), seconds + 10)
+  local answer, err = ask_patiently(self.core, self.endpoint, "GET", ("/v1/runs/%s?wait=%d"):format(self.id, ms), nil, seconds + 10)
   if not answer then return nil, err end
   self.answer = answer
   return answer.state ~= "running"
@@ -128,12 +128,10 @@ end
 Remote.close = Remote.stop
 
 local function start_remote(core, endpoint, request)
-  local body = json.encode { spec = request.spec, to = request.to, token = request.token }
-  local answer, err = ask(core, endpoint, "POST", "/v1/runs", body, 10)
-  if not answer then
-    if is_transient(err) or err.code == "gone" then err = errors.new("lost", ("%s does not answer: %s"):format(endpoint.name, err.message)) end
-    return nil, err
-  end
+  -- with an id of ours: where the answer was lost it is asked again, and not done twice
+  local body = json.encode { spec = request.spec, to = request.to, token = request.token, id = core.token():sub(1, 16) }
+  local answer, err = ask_patiently(core, endpoint, "POST", "/v1/runs", body, 10)
+  if not answer then return nil, err end
   if type(answer.id) ~= "string" then return nil, errors.new("protocol", endpoint.name .. " gave the run no id") end
   return setmetatable({ core = core, endpoint = endpoint, id = answer.id }, Remote)
 end

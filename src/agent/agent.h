@@ -10,7 +10,8 @@
  *                         "observations","flows","flows_served","refused":{KIND: count},"environment":{"kernel","machine","hostname",
  *                         "cpu_model","cpus","cpus_allowed","quota","cgroup","interface" (of the default route),"mtu",
  *                         "congestion_control","congestion_controls"}}
- *   POST   /v1/runs       {"spec":{…},"to":{"host","port"},"token"} -> 201 {"id"}; token: the target's, else our own
+ *   POST   /v1/runs       {"spec":{…},"to":{"host","port"},"token","id"} -> 201 {"id"}; token: the target's, else our own;
+ *                         id: one's own, so that where the answer was lost it can be asked again and is not done twice
  *   GET    /v1/runs/ID    {"id","state":"running|done|failed","progress":{"phase","elapsed_s","total_s","ops","bytes"},
  *                         "result":{…} once over}; ?wait=MS waits for the end, at most 60000
  *   DELETE /v1/runs/ID    stops it; answers as GET does, with what was measured; the run is forgotten

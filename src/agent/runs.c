@@ -125,6 +125,30 @@ static void entry_free(struct entry *e)
     free(e);
 }
 
+/* Whoever asks for a run may give its id, and ask again with the same one where the answer was lost: it is not done twice. */
+static int take_id(const json_t *request, char id[KN_RUN_ID_SIZE], struct kn_error *err)
+{
+    const json_t *given = json_object_get(request, "id");
+    const char *text = json_string_value(given);
+    if (!given) {
+        kn_random_id(id);
+        return 0;
+    }
+    if (!text || strlen(text) != KN_RUN_ID_SIZE - 1 || strspn(text, "0123456789abcdef") != KN_RUN_ID_SIZE - 1)
+        return kn_fail(err, KN_E_ARGUMENT, "\"id\" must be %d hexadecimal digits", KN_RUN_ID_SIZE - 1);
+    memcpy(id, text, KN_RUN_ID_SIZE);
+    return 0;
+}
+
+static struct entry *find(const struct kn_runs *runs, const char *id)
+{
+    struct entry *e = runs->all;
+    while (e && strcmp(e->id, id))
+        e = e->next;
+    return e;
+}
+
+/* 1: there is a run of that id. */
 static int enter(struct kn_runs *runs, struct entry *e, struct kn_error *err)
 {
     int rc = 0;
@@ -133,6 +157,8 @@ static int enter(struct kn_runs *runs, struct entry *e, struct kn_error *err)
     unsigned most = runs->agent->config.max_runs;
     if (runs->stopped)
         rc = kn_fail(err, KN_E_REFUSED, "the agent is ending");
+    else if (find(runs, e->id))
+        rc = 1;
     else if (count_active(runs) >= most)
         rc = kn_fail(err, KN_E_LIMIT, "this agent runs %u measurements at once, and no more", most);
     else if ((rc = kn_run_start(e->run, err)) == 0) {
@@ -154,17 +180,17 @@ int kn_runs_start(struct kn_runs *runs, const json_t *request, char id[KN_RUN_ID
     struct entry *e = calloc(1, sizeof *e);
     if (!e)
         return kn_fail_memory(err);
-    kn_random_id(e->id);
     e->started_ns = e->asked_ns = kn_now_ns();
     e->limit_ns = e->started_ns + runs->agent->config.max_duration_ns + spec.warmup_ns + spec.timeout_ns + KN_NS_PER_S;
-    e->run = kn_run_new(&spec, &target, err);
-    if (!e->run || enter(runs, e, err)) {
-        entry_free(e);
-        return -1;
-    }
+    int rc = take_id(request, e->id, err);
+    if (rc == 0)
+        rc = (e->run = kn_run_new(&spec, &target, err)) ? enter(runs, e, err) : -1;
     memcpy(id, e->id, sizeof e->id);
-    kn_keeper_wake(runs->agent->keeper);
-    return 0;
+    if (rc == 0)
+        kn_keeper_wake(runs->agent->keeper);
+    else
+        entry_free(e);
+    return rc < 0 ? -1 : 0;
 }
 
 /* ---- asking after one ---- */

@@ -40,7 +40,10 @@ function TestAgent:test_a_run_from_start_to_result()
   local post, get, delete = core.seen[1], core.seen[2], core.seen[4]
   lu.assertEquals({ post.method, post.unix, post.headers["Knbl-Token"], post.headers["Knbl-Protocol"] },
     { "POST", "/run/agent", "secret", tostring(core.protocol) })
-  lu.assertEquals(json.decode(post.body), request)
+  local asked = json.decode(post.body)
+  lu.assertStrMatches(asked.id, ("%x"):rep(16))
+  asked.id = nil
+  lu.assertEquals(asked, request)
   lu.assertStrContains(get.url, "/v1/runs/r1?wait=250")
   lu.assertEquals(delete.method, "DELETE")
 end
@@ -49,6 +52,14 @@ function TestAgent:test_an_agent_that_hesitates_is_asked_again()
   local core = core_with { ok({ id = "r1" }, 201), refused(), refused(), ok { state = "done", result = {} } }
   local run = assert(agent.start(endpoint, request, core))
   lu.assertEquals(run:wait(1), true)
+end
+
+-- The answer to the start was lost: the same run is asked for again.
+function TestAgent:test_a_start_is_asked_for_again()
+  local core = core_with { refused(), { status = 503, headers = {}, body = "" }, ok({ id = "r1" }, 201) }
+  assert(agent.start(endpoint, request, core))
+  lu.assertEquals(#core.seen, 3)
+  lu.assertEquals(core.seen[3].body, core.seen[1].body)
 end
 
 function TestAgent:test_an_agent_that_is_gone_is_lost()

@@ -117,6 +117,9 @@ static void nonsense_is_named(void **state)
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"h\",\"port\":70000}}", "port" },
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"to\":{\"host\":\"h\",\"port\":\"x\"}}", "port" },
         { "{\"spec\":{\"test\":\"tcp_rr\"},\"token\":7" TO, "token" },
+        { "{\"spec\":{\"test\":\"tcp_rr\"},\"id\":7" TO, "\"id\" must be 16" },
+        { "{\"spec\":{\"test\":\"tcp_rr\"},\"id\":\"0123\"" TO, "\"id\" must be 16" },
+        { "{\"spec\":{\"test\":\"tcp_rr\"},\"id\":\"../../../../agent\"" TO, "\"id\" must be 16" },
         { "{\"spec\":{\"test\":\"tcp_rr\",\"duration\":\"61s\"}" TO, "60 s" },
         { "{\"spec\":{\"test\":\"tcp_rr\",\"duration\":\"1s\",\"warmup\":\"60s\"}" TO, "60 s" },
     };

@@ -79,6 +79,24 @@ static void many_at_once_and_one_too_many(void **state)
     expect_run(&l, "127.0.0.1", "tcp_rr", "");
 }
 
+/* An answer may get lost on the way: asked for again with the same id it is the same run. */
+static void asked_twice_it_is_one_run(void **state)
+{
+    (void)state;
+    int status;
+    for (int i = 0; i < 3; i++) {
+        json_t *answer = post(&l, "{\"test\":\"tcp_rr\",\"duration\":\"20s\"}", kn_agent_port(l.agent), ",\"id\":\"00112233445566ff\"", &status);
+        assert_int_equal(status, 201);
+        assert_string_equal(json_string_value(json_object_get(answer, "id")), "00112233445566ff");
+        json_decref(answer);
+    }
+    json_t *answer = ask(&l, "GET", "/v1/agent", NULL, &status);
+    assert_int_equal(json_integer_value(json_object_get(answer, "runs")), 1);
+    json_decref(answer);
+    json_decref(ask(&l, "DELETE", "/v1/runs/00112233445566ff", NULL, &status));
+    assert_int_equal(status, 200);
+}
+
 static void waiting_ends_with_the_time_given(void **state)
 {
     (void)state;
@@ -213,7 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_beginning_to_end),         cmocka_unit_test(every_test_there_is),
-        cmocka_unit_test(many_at_once_and_one_too_many), cmocka_unit_test(waiting_ends_with_the_time_given),
+        cmocka_unit_test(many_at_once_and_one_too_many), cmocka_unit_test(asked_twice_it_is_one_run),
+        cmocka_unit_test(waiting_ends_with_the_time_given),
         cmocka_unit_test(a_wrong_token_fails_by_name),   cmocka_unit_test(a_run_longer_than_the_server_allows),
         cmocka_unit_test(an_orphan_is_stopped),          cmocka_unit_test(a_run_that_only_counts_is_limited_too),
         cmocka_unit_test(nothing_is_left_behind),
