@@ -6,12 +6,15 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "engines/flow.h"
 #include "engines/run.h"
 #include "meter/meter.h"
+#include "net/io.h"
 
 #define RESOLVE_TIMEOUT_NS (5 * KN_NS_PER_S)
+#define FAMILY_TIMEOUT_NS KN_NS_PER_S
 #define SEND_GRACE_NS (300 * KN_NS_PER_MS)    /* for a worker in send() past its end */
 #define ANSWER_GRACE_NS (1 * KN_NS_PER_S)     /* for one that waits for an answer */
 #define STOP_GRACE_NS (100 * KN_NS_PER_MS)    /* the same, where somebody wants it to end now */
@@ -453,6 +456,23 @@ static void finish(struct kn_run *run)
     pthread_mutex_unlock(&run->lock);
 }
 
+/* A name of both families, of which the server may serve one alone: the first that takes a connection, as of curl and ab. */
+static void choose_family(struct kn_run *run)
+{
+    uint64_t test = run->spec.test;
+    struct kn_addr other;
+    struct kn_error ignored;
+    if (run->spec.ip || test == KN_UDP_STREAM || test == KN_UDP_RR || test == KN_PING)
+        return;
+    if (kn_addr_resolve(run->target.host, run->target.port, kn_addr_is_v6(&run->peer) ? 4 : 6, RESOLVE_TIMEOUT_NS, &other, &ignored))
+        return;
+    int fd = kn_tcp_connect(&run->peer, &run->spec, kn_now_ns() + FAMILY_TIMEOUT_NS, &ignored);
+    if (fd < 0 && (fd = kn_tcp_connect(&other, &run->spec, kn_now_ns() + FAMILY_TIMEOUT_NS, &ignored)) >= 0)
+        run->peer = other;
+    if (fd >= 0)
+        close(fd);
+}
+
 static void *control(void *arg)
 {
     struct kn_run *run = arg;
@@ -461,6 +481,7 @@ static void *control(void *arg)
     if (kn_addr_resolve(run->target.host, run->target.port, (unsigned)run->spec.ip, RESOLVE_TIMEOUT_NS, &run->peer, &err)) {
         kn_run_fail(run, &err);
     } else {
+        choose_family(run);
         int failed = start_workers(run);
         if (failed) {
             kn_fail_errno_at(&err, __func__, failed, "cannot start a thread");
