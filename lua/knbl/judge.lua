@@ -340,6 +340,7 @@ function M.run(core, data, extra, baseline, err, any_environment)
   elseif wrong.fail > 0 then set("fail", 99, ("%d of %d expectations failed"):format(wrong.fail, #data.expectations))
   elseif failed > 0 then set("error", 1, ("%d of %d measurements failed"):format(failed, measured + failed + skipped))
   elseif wrong.unsure > 0 then set("inconclusive", 98, ("%d of %d expectations are inconclusive"):format(wrong.unsure, #data.expectations))
+  elseif measured == 0 and skipped > 0 then set("pass", 0, ("nothing was measured: all %d were skipped"):format(skipped))
   else set("pass", 0) end
   return verdict
 end

@@ -137,6 +137,7 @@ function TestMeasure:test_skipped_with_the_reason()
   local code, out, err, core = run("local r = knbl.tcp_rr { from = a, to = b:service() } assert(r.skipped and not r.ok)\n"
     .. "knbl.tcp_rr { from = a, to = cluster:pod { runtime = 'kata' } }", { "--json", "-" })
   lu.assertEquals(code, 0, err)
+  lu.assertStrContains(err, "nothing was measured: all 2 were skipped")
   local data = json.decode(out)
   lu.assertEquals(data.measurements[1].skipped, "loopback has no Services")
   lu.assertEquals(data.measurements[2].skipped, "loopback has no runtime kata")

@@ -31,7 +31,11 @@ local function greet(self, host)
     addresses = host.host:find(":", 1, true) and { v6 = host.host } or { v4 = host.host },
   }
   local about, err = agent.about(endpoint, self.core)
-  if not about then return nil, { code = err.code, message = ("%s (%s): %s"):format(host.name, url, err.message) } end
+  if not about then
+    local advice = err.code == "auth" and "; the secret of --token-file or KNBL_TOKEN is not the one that it was started with"
+      or err.code == "refused" and "; start it there: knbl agent --token-file FILE" or ""
+    return nil, { code = err.code, message = ("%s (%s): %s%s"):format(host.name, url, err.message, advice) }
+  end
   self.about[host.name], endpoint.agent = about, about.name
   return endpoint
 end
