@@ -269,14 +269,12 @@ void kn_worker_op(struct kn_worker *w, uint64_t now_ns, uint64_t latency_ns, uin
 
 bool kn_worker_late(struct kn_worker *w, uint64_t now_ns, uint64_t took_ns, uint64_t latency_ns)
 {
-    struct kn_figures *f = &w->figures;
-    bool counts = !w->untracked && now_ns >= w->open_ns && now_ns <= w->end_ns;
     if (!w->spec->timeout_ns || took_ns <= w->spec->timeout_ns)
         return false;
     kn_worker_drop(w, 1);
-    if (counts) {
-        f->timeouts++;
-        kn_hist_record(f->latency, latency_ns);
+    if (!w->untracked && now_ns >= w->open_ns && now_ns <= w->end_ns) {
+        w->figures.timeouts++;
+        kn_hist_record(w->figures.latency, latency_ns);
     }
     return true;
 }
