@@ -21,13 +21,15 @@ end
 
 -- Checks all paths of files, before anything is measured; returns them by format. Only one can be standard output.
 function M.prepare(core, settings)
-  local files, stdout = {}, nil
+  local files, stdout, taken = {}, nil, {}
   for _, format in ipairs(M.formats) do
     local path = settings[format[1]]
     if path == "-" then
       if stdout then errors.usage("--%s and --%s cannot both go to standard output", stdout, format[1]) end
       stdout = format[1]
     elseif path then
+      if taken[path] and not path:find "^/dev/" then errors.usage("--%s and --%s cannot both be %s", taken[path], format[1], path) end
+      taken[path] = format[1]
       local ok, err = core.can_write(path)
       if not ok then errors.usage("--%s: %s", format[1], err.message) end
       files[format[1]] = path

@@ -103,6 +103,17 @@ function TestMeasure:test_settings_reach_every_measurement()
   lu.assertEquals({ http.duration, http.count, http.flows }, { 0.2, 500, 100 })
 end
 
+function TestMeasure:test_settings_in_vain_are_refused()
+  local function refuses(args, text)
+    local code, _, err, core = run("knbl.tcp_rr { from = a, to = b }", args)
+    lu.assertEquals({ code, #core.asked }, { 2, 0 }, err)
+    lu.assertStrContains(err, text)
+  end
+  refuses({ "--set", "gso=true" }, "--set gso: no measurement of SCRIPT takes it; 'gso' belongs to udp_stream")
+  refuses({ "--set", "udp_rr.flows=2" }, "--set udp_rr.flows: no measurement")
+  refuses({ "--csv", "/tmp/x", "--json", "/tmp/x" }, "--json and --csv cannot both be /tmp/x")
+end
+
 function TestMeasure:test_a_failure_is_a_result_and_the_run_goes_on()
   local core = fake.core(function(spec)
     if spec.test == "tcp_rr" then return nil, { code = "refused", message = "nobody listens" } end

@@ -145,12 +145,30 @@ local function print_manifests(context, job, planned)
   context.out(table.concat(out, "\n") .. "\n")
 end
 
--- What the plan shows to be in vain is refused before anything is measured: a pattern or a case that matches nothing.
+-- A parameter that none of the measurements has.
+local function check_set_against_plan(core, job, planned)
+  local tests = {}
+  for _, field in ipairs(core.fields()) do tests[field.name] = field.tests end
+  for _, pair in ipairs(#planned.entries > 0 and job.settings.set or {}) do
+    local only, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
+    local any = false
+    for _, item in ipairs(planned.entries) do
+      for _, test in ipairs(tests[key or pair[1]]) do any = any or test == item.entry.test and (not only or only == test) end
+    end
+    if not any then
+      errors.usage("--set %s: no measurement of %s takes it; '%s' belongs to %s", pair[1], job.name, key or pair[1],
+        table.concat(tests[key or pair[1]], ", "))
+    end
+  end
+end
+
+-- What the plan shows to be in vain is refused before anything is measured: a pattern, a parameter or a case that matches nothing.
 local function check_against_plan(core, job, planned, planning)
   if planned.partial then return end
   if #planned.entries == 0 and planning.unselected then
     errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "), planning.unselected)
   end
+  check_set_against_plan(core, job, planned)
   local function known(case, exact)
     for _, item in ipairs(planned.entries) do
       if exact and item.entry.case == case or not exact and ledger.matches(item.entry, case) then return true end
