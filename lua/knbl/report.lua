@@ -232,7 +232,7 @@ local function pivot_values(measurements, declaration)
   local values, seen, numeric = {}, {}, true
   for _, m in ipairs(measurements) do
     local value = key_of(m, declaration.pivot)
-    local wanted = value ~= nil and matches(m, declaration.where)
+    local wanted = value ~= nil and matches(m, declaration.where) and row_key(m, declaration.rows, declaration.lenient)
     if wanted and not seen[tostring(value)] then
       local shown
       for _, column in ipairs(declaration.columns) do shown = shown or matches(m, column.where, column.test) end
@@ -250,6 +250,8 @@ end
 -- The value of a key as tables show it.
 function M.value_text(core, key, value)
   if key == "size" and type(value) == "number" then return core.format_size(value) end
+  local bits, times = tostring(value):match "^(%d+)bit/s$", tostring(value):match "^(%d+)/s$" -- a rate, as the engines have it
+  if key == "rate" and (bits or times) then return bits and core.format_bits(tonumber(bits)) or core.format_rate(tonumber(times)) end
   if type(value) == "number" then return (value % 1 == 0 and math.abs(value) < 1e15 and "%.0f" or "%.6g"):format(value) end
   return tostring(value)
 end

@@ -134,6 +134,15 @@ function TestReport:test_values_between_whole_numbers_are_not_rounded()
   for _, text in ipairs { "0.5 ", "1.5 ", "0.001", "1e-06" } do lu.assertStrContains(out, text) end
 end
 
+-- A measurement that is in no row makes no column either.
+function TestReport:test_columns_are_those_of_the_rows()
+  local list = { rr("a", 1000, { labels = { path = "x", rate = "1k/s" } }), rr("b", 1000, { params = { rate = "2000/s" } }) }
+  lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = "rate", show = "rate" } })), "2")
+  local out = show(book_of({ rr("b", 1000, { params = { rate = "2000/s" } }), rr("c", 1, { params = { rate = "30000000bit/s" } }) }, { { rows = { "case", "rate" }, columns = { "p99" } } }))
+  lu.assertStrContains(out, "b     2.00 k/s ")
+  lu.assertStrContains(out, "c     30.0 Mbit/s ")
+end
+
 function TestReport:test_an_empty_table_says_what_nothing_has()
   local list = { rr("a", 1000, { labels = { path = "x" } }) }
   lu.assertStrContains(show(book_of(list, { { rows = "pth", columns = { "rate" } } })), "empty: nothing that was measured has 'pth', did you mean 'path'?")
