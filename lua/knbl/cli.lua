@@ -110,7 +110,7 @@ end
 function M.help(flags)
   local lines = {
     "knbl - what the network of a Kubernetes cluster costs, path by path", "",
-    "  knbl [OPTIONS] SCENARIO [SCENARIO'S OPTIONS]   a file, or the name of a built-in one",
+    "  knbl [OPTIONS] SCENARIO [SCENARIO'S OPTIONS]   a file, the name of a built-in one, or - for standard input",
     "  knbl SCENARIO --help                           the scenario's own options", "", "Commands:",
   }
   for _, command in ipairs(M.commands) do lines[#lines + 1] = ("  %-14s %s"):format(command[1], command[2]) end
@@ -142,7 +142,7 @@ function M.split(core, flags, argv)
     if word:sub(1, 1) == "-" and word ~= "-" then taken = args.take(core, flags, argv, i, settings) end
     if taken then
       i = i + taken
-    elseif not target and word:sub(1, 1) == "-" then
+    elseif not target and word:sub(1, 1) == "-" and word ~= "-" then
       args.unknown(core, flags, word)
     else
       if not target then target = word else words[#words + 1] = word end

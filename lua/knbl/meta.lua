@@ -126,7 +126,7 @@ function Cluster:pair(options) end
 ---@class knbl.ServiceOptions
 ---@field name? string
 ---@field type? "ClusterIP"|"NodePort"
----@field headless? boolean No address of its own: the name stands for its pods.
+---@field headless? boolean No address of its own: the name stands for its pods, of which the first is measured.
 ---@field affinity? boolean|"ClientIP"|"None" A client stays with its endpoint.
 ---@field port? integer Its one port, TCP and UDP, where it is not that of its endpoints.
 ---@field ports? (integer|knbl.ServicePort)[] Several; the first is the one that is measured.

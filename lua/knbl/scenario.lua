@@ -22,8 +22,9 @@ local function read(path)
   return text, wrong and path .. ": " .. wrong
 end
 
--- The text of a scenario and the name of its chunk; nil and what is wrong where there is none.
+-- The text of a scenario and the name of its chunk, "-" being standard input; nil and what is wrong where there is none.
 function M.find(core, name)
+  if name == "-" then return io.stdin:read "*a", "stdin" end
   local text, err = read(name)
   if text then return text, name end
   if err and not err:find("No such file", 1, true) then return nil, "cannot read " .. err end
@@ -41,7 +42,7 @@ end
 
 -- The question that a scenario answers: its first comment.
 function M.question(text)
-  local line = text:gsub("^#![^\n]*\n", ""):match("^%s*%-%-%s*([^\n]*)")
+  local line = text:gsub("^\239\187\191", ""):gsub("^#![^\n]*\n", ""):match("^%s*%-%-%s*([^\n]*)")
   return line and (line:gsub("^scenarios/[%w_]+%.lua:%s*", "")) or nil
 end
 
@@ -54,7 +55,7 @@ end
 -- The chunk of a scenario, in `env` where one is given; nil and the message of the parser.
 function M.load(text, chunk_name, env)
   if text:sub(1, 1) == "\27" then return nil, chunk_name .. ": compiled Lua is not run" end
-  text = text:gsub("^#[^\n]*", "")
+  text = text:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "") -- without the mark of UTF-8 that some editors write, as Lua itself
   if rawget(_G, "setfenv") then
     local chunk, err = loadstring(text, "@" .. chunk_name)
     if chunk and env then setfenv(chunk, env) end

@@ -96,6 +96,15 @@ function TestKnows:test_files_win_over_what_is_inside()
   lu.assertEquals(got.code, 42, got.err)
 end
 
+function TestKnows:test_a_script_on_standard_input()
+  lu.assertEquals(shell.run("exec $KNBL - --word", "print(arg[0], arg[1])\n").out, "stdin\t--word\n")
+end
+
+-- As editors of Windows leave it.
+function TestKnows:test_a_mark_of_utf_8_and_other_ends_of_lines()
+  script("\239\187\191#!/usr/bin/env knbl\r\n-- a question\r\nprint(1 + 1)\r\n", nil, function(got) lu.assertEquals(got.out, "2\n", got.err) end)
+end
+
 function TestKnows:test_scripts_find_modules_beside_them()
   local dir <close> = shell.folder()
   os.execute("mkdir -p " .. dir:file "lua/deep")
