@@ -253,6 +253,26 @@ function M.set_apart(old, new)
   return list
 end
 
+-- In what measurements differ that are no repeats of one another: names, without the case where something else says it.
+function M.differing(list)
+  local seen, names = {}, {}
+  local _, first = identity(list[1])
+  for i = 2, #list do
+    local _, values = identity(list[i])
+    for _, these in ipairs { first, values } do
+      for name in pairs(these) do
+        if first[name] ~= values[name] and not seen[name] then seen[name], names[#names + 1] = true, name end
+      end
+    end
+  end
+  table.sort(names)
+  local told = {}
+  for _, name in ipairs(names) do
+    if name ~= "case" or #names == 1 then told[#told + 1] = (name:gsub("^label ", "")) end
+  end
+  return told
+end
+
 -- The measurements of a ledger, repeats together: a list of lists, in the order in which each first came.
 function M.groups(data)
   local groups, by_key = {}, {}

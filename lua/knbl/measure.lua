@@ -368,7 +368,7 @@ local function follow_all(s, active, observations)
         run:close()
       elseif over == nil then
         active[run] = nil
-        failed = finish(nil, errors.from(err)) or failed
+        failed = finish(nil, err.code == "interrupted" and errors.new("interrupted", "interrupted") or errors.from(err)) or failed
         run:close()
       end
     end

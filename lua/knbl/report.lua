@@ -8,6 +8,7 @@
 -- is checked when it is made, kept in the ledger, and rendered into a grid: titles and cells, which the formats write out.
 local errors = require "knbl.errors"
 local figures = require "knbl.figures"
+local ledger = require "knbl.ledger"
 
 local M = {}
 
@@ -204,6 +205,16 @@ local function cell_of(core, list, column)
   local cell = M.summarize(core, list, figure) or {}
   cell.figure, cell.unit, cell.measurements = figure, column.unit, list
   cell.notes = remarks(list, cell.value and figure)
+  if cell.n and cell.n > 1 then
+    local counted = {}
+    for _, m in ipairs(list) do
+      if m.ok and figures.value(m, figure) then counted[#counted + 1] = m end
+    end
+    local differ = ledger.differing(counted)
+    if #differ > 0 then
+      table.insert(cell.notes, ("no repeats: the median of measurements that differ in %s, which neither rows nor columns name"):format(table.concat(differ, ", ")))
+    end
+  end
   if not cell.value then
     cell.state = "absent"
     for _, m in ipairs(list) do

@@ -74,6 +74,21 @@ function TestReport:test_repeats_show_the_median_and_its_interval()
   lu.assertStrContains(show(book_of(list, { { rows = "case", columns = { "rate" } } })), "±")
 end
 
+function TestReport:test_a_cell_of_what_is_no_repeat_says_so()
+  local list = {}
+  for i = 1, 4 do list[i] = rr("c" .. i, 1000 * i, { labels = { path = "a", flows = i } }) end
+  local out = show(book_of(list, { { rows = "path", columns = { "rate" } } }))
+  lu.assertStrContains(out, "[1] no repeats: the median of measurements that differ in flows, which")
+  for i = 1, 4 do list[i] = rr("c", 1000 * i, { labels = { path = "a" }, round = i }) end
+  lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })), "no repeats")
+end
+
+function TestReport:test_a_wide_interval_shows_its_ends()
+  local list = {}
+  for i, n in ipairs { 1, 1, 2, 2, 3, 3, 4000, 5000, 6000 } do list[i] = rr("c", 1, { metrics = { retransmits = n }, round = i }) end
+  lu.assertStrMatches(show(book_of(list, { { columns = { "retransmits" } } })), ".*3 %(%d … %d%d%d%d%)\n.*")
+end
+
 function TestReport:test_narrow_terminals_get_blocks()
   local out = show(book_of({ rr("a", 50000) }, { { rows = "case", columns = { "rate", "p99", "mean" } } }), { columns = 20 })
   lu.assertEquals(out, "a\n  rate  50.0 k/s\n  p99   100 ns\n  mean  20.0 ns\n")

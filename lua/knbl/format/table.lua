@@ -46,7 +46,12 @@ function M.figure(options, cell)
   local shown = figures.show(options.core, cell.figure, cell.value, options.ascii, cell.unit)
   if cell.n and cell.n > 1 and cell.value ~= 0 and cell.low and cell.high then
     local spread = math.max(cell.high - cell.value, cell.value - cell.low) / math.abs(cell.value) * 100
-    shown = (spread < 9.95 and "%s ±%.1f %%" or "%s ±%.0f %%"):format(shown, spread)
+    if spread >= 300 then -- of a count near 0, say: its ends tell more than a share
+      local function show(value) return figures.show(options.core, cell.figure, value, options.ascii, cell.unit) end
+      shown = ("%s (%s … %s)"):format(shown, show(cell.low), show(cell.high))
+    else
+      shown = (spread < 9.95 and "%s ±%.1f %%" or "%s ±%.0f %%"):format(shown, spread)
+    end
   end
   if cell.relative then shown = ("%s (%s)"):format(shown, relative(cell.relative)) end
   return shown
