@@ -188,10 +188,7 @@ M.expected_time = expected_time
 local function target_of(request, spec)
   local route = request.route
   if route.url_host then return { host = route.url_host, port = route.url_port }, "" end
-  local addresses = route.addresses or {}
-  local host
-  if tonumber(spec.ip) == 6 then host = addresses.v6 elseif tonumber(spec.ip) == 4 then host = addresses.v4
-  else host = addresses.v4 or addresses.v6 end
+  local host = path.address(route, spec.ip)
   if not host then
     return nil, ("%s has no IPv%s address"):format(route.to_name, tonumber(spec.ip) == 6 and "6" or "4")
   end
@@ -258,7 +255,7 @@ local function entry_of(s, request, spec)
   return {
     test = request.test, case = request.case, from = from.name, to = route.to_name, via = route.via, labels = request.labels,
     round = s.labels_round or (s.settings.repeats or 1) > 1 and s.round or nil, params = spec, line = request.line, ok = false, started = s.core.wall(),
-    path = path.describe(from, route), expect = request.expect_texts,
+    path = path.describe(from, route, spec.ip), expect = request.expect_texts,
   }
 end
 

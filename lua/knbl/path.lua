@@ -103,6 +103,13 @@ function M.renew(route)
   route.addresses, route.port, route.token, route.backends = endpoint.addresses, endpoint.port, endpoint.token, backends_of(route.to)
 end
 
+-- Where a measurement goes: of the family that was asked for, else by IPv4 where there is one.
+function M.address(route, ip)
+  local addresses, family = route.addresses or {}, tonumber(ip)
+  if family then return addresses["v" .. family] end
+  return addresses.v4 or addresses.v6
+end
+
 local function side(thing)
   local node = thing.kind == "node" and thing.name or thing.node and thing.node.name or thing.endpoint and thing.endpoint.node
   local endpoint = thing.endpoint or {}
@@ -111,9 +118,9 @@ local function side(thing)
 end
 
 -- What the ledger keeps of a path, beside the names.
-function M.describe(from, route)
+function M.describe(from, route, ip)
   local to = route.to and side(route.to) or { kind = "external" }
-  to.address, to.port = route.addresses and (route.addresses.v4 or route.addresses.v6) or route.url_host, route.port or route.url_port
+  to.address, to.port = M.address(route, ip) or route.url_host, route.port or route.url_port
   if route.to and route.to.endpoints then
     local names = {}
     for i, endpoint in ipairs(route.to.endpoints) do names[i] = endpoint.name end

@@ -127,7 +127,10 @@ end
 function TestPaths:test_ipv6()
   local data = run("knbl.tcp_rr { from = client, to = far, ip = 6 } knbl.tcp_rr { from = client, to = far:service(), ip = 6 }")
   for _, m in ipairs(data.measurements) do
-    if not m.skipped then lu.assertStrContains(m.servers[1].address, "[") end
+    if not m.skipped then
+      lu.assertStrContains(m.servers[1].address, "[")
+      lu.assertStrContains(m.path.to.address, ":")
+    end
   end
 end
 
