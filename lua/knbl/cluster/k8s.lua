@@ -319,34 +319,43 @@ local function selector_for(self, t)
   return { [key] = "1" }
 end
 
+-- How many endpoints are in slices that are of one family each: of each of the Service's families so many.
+local function in_slices(service, slices)
+  local ready, least = {}, nil
+  for _, family in ipairs(service.spec.ipFamilies or {}) do ready[family] = 0 end
+  for _, slice in ipairs(slices) do
+    local n = 0
+    for _, e in ipairs(slice.endpoints or {}) do
+      if e.conditions == nil or e.conditions.ready ~= false then n = n + #(e.addresses or {}) end
+    end
+    ready[slice.addressType] = (ready[slice.addressType] or 0) + n
+  end
+  for _, n in pairs(ready) do least = math.min(least or n, n) end
+  return least or 0
+end
+
 -- How many endpoints of a Service are ready: by its EndpointSlices, or where a server has none of that version or they may not be read, by its
 -- Endpoints. nil and an error where neither may be read.
-local function ready_endpoints(self, name)
-  local n = 0
+local function ready_endpoints(self, service)
+  local name = service.metadata.name
   if not self.no_slices then
     local list, err = self.api:list({ api = "discovery.k8s.io/v1", kind = "EndpointSlice" }, { selector = "kubernetes.io/service-name=" .. name })
-    if list then
-      for _, slice in ipairs(list.items) do
-        for _, e in ipairs(slice.endpoints or {}) do
-          if e.conditions == nil or e.conditions.ready ~= false then n = n + #(e.addresses or {}) end
-        end
-      end
-      return n
-    end
+    if list then return in_slices(service, list.items) end
     if err.status ~= 404 and err.status ~= 403 then return nil, err end
     self.no_slices = true
   end
   local list, err = self.api:get("Endpoints", name)
   if not list then return err.status == 404 and 0 or nil, err end
+  local n = 0
   for _, subset in ipairs(list.subsets or {}) do n = n + #(subset.addresses or {}) end
   return n
 end
 
 -- A Service answers only once every node's proxy has heard of it: waited for, with the API's own word on its endpoints.
-local function await_endpoints(self, name, n)
+local function await_endpoints(self, service, n)
   local deadline = core.now() + SERVICE_S
   repeat
-    local ready, why = ready_endpoints(self, name)
+    local ready, why = ready_endpoints(self, service)
     if not ready and why.status == 403 then
       why.message = why.message .. "; permit 'list' on endpointslices or 'get' on endpoints"
       return nil, why
@@ -380,7 +389,7 @@ local function make_service(self, t)
   local made
   made, err = self.api:create(object)
   if not made then return nil, err end
-  ok, err = await_endpoints(self, object.metadata.name, #t.endpoints)
+  ok, err = await_endpoints(self, made, #t.endpoints)
   if not ok then return nil, err end
   return as_service(t, made)
 end
@@ -395,7 +404,7 @@ local function service_of(self, t)
   if self.standing then
     local there = self.standing:service_over(t)
     if there then
-      local ok, why = await_endpoints(self, there.metadata.name, #t.endpoints)
+      local ok, why = await_endpoints(self, there, #t.endpoints)
       if not ok and why.status ~= 403 then return nil, why end
       return as_service(t, there)
     end
