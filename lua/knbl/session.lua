@@ -35,6 +35,7 @@ function Session:options(declaration)
   if self.options_called == self.round then errors.misuse("knbl.options was called before: one call declares all options") end
   local flags = options.declare(declaration)
   self.options_called, self.flags = self.round, flags
+  if self.on_help then self.on_help(flags) end
   if self.help then error(errors.new("help", "help"), 0) end
   local values = options.resolve(self.core, flags, self.words, self.settings, self.script or "the script", self.shared)
   if self.ledger then self.ledger:set_options(values) end
@@ -69,7 +70,10 @@ local function standalone()
   local cli = require "knbl.cli"
   local words = rawget(_G, "arg") or {}
   local session, finish = cli.standalone(words)
-  local function at_exit() finish(session) end
+  local function at_exit()
+    local verdict = finish(session)
+    if verdict ~= 0 then os.exit(verdict) end -- what the interpreter would give says only whether the script failed
+  end
   local proxy = rawget(_G, "newproxy")
   if proxy then
     session.sentinel = proxy(true)

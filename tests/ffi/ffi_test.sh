@@ -51,13 +51,35 @@ luajit_has_the_same_functions() {
     diff "$work/core.values" "$work/jit.values"
 }
 
+# A script that holds what it expects, or not, or ends by itself; asked for its options it measures nothing.
+cat >"$work/ends.lua" <<'END'
+local knbl = require "knbl"
+local opt = knbl.options { most = { "1s", "the bound of the median" }, code = { 0, "to end with" } }
+local a, b = knbl.cluster { provider = "loopback" }:pair()
+knbl.tcp_rr { from = a, to = b, duration = "50ms", expect = "p50 < " .. opt.most }
+if opt.code > 0 then os.exit(opt.code) end
+END
+ends_with() { # ends_with CODE WORDS; in $run what runs it
+    $run "$work/ends.lua" $2 >"$work/ends.out" 2>&1
+    [ $? = "$1" ] || { cat "$work/ends.out"; return 1; }
+}
+exit_codes_are_the_verdict() {
+    ends_with 0 "" && ends_with 99 "--most 1ns" && grep -q "1 of 1 expectations failed" "$work/ends.out" &&
+        ends_with 7 "--code 7" && grep -q "tcp_rr" "$work/ends.out" && ends_with 1 "--dry-run" && ends_with 0 "--help" &&
+        grep -q -- "--most TIME" "$work/ends.out" && ! grep -q "tcp_rr" "$work/ends.out"
+}
+
 check "the declarations for LuaJIT are those of knbl.h" cdef_is_current
 check "the library exports what knbl.h declares, and nothing else" only_knbl_names_leave
 check "knbl.h compiles alone" header_stands_alone
 check "the example in C builds and measures" example_runs
 check "the program measures" program_measures
 check "a stock lua5.4 measures the same" lua_measures_the_same
+run="env $PRELOAD LUA_CPATH=$B/?.so;; lua5.4"
+check "a stock lua5.4 ends with the verdict" exit_codes_are_the_verdict
 if command -v luajit >/dev/null; then
+    run="env $PRELOAD KNBL_LIB=$B/libknbl.so LUA_PATH=lua/?.lua;lua/?/init.lua;; luajit"
+    check "LuaJIT ends with the verdict" exit_codes_are_the_verdict
     check "LuaJIT measures the same" luajit_measures_the_same
     check "LuaJIT has the same functions with the same answers" luajit_has_the_same_functions
 else

@@ -227,6 +227,9 @@ local function options_of(options)
 end
 
 function M.open(options)
+  if not options.core.lab then -- libknbl.so, which LuaJIT has, measures alone
+    return nil, { code = "unavailable", message = "it takes knbl itself or lua5.4; LuaJIT measures over hosts and loopback (--on hosts:…, --on loopback)" }
+  end
   local lab, err = options.core.lab(json.encode(options_of(options)))
   if not lab then return nil, err end
   local names = options.settings and options.settings.node_names

@@ -360,6 +360,7 @@ function M.standalone(words, name, flags)
     i = i + (taken or 1)
   end
   local job = { settings = settings, name = name or "script", words = rest, text = "" }
+  if settings.dry_run then errors.usage("--dry-run takes knbl itself: an interpreter has begun with the script already") end
   job.expectations, job.baseline = check_settings(core, settings)
   local files = output.prepare(core, settings)
   local book = ledger.new { core = core, scenario = job.name }
@@ -368,11 +369,26 @@ function M.standalone(words, name, flags)
     core = core, script = job.name, words = rest, ledger = book, shared = flags, progress = new_progress(context, settings),
   })
   session.use(s)
-  return s, function()
+  local exit = os.exit
+  if settings.help then
+    s.on_help = function(declared)
+      scenario_help(context, job.name, nil, declared)
+      exit(0)
+    end
+  end
+  local function finish_once()
+    if os.exit == exit then return 0 end
+    os.exit = exit -- luacheck: ignore 122
     -- when LuaJIT ends, what the engines hold is freed before this runs
     if not rawget(_G, "jit") then pcall(s.close, s) end
-    output.finish(context, job, book, nil, show_error)
+    return output.finish(context, job, book, nil, show_error)
   end
+  os.exit = function(code) -- luacheck: ignore 122
+    local verdict = finish_once()
+    if code == nil or code == true then code = verdict end
+    exit(code)
+  end
+  return s, finish_once
 end
 
 return M
