@@ -239,6 +239,17 @@ local function row_key(m, rows, lenient)
   return table.concat(parts, "\31"), values
 end
 
+-- Names that differ in the number at their end alone (node-1 … node-12) are in the order of that; all else as it came.
+local function in_order(list, name_of)
+  local stem
+  for _, item in ipairs(list) do
+    local mine = tostring(name_of(item)):match "^(.*%D)%d+$"
+    if not mine or stem and mine ~= stem then return end
+    stem = mine
+  end
+  table.sort(list, function(a, b) return tonumber(tostring(name_of(a)):match "%d+$") < tonumber(tostring(name_of(b)):match "%d+$") end)
+end
+
 local function pivot_values(measurements, declaration)
   local values, seen, numeric = {}, {}, true
   for _, m in ipairs(measurements) do
@@ -254,7 +265,7 @@ local function pivot_values(measurements, declaration)
       end
     end
   end
-  if numeric then table.sort(values) end
+  if numeric then table.sort(values) else in_order(values, function(value) return value end) end
   return values
 end
 
@@ -398,6 +409,7 @@ function M.grid(core, data, declaration)
       end
     end
   end
+  if #declaration.rows == 1 and declaration.rows[1] ~= "case" then in_order(rows, function(row) return row.values[1] end) end
   local columns = columns_of(core, data.measurements, declaration)
   local grid = { heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
   grid.title, grid.order = title_of(declaration)

@@ -46,6 +46,14 @@ function TestReport:test_pivot_sorts_numbers_and_keeps_words()
   lu.assertEquals(out, "rate, by mss\npath        96      1460\n------------------------\nz     96.0 k/s  1.46 M/s\na     96.0 k/s  1.46 M/s\n")
 end
 
+function TestReport:test_names_that_end_in_numbers_are_in_their_order()
+  local list = {}
+  for _, i in ipairs { 10, 2, 1 } do
+    for _, k in ipairs { 2, 10 } do list[#list + 1] = rr("x", 1000, { labels = { from = "node-" .. i, to = "node-" .. k } }) end
+  end
+  lu.assertStrMatches(show(book_of(list, { { rows = "from", columns = "to", show = "rate" } })), ".*from +node%-2 +node%-10\n.*node%-1 .*node%-2 .*node%-10 .*")
+end
+
 function TestReport:test_a_list_of_one_key_is_that_key()
   local list = { rr("a", 96000, { labels = { path = "a", mss = 96 } }) }
   local out = show(book_of(list, { { rows = "path", columns = { "mss" }, show = { { "rate", test = "tcp_rr" } } } }), { ascii = true })
