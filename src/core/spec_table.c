@@ -61,7 +61,7 @@ static const struct kn_spec_field fields[] = {
     DURATION("interval", interval_ns, ALL & ~P, MS, 3600 * SEC, "step of the time series"),
     OPTIONAL("count", KN_FIELD_COUNT, count, ALL, 1, 1000000000000000,
              "operations to do, over all flows; with a duration, what ends first"),
-    NUMBER("flows", KN_FIELD_COUNT, flows, ALL & ~P, 1, 65536, "connections at the same time"),
+    NUMBER("flows", KN_FIELD_COUNT, flows, ALL & ~P, 1, 65536, "connections at the same time; one agent serves 2048"),
     OPTIONAL("threads", KN_FIELD_COUNT, threads, ALL & ~P, 1, 1024,
              "threads that drive them; as many as flows and CPUs allow unless given"),
     NUMBER("size", KN_FIELD_SIZE, size, ALL & ~H, 1, KN_SIZE_MAX, "bytes of a message, request or datagram"),
