@@ -20,7 +20,10 @@ end
 function M.kind_of(default)
   local kind = type(default)
   if kind == "boolean" then return "flag" end
-  if kind == "number" then return default == math.floor(default) and "count" or "number" end
+  if kind == "number" then -- 3.0 is written by who means a number that may have a fraction
+    local float = math.type and math.type(default) == "float"
+    return not float and default == math.floor(default) and "count" or "number"
+  end
   if kind == "table" then return "list" end
   if is_duration(default) then return "duration" end
   if default:match("^[%d.]+[kKMG]?i?B?$") then return "size" end

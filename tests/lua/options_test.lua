@@ -33,6 +33,7 @@ function TestOptions:test_kinds_by_default()
   local kinds = { ["10s"] = "duration", ["200ms"] = "duration", ["1m30s"] = "duration", ["64K"] = "size", ["1:2:*2"] = "sizes", ["1,64"] = "sizes",
     ["20k/s"] = "rate", ["1Gbit/s"] = "rate", ["hello"] = "text", ["64"] = "size" }
   for default, kind in pairs(kinds) do lu.assertEquals(options.kind_of(default), kind, default) end
+  lu.assertEquals(options.kind_of(3.0), "number")
   lu.assertEquals({ options.kind_of(3), options.kind_of(0.5), options.kind_of(true), options.kind_of {} }, { "count", "number", "flag", "list" })
 end
 
