@@ -30,9 +30,9 @@ local function exits(call, code, expect)
     local knbl = require "knbl"
     local cluster <close> = knbl.cluster { provider = "loopback" }
     local a, b = cluster:pair()
-    knbl.tcp_rr { case = "one", from = a, to = b, duration = "50ms", expect = "%s" }
+    knbl.tcp_rr { case = "one", from = a, to = b, count = 200, warmup = 0, expect = "%s" }
     %s
-    knbl.tcp_rr { case = "two", from = a, to = b, duration = "50ms" }
+    knbl.tcp_rr { case = "two", from = a, to = b, count = 200 }
   ]]):format(expect or "errors == 0", call), "-q --json " .. dir:file "r.json", function(got)
     lu.assertEquals(got.code, code, call .. ": " .. got.err)
     local text = shell.read(dir:file "r.json")

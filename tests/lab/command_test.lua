@@ -80,7 +80,7 @@ TestOptions = {}
 local function run(body, args)
   local argv = { "--json", "-", "-q" }
   for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
-  local code, out, err = fake.knbl("local knbl = require 'knbl'\n" .. body, argv, core)
+  local code, out, err = fake.briefly("local knbl = require 'knbl'\n" .. body, argv, core)
   if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
   lu.assertEquals(code, 0, err)
   return json.decode(out)

@@ -24,7 +24,7 @@ end
 local function run(body, args)
   local argv = { "--json", "-", "-q", "--duration", args and args.duration or "60ms" }
   for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
-  local code, out, err = fake.knbl(start .. body, argv, core)
+  local code, out, err = fake.briefly(start .. body, argv, core)
   if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
   lu.assertEquals(code, 0, err)
   local data = json.decode(out)

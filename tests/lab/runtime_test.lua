@@ -15,7 +15,7 @@ local a, b = cluster:nodes(2)
 ]]
 
 local function run(body)
-  local code, out, err = fake.knbl(start .. body, { "--json", "-", "-q", "--duration", "300ms" }, core)
+  local code, out, err = fake.briefly(start .. body, { "--json", "-", "-q", "--duration", "300ms" }, core)
   if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
   return json.decode(out), err, code
 end
