@@ -22,6 +22,8 @@ local list = {
     "one packet in ten thousand and at least ten, on an interface of client, server or their nodes; any at a full accept queue" },
   { "receiver_drops", "the receiver's own socket was full: it lost datagrams that had come over the path", "any" },
   { "send_drops", "the sender's own socket refused datagrams: they never reached the path", "any" },
+  { "fragmented", "a datagram was larger than the MTU: each went in several packets, and one that is lost loses it whole",
+    "udp_stream and udp_rr: size, or response, and headers beyond the MTU of the way out" },
   { "clock_jump", "the machine's clock jumped while it was measured",
     "CLOCK_REALTIME moved by more than 10 ms against CLOCK_MONOTONIC at client, server or their nodes" },
   { "paused", "client, server or the machine was stopped for a while, or had no CPU to run on",

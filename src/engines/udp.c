@@ -185,6 +185,19 @@ static int open_socket(struct kn_worker *w, struct kn_error *err)
     return fd;
 }
 
+/* A datagram that the way out has no room for goes in pieces: one that is lost loses it whole, and each has its price. */
+static void see_fragments(struct kn_worker *w, int fd)
+{
+    bool v6 = w->peer.u.sa.sa_family == AF_INET6;
+    int mtu = 0;
+    socklen_t n = sizeof mtu;
+    uint64_t size = w->spec->size, headers = v6 ? 40 + 8 : 20 + 8;
+    if (w->spec->test == KN_UDP_RR && w->spec->response_size > size)
+        size = w->spec->response_size;
+    if (!getsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_MTU : IP_MTU, &mtu, &n) && mtu > 0 && size + headers > (uint64_t)mtu)
+        kn_worker_flag(w, "fragmented");
+}
+
 int kn_flow_open_udp(struct kn_worker *w, unsigned flow, struct kn_error *err)
 {
     struct opening o = {.w = w, .flow = flow, .fd = open_socket(w, err)};
@@ -196,6 +209,7 @@ int kn_flow_open_udp(struct kn_worker *w, unsigned flow, struct kn_error *err)
         kn_flow_abandon(w, o.fd, flow);
         return -1;
     }
+    see_fragments(w, o.fd);
     return o.fd;
 }
 

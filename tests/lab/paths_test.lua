@@ -110,6 +110,16 @@ function TestPaths:test_all_of_many_backends_are_found_again()
   lu.assertEquals(#m.servers, 24)
 end
 
+function TestPaths:test_datagrams_beyond_the_mtu_are_flagged()
+  local data = run [[
+    for _, size in ipairs { 1472, 1473 } do knbl.udp_stream { from = client, to = far, ip = 4, size = size, rate = "10Mbit/s" } end
+    for _, size in ipairs { 1452, 1453 } do knbl.udp_rr { from = client, to = far, ip = 6, size = 100, response = size } end
+  ]]
+  for i, m in ipairs(data.measurements) do
+    lu.assertEquals(table.concat(m.flags, " "):find "fragmented" ~= nil, i % 2 == 0, m.test .. " " .. m.params.size)
+  end
+end
+
 function TestPaths:test_the_mss_is_the_one_asked_for()
   local data = run("for _, mss in ipairs { 96, 536, 1460 } do knbl.tcp_stream { from = client, to = far, mss = mss } end")
   for i, mss in ipairs { 96, 536, 1460 } do
