@@ -374,6 +374,17 @@ local function follow_all(s, active, observations)
   return nil, failed
 end
 
+-- Those at the same time cannot each be tried again: whether a fresh Service answers is found out before, by a short one of its kind.
+local function await_service(s, request, spec, target, token)
+  local settled = request.route.settled
+  if not settled or s.core.now() >= settled then return end
+  local short = {}
+  for key, value in pairs(spec) do short[key] = value end
+  short.count, short.duration, short.warmup = nil, 0.05, 0
+  local asked = setmetatable({ monitor = false, profile = false }, { __index = request })
+  perform_patiently(s, asked, short, target, token)
+end
+
 -- One of several at the same time is started: into `active`, with what is to be done at its end.
 local function start(s, request, entry, target, token, active)
   local seconds, known = expected_time(entry.params)
@@ -407,6 +418,12 @@ function M.together(s, list)
     local request = check(s, t.test, options)
     if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
     requests[i] = request
+  end
+  for _, request in ipairs(requests) do
+    if selected(s, request) and not s.plan then
+      local reason, target, token = obstacle(request, request.specs[1])
+      if not reason then await_service(s, request, request.specs[1], target, token) end
+    end
   end
   local group, longest = { seconds = 0 }, 0
   for _, request in ipairs(requests) do longest = math.max(longest, (expected_time(request.specs[1]))) end

@@ -199,6 +199,22 @@ function TestMeasure:test_together_is_checked_wholly_first()
 end
 
 -- They are asked after in no order; the ledger keeps that of the script, and what is expected of each is judged.
+-- A Service that is so fresh that nobody has heard of it: it is asked until it answers, then they all start.
+function TestMeasure:test_together_waits_for_a_fresh_service()
+  local attempts = 0
+  local core = fake.core(function(spec)
+    attempts = attempts + 1
+    if attempts <= 2 then return nil, { code = "refused", message = "connection refused" } end
+    return fake.result(spec)
+  end)
+  local two = "{ test = 'tcp_rr', from = a, to = b, duration = '2s' }"
+  local code, _, err = fake.knbl(fake.pair .. "b.settled = require 'knbl.native'.now() + 20\n"
+    .. ("knbl.together { %s, %s }"):format(two, two), { "--no-ceiling" }, core)
+  lu.assertEquals(code, 0, err)
+  lu.assertEquals(attempts, 6) -- two were refused, two found it out, two counted
+  lu.assertEquals(core.asked[6].spec.duration, 2)
+end
+
 function TestMeasure:test_together_keeps_the_order_and_what_is_expected()
   local list = {}
   for i = 1, 9 do list[i] = ("{ test = 'tcp_rr', case = 'c%d', from = a, to = b, expect = 'p50 %s 1ms', duration = '%ds' }"):format(i, i == 5 and ">" or "<", i) end
