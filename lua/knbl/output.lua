@@ -43,10 +43,38 @@ local function render_options(core, tty)
   return { core = core, ascii = M.is_ascii(), columns = tty and core.columns() or nil, colour = colour }
 end
 
+-- ---- what a log can be read back from ----
+
+-- A pod's log has both outputs, in no order that can be relied on, and takes no line of any length. With this in its environment, knbl puts a mark
+-- before each line of a file that goes to standard output, and another before what continues one.
+M.MARK = "KNBL_MARK_LINES"
+local LINE, MORE, LENGTH = "\30", "\31", 8000
+
+function M.mark(text)
+  local lines = {}
+  for line in text:gmatch "[^\n]+" do
+    for at = 1, #line, LENGTH do lines[#lines + 1] = (at == 1 and LINE or MORE) .. line:sub(at, at + LENGTH - 1) end
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Adds a line of a log to the text's lines so far, where it has a mark; returns whether it had.
+function M.unmark(lines, line)
+  local mark = line:sub(1, 1)
+  if mark == LINE then
+    lines[#lines + 1] = line:sub(2)
+  elseif mark == MORE and lines[1] then
+    lines[#lines] = lines[#lines] .. line:sub(2)
+  end
+  return mark == LINE or mark == MORE
+end
+
+-- ---- files ----
+
 -- Writes one file, whole or not at all; says what went wrong, and returns whether it was written.
 function M.put(context, flag, path, text)
   if path == "-" then
-    context.out(text)
+    context.out(os.getenv(M.MARK) and M.mark(text) or text)
     return true
   end
   local ok, err = context.core.write_file(path, text)

@@ -6,6 +6,7 @@ local fake = require "fake"
 local json = require "knbl.json"
 local ledger = require "knbl.ledger"
 local report = require "knbl.report"
+local output = require "knbl.output"
 local table_format = require "knbl.format.table"
 
 TestReport = {}
@@ -30,6 +31,16 @@ local function rr(case, rate, more)
   local m = { case = case, metrics = { rate_per_s = rate, latency_ns = { p99 = 5e6 / rate, mean = 1e6 / rate } } }
   for k, v in pairs(more or {}) do m[k] = v end
   return m
+end
+
+-- Out of a log that has other lines in between, also within a line that is too long for one.
+function TestReport:test_a_ledger_in_a_log()
+  local text, lines, others = '{\n  "a": "' .. ("x"):rep(20000) .. '"\n}\n', {}, 0
+  for line in output.mark(text):gmatch "[^\n]+" do
+    lu.assertTrue(#line <= 8001)
+    for _, said in ipairs { line, "{ knbl: as it went" } do others = others + (output.unmark(lines, said) and 0 or 1) end
+  end
+  lu.assertEquals({ others, table.concat(lines, "\n") .. "\n" }, { 5, text })
 end
 
 function TestReport:test_columns_one_by_one()

@@ -5,6 +5,7 @@ local json = require "knbl.json"
 local kube = require "knbl.kube"
 local manifest = require "knbl.kube.manifest"
 local namespace = require "knbl.kube.namespace"
+local output = require "knbl.output"
 local pods = require "knbl.kube.pods"
 local scenario = require "knbl.scenario"
 
@@ -50,6 +51,7 @@ local function job(run, name, image, words, seconds, pull_secret)
       imagePullSecrets = pull_secret and { { name = pull_secret } } or nil,
       serviceAccountName = name, restartPolicy = "Never", securityContext = { runAsNonRoot = true, seccompProfile = { type = "RuntimeDefault" } },
       containers = { { name = "knbl", image = image, imagePullPolicy = "IfNotPresent", args = words, terminationMessagePolicy = "FallbackToLogsOnError",
+        env = { { name = output.MARK, value = "1" } },
         resources = { requests = { cpu = "100m", memory = "64Mi" } },
         securityContext = { allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, runAsUser = 65532, runAsGroup = 65532,
           capabilities = { drop = { "ALL" } } },
@@ -95,16 +97,11 @@ end
 
 local AWAY_S = 30 -- in which an API server that went away may come back
 
--- Shows the log as it comes; the ledger, which is the one text in it that begins with a brace of its own line, is kept for the end.
+-- Shows the log as it comes; the ledger's lines, which are marked, are kept for the end.
 local function follow(context, api, pod)
-  local core, ledger, seen = context.core, nil, 0
+  local core, ledger, seen = context.core, {}, 0
   local function take(line)
-    if ledger or line:sub(1, 1) == "{" then
-      ledger = ledger or {}
-      ledger[#ledger + 1] = line
-    else
-      context.err(line .. "\n")
-    end
+    if not output.unmark(ledger, line) then context.err(line .. "\n") end
   end
   local away -- since when there is no answer
   while true do
@@ -120,7 +117,7 @@ local function follow(context, api, pod)
         stream = nil
       end
     end
-    if not err then return ledger and table.concat(ledger, "\n") end
+    if not err then return ledger[1] and table.concat(ledger, "\n") end
     away = away or core.now()
     if err.code == "interrupted" or err.status or core.now() - away > AWAY_S then return nil, err end
     local ok, interrupted = core.sleep(0.5)
@@ -178,7 +175,7 @@ local function deliver(context, values, ledger)
       local ok, err = core.write_file(values.json, ledger .. "\n")
       if not ok then errors.raise(err) end
     end
-    require("knbl.output").show(context, json.decode(ledger), {})
+    output.show(context, json.decode(ledger), {})
   end
 end
 
