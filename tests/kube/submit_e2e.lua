@@ -64,6 +64,7 @@ function TestSubmit.test_the_job_of_deploy()
   world.kubectl "delete namespace knbl-job --wait=false"
   lu.assertStrContains(done, "condition met", applied .. log)
   local ledger = json.decode(log)
+  lu.assertNotNil(ledger, log)
   lu.assertEquals(#ledger.measurements, 2)
   for _, m in ipairs(ledger.measurements) do lu.assertTrue(m.ok, m.case) end
 end
