@@ -56,14 +56,26 @@ function TestSubmit.test_interrupted()
 end
 
 -- deploy/ as it stands, in a namespace of its own.
-function TestSubmit.test_the_job_of_deploy()
-  world.kubectl "create namespace knbl-job"
-  local applied = world.sh "sed 's/duration = \"5s\"/duration = \"100ms\"/; s/--on, k8s,/--on, k8s, --nodes, \"node-a,node-b\",/' deploy/job.yaml | kubectl -n knbl-job apply -f deploy/role.yaml -f -"
-  local done = world.kubectl "-n knbl-job wait --for=condition=complete job/knbl --timeout=60s"
-  local log = world.kubectl "-n knbl-job logs job/knbl"
-  world.kubectl "delete namespace knbl-job --wait=false"
+-- The log of a Job from deploy/ that is complete, and what kubectl said on the way.
+local function job_of_deploy(namespace)
+  world.kubectl("create namespace " .. namespace)
+  local applied = world.sh(("sed 's/duration = \"5s\"/duration = \"100ms\"/; s/--on, k8s,/--on, k8s, --nodes, \"node-a,node-b\",/' deploy/job.yaml |"
+    .. " kubectl -n %s apply -f deploy/role.yaml -f -"):format(namespace))
+  local done = world.kubectl(("-n %s wait --for=condition=complete job/knbl --timeout=60s"):format(namespace))
+  local log = world.kubectl(("-n %s logs job/knbl"):format(namespace))
+  world.kubectl(("delete namespace %s --wait=false"):format(namespace))
   lu.assertStrContains(done, "condition met", applied .. log)
-  local ledger = json.decode(log)
+  return log
+end
+
+-- Two kubelets of one machine share /var/log/pods, and each removes now and then what it does not know: a log that is gone says nothing of us.
+function TestSubmit.test_the_job_of_deploy()
+  local log, ledger
+  for i = 1, 3 do
+    log = job_of_deploy("knbl-job-" .. i)
+    ledger = json.decode(log)
+    if ledger then break end
+  end
   lu.assertNotNil(ledger, log)
   lu.assertEquals(#ledger.measurements, 2)
   for _, m in ipairs(ledger.measurements) do lu.assertTrue(m.ok, m.case) end
