@@ -45,7 +45,7 @@ test-ffi: all
 check:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES) $(CHECK_PACKAGES)"
 	@tests/tally "$(MAKE) --no-print-directory test-quick" "$(MAKE) --no-print-directory test-slow" \
-	    "$(MAKE) --no-print-directory SAN=address,undefined test-quick test-slow" "$(MAKE) --no-print-directory SAN=thread test-threads" \
+	    "$(MAKE) -k --no-print-directory SAN=address,undefined test-quick test-slow" "$(MAKE) --no-print-directory SAN=thread test-threads" \
 	    "$(MAKE) --no-print-directory fuzz-corpora" "$(MAKE) --no-print-directory B=build/clang CC=clang all" "$(MAKE) --no-print-directory lint"
 deps-all:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES) $(CHECK_PACKAGES)"
