@@ -327,10 +327,12 @@ int main(int argc, char **argv)
         return EXIT_SCRIPT;
     }
     int code = run_lua(argv);
-    if ((fflush(stdout) || ferror(stdout)) && code == 0) {
+    bool flushed = fflush(stdout) == 0;
+    const char *why = flushed ? "No space left on device, most likely" : strerror(errno); /* what failed before leaves no errno */
+    if ((!flushed || ferror(stdout)) && code == 0) {
         code = EXIT_SCRIPT;
-        if (!reader_left()) /* what failed while it was printed leaves nothing to flush, and no errno */
-            fputs("knbl: standard output: No space left on device: not all was written\n", stderr);
+        if (!reader_left())
+            fprintf(stderr, "knbl: standard output: %s: not all was written\n", why);
     }
     return code;
 }
