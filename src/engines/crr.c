@@ -16,7 +16,6 @@
 
 #include "engines/crr_client.h"
 #include "engines/rr.h"
-#include "net/io.h"
 
 #define FAILURES_MAX 1000              /* in a row */
 #define FAILURE_PAUSE_NS (1 * KN_NS_PER_MS)
@@ -48,7 +47,7 @@ static int send_request(const struct kn_crr *c, int fd)
 {
     size_t sent = 0;
     while (sent < c->request_size) {
-        ssize_t n = send(fd, c->request + sent, c->request_size - sent, MSG_NOSIGNAL);
+        ssize_t n = kn_send(fd, c->request + sent, c->request_size - sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -63,7 +62,7 @@ static int receive_response(const struct kn_crr *c, int fd)
 {
     uint64_t left = c->spec->response_size;
     for (;;) {
-        ssize_t n = recv(fd, c->response, left < KN_CRR_CHUNK ? (size_t)left + 1 : KN_CRR_CHUNK, left < KN_CRR_CHUNK ? MSG_WAITALL : 0);
+        ssize_t n = kn_recv(fd, c->response, left < KN_CRR_CHUNK ? (size_t)left + 1 : KN_CRR_CHUNK, left < KN_CRR_CHUNK ? MSG_WAITALL : 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 || (uint64_t)n > left)

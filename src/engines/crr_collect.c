@@ -5,7 +5,6 @@
 
 #include "engines/crr.h"
 #include "engines/run.h"
-#include "net/io.h"
 
 /* Connections without news, after which a backend is taken for gone. The last of n is met once in n connections at random: eight
  * for each that is known miss it three times in ten thousand. */

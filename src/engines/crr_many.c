@@ -101,7 +101,7 @@ static int connected(struct flow *f)
 static int send_more(const struct many *m, struct flow *f)
 {
     while (f->done < m->c->request_size) {
-        ssize_t n = send(f->fd, m->c->request + f->done, m->c->request_size - f->done, MSG_NOSIGNAL);
+        ssize_t n = kn_send(f->fd, m->c->request + f->done, m->c->request_size - f->done, MSG_NOSIGNAL);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR ? 0 : -1;
         f->done += (uint64_t)n;
@@ -113,7 +113,7 @@ static int send_more(const struct many *m, struct flow *f)
 static int receive_more(const struct many *m, struct flow *f)
 {
     for (;;) {
-        ssize_t n = recv(f->fd, m->c->response, KN_CRR_CHUNK, 0);
+        ssize_t n = kn_recv(f->fd, m->c->response, KN_CRR_CHUNK, 0);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR ? 0 : -1;
         f->done += (uint64_t)n;

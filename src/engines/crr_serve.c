@@ -9,7 +9,6 @@
 
 #include "engines/crr.h"
 #include "engines/http_serve.h"
-#include "net/io.h"
 
 #define RUNS_MAX 64
 #define FORGET_NS (60 * KN_NS_PER_S)    /* after the end of a run that nobody asked after */

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "engines/run.h"
-#include "net/io.h"
 
 #define OPEN_TIMEOUT_NS (5 * KN_NS_PER_S)
 #define CLOSE_IDLE_NS (5 * KN_NS_PER_S)   /* nothing moved for so long: the server is lost */

@@ -11,6 +11,7 @@
 #include "core/figures.h"
 #include "engines/engine.h"
 #include "meter/meter.h"
+#include "net/io.h"
 
 struct kn_worker {
     struct kn_run *run;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "net/io.h"
 
 #define BACKOFF_NS KN_NS_PER_MS           /* after a connect that failed; doubles */
 #define BACKOFF_DOUBLINGS 6
@@ -169,7 +168,7 @@ static void connected(struct kn_http_client *h, struct kn_http_conn *c)
 static void push(struct kn_http_client *h, struct kn_http_conn *c)
 {
     while (c->out_left) {
-        ssize_t n = send(c->fd, c->out, c->out_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = kn_send(c->fd, c->out, c->out_left, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 lost(h, c, errno);
@@ -372,7 +371,7 @@ static bool receive(struct kn_http_client *h, struct kn_http_conn *c)
     bool moved = false;
     while (c->state == KN_HTTP_ASKED && c->busy) {
         uint64_t before = h->done;
-        ssize_t n = recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
+        ssize_t n = kn_recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
         if (!take_result(h, c, n))
             return moved;
         moved = true;
@@ -385,7 +384,7 @@ static bool receive(struct kn_http_client *h, struct kn_http_conn *c)
 /* Nothing is expected here, but the end. */
 static bool drain(struct kn_http_client *h, struct kn_http_conn *c)
 {
-    ssize_t n = recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
+    ssize_t n = kn_recv(c->fd, h->buf, KN_HTTP_BUF, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n > 0 && c->state == KN_HTTP_CLOSING) /* an agent's report */
@@ -399,7 +398,7 @@ static bool welcome(struct kn_http_client *h, struct kn_http_conn *c)
 {
     struct kn_welcome answer;
     struct kn_error why;
-    ssize_t n = recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT | MSG_PEEK);
+    ssize_t n = kn_recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT | MSG_PEEK);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
@@ -408,7 +407,7 @@ static bool welcome(struct kn_http_client *h, struct kn_http_conn *c)
     }
     if ((size_t)n < h->welcome_size)
         return false;
-    recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT);
+    kn_recv(c->fd, h->buf, h->welcome_size, MSG_DONTWAIT);
     if (kn_welcome_unpack(h->buf, h->welcome_size, &answer, &why)) {
         check_refusal(h, h->buf, h->welcome_size);
         no_connection(h, c, &why);

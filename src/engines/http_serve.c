@@ -8,7 +8,6 @@
 #include <sys/uio.h>
 
 #include "engines/crr.h"
-#include "net/io.h"
 
 #define CHUNK (64u << 10)
 #define PIECES 16
@@ -55,7 +54,7 @@ static ssize_t send_some(const struct kn_http_flow *f, int flags)
 {
     uint64_t at = f->reply_size - f->left;
     if (f->reply_size == f->out_size)
-        return send(f->fd, f->out + at, (size_t)f->left, flags | MSG_NOSIGNAL);
+        return kn_send(f->fd, f->out + at, (size_t)f->left, flags | MSG_NOSIGNAL);
     struct iovec pieces[PIECES];
     size_t n = 0;
     uint64_t left = f->left;
@@ -123,7 +122,7 @@ bool kn_http_flow_serve(struct kn_http_flow *f, int flags, bool to_end)
         if (replied <= 0)
             return replied == 0;
         size_t room = sizeof f->in - f->have;
-        ssize_t n = recv(f->fd, f->in + f->have, room, flags);
+        ssize_t n = kn_recv(f->fd, f->in + f->have, room, flags);
         if (n == 0)
             return false;
         if (n < 0 && errno != EINTR) {
@@ -177,7 +176,7 @@ bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello
     if (!whole || spec->delay_ns || spec->body > KN_HTTP_REPLY_WHOLE)
         return false;
     kn_crr_note(server, hello, kn_hello_size() + extra_size, spec->body);
-    send(fd, wire, reply_short(wire, spec->body), MSG_NOSIGNAL | MSG_DONTWAIT);
+    kn_send(fd, wire, reply_short(wire, spec->body), MSG_NOSIGNAL | MSG_DONTWAIT);
     return true;
 }
 

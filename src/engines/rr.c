@@ -36,7 +36,7 @@ size_t kn_rr_chunk(uint64_t size)
 static int send_message(int fd, const uint8_t *chunk, uint64_t size)
 {
     while (size) {
-        ssize_t n = send(fd, chunk, kn_rr_chunk(size), MSG_NOSIGNAL);
+        ssize_t n = kn_send(fd, chunk, kn_rr_chunk(size), MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -95,25 +95,39 @@ static bool next_due(struct kn_worker *w, struct kn_pace *pace, uint64_t now_ns,
     return *at_ns < w->end_ns && kn_rr_sleep(w, *at_ns);
 }
 
+struct trip { uint64_t ended_ns, took_ns; };    /* ended_ns 0: none */
+
+static void book(struct kn_worker *w, struct trip *trip)
+{
+    uint64_t latency_ns = kn_rr_latency(w->spec, trip->took_ns);
+    if (trip->ended_ns && !kn_worker_late(w, trip->ended_ns, trip->took_ns, latency_ns))
+        kn_worker_op(w, trip->ended_ns, latency_ns, w->spec->size, kn_rr_response_size(w->spec));
+    trip->ended_ns = 0;
+}
+
 static int one_at_a_time(struct kn_worker *w, int fd, uint8_t *chunk, struct kn_error *err)
 {
     const struct kn_spec *spec = w->spec;
     uint64_t request = spec->size, response = kn_rr_response_size(spec), begun_ns, now_ns = kn_now_ns();
     struct kn_waiter wait;
     struct kn_pace pace = {0};
+    struct trip last = {0};
     kn_waiter_init(&wait, (enum kn_wait)spec->wait);
     if (spec->rate_per_1000s)
         kn_pace_init(&pace, spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
     while (!kn_worker_over(w, now_ns) && kn_worker_take(w, 1)) {
         if (!next_due(w, &pace, now_ns, &begun_ns))
             break;
-        if (send_message(fd, chunk, request) || receive_message(&wait, fd, chunk, response))
+        int failed = send_message(fd, chunk, request);
+        book(w, &last); /* while the next request is on its way, not while the server waits for it */
+        if (failed || receive_message(&wait, fd, chunk, response))
             return lost(w, err);
         now_ns = kn_now_ns();
-        uint64_t took_ns = now_ns - begun_ns;
-        if (!kn_worker_late(w, now_ns, took_ns, kn_rr_latency(spec, took_ns)))
-            kn_worker_op(w, now_ns, kn_rr_latency(spec, took_ns), request, response);
+        last = (struct trip){.ended_ns = now_ns, .took_ns = now_ns - begun_ns};
+        if (pace.per)
+            book(w, &last);
     }
+    book(w, &last);
     kn_worker_cpu_close(w);
     if (spec->wait == KN_WAIT_AUTO)
         kn_worker_chosen(w, "wait", wait.spun > wait.blocked ? "asked again for up to %u us" : "blocked; asking again for %u us did not pay",

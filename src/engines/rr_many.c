@@ -64,7 +64,7 @@ static void want_room(struct rr *r, struct flow *f, bool writing)
 static void push(struct rr *r, struct flow *f)
 {
     while (f->to_send) {
-        ssize_t n = send(f->fd, r->chunk, kn_rr_chunk(f->to_send), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = kn_send(f->fd, r->chunk, kn_rr_chunk(f->to_send), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -149,7 +149,7 @@ static bool take_bytes(struct rr *r, struct flow *f, uint64_t n, uint64_t now_ns
 static bool pull(struct rr *r, struct flow *f)
 {
     uint64_t most = r->response * (f->pending ? f->pending : 1);
-    ssize_t n = recv(f->fd, r->chunk, kn_rr_chunk(most), MSG_DONTWAIT);
+    ssize_t n = kn_recv(f->fd, r->chunk, kn_rr_chunk(most), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     uint64_t now_ns = kn_now_ns();

@@ -11,7 +11,6 @@
 #include "engines/crr.h"
 #include "engines/flow.h"
 #include "engines/http_serve.h"
-#include "net/io.h"
 
 #define GO_TIMEOUT_NS (60 * KN_NS_PER_S)   /* from the welcome to the go byte: other flows are still being opened */
 #define DELAY_STEP_NS (50 * KN_NS_PER_MS)

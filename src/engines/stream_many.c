@@ -86,7 +86,7 @@ static void push(struct many *m, struct flow *f, uint64_t now_ns)
             watch(m, f, false);
         return;
     }
-    ssize_t n = m->file >= 0 ? sendfile(f->fd, m->file, &from, size) : send(f->fd, m->buf, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = m->file >= 0 ? sendfile(f->fd, m->file, &from, size) : kn_send(f->fd, m->buf, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         forget(m, f);
         return;
@@ -102,7 +102,7 @@ static void push(struct many *m, struct flow *f, uint64_t now_ns)
 static void pull(struct many *m, struct flow *f)
 {
     struct kn_side *a = &m->side;
-    ssize_t n = recv(f->fd, m->buf, KN_STREAM_CHUNK_MAX / 16, MSG_DONTWAIT);
+    ssize_t n = kn_recv(f->fd, m->buf, KN_STREAM_CHUNK_MAX / 16, MSG_DONTWAIT);
     uint64_t now_ns = kn_now_ns();
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;

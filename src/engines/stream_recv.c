@@ -86,7 +86,7 @@ static int loop(struct receiver *r, bool until_eof, struct kn_error *err)
     struct kn_side *a = r->a;
     uint64_t before_ns = kn_now_ns();
     while (!kn_side_stopped(a)) {
-        ssize_t n = recv(a->fd, r->buf, r->room, 0);
+        ssize_t n = kn_recv(a->fd, r->buf, r->room, 0);
         uint64_t now_ns = kn_now_ns();
         if (n == 0)
             return until_eof ? 0 : kn_fail(err, KN_E_LOST, "the server closed the flow in the middle of the run");

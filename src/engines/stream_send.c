@@ -61,7 +61,7 @@ static ssize_t call(struct sender *s, size_t size)
     off_t from = 0;
     if (s->file >= 0)
         return sendfile(s->a->fd, s->file, &from, size);
-    return send(s->a->fd, s->buf, size, s->flags);
+    return kn_send(s->a->fd, s->buf, size, s->flags);
 }
 
 /* 0 or more bytes; -1: the peer is gone. */
@@ -111,7 +111,7 @@ static bool peer_left(struct sender *s, uint64_t now_ns)
         return false;
     s->peek_ns = now_ns + PEEK_NS;
     s->stalled = false;
-    return !s->a->spec->bidir && recv(s->a->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return !s->a->spec->bidir && kn_recv(s->a->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 /* The time is `now`: false where it is over. */

@@ -44,7 +44,9 @@ enum kn_rx_next { KN_RX_NONE, KN_RX_SOME, KN_RX_CONTROL, KN_RX_CLOSED };
 struct kn_udp_rx {
     int fd;
     size_t size;
-    bool naps, gro, samples, ordered;
+    bool naps, gro, ordered;
+    bool samples, stamped, settled; /* stamps are asked for at times; now; for a while */
+    uint64_t stamps_turn_ns, stamps_from_ns;
     uint8_t *buf;
     const uint8_t *control;    /* after KN_RX_CONTROL: what may be control; else give it to kn_udp_rx_take */
     size_t control_size;

@@ -55,7 +55,7 @@ static ssize_t receive(struct kn_waiter *wait, int fd, uint8_t *buf, uint64_t mo
     if (wait->mode != KN_WAIT_SPIN)
         return kn_recv_wait(wait, fd, buf, ROOM, 0);
     for (uint64_t until_ns = kn_now_ns() + most_ns;;) {
-        ssize_t n = recv(fd, buf, ROOM, MSG_DONTWAIT);
+        ssize_t n = kn_recv(fd, buf, ROOM, MSG_DONTWAIT);
         if (n >= 0 || errno != EAGAIN || kn_now_ns() >= until_ns)
             return n;
         sched_yield();
@@ -163,7 +163,7 @@ static int send_one(struct rr *r, struct flow *f, uint64_t due_ns, uint64_t now_
 {
     uint64_t seq = kn_pending_send(&f->pending, due_ns, now_ns);
     kn_udp_head_put(r->request, r->spec->size, seq, r->measured);
-    if (send(f->fd, r->request, r->spec->size, MSG_NOSIGNAL) >= 0) {
+    if (kn_send(f->fd, r->request, r->spec->size, MSG_NOSIGNAL) >= 0) {
         r->waiting++;
         return 0;
     }
@@ -235,7 +235,7 @@ static int receive_one(struct rr *r, uint64_t now_ns, struct kn_error *err)
         n = receive(&r->wait, f->fd, r->answer, r->spec->timeout_ns);
     } else {
         uint64_t until_ns = wait_until(r, now_ns), early_ns = r->spec->wait == KN_WAIT_BLOCK ? 0 : SPIN_NS;
-        while ((n = recv(f->fd, r->answer, ROOM, MSG_DONTWAIT)) < 0 && errno == EAGAIN && (now_ns = kn_now_ns()) < until_ns) {
+        while ((n = kn_recv(f->fd, r->answer, ROOM, MSG_DONTWAIT)) < 0 && errno == EAGAIN && (now_ns = kn_now_ns()) < until_ns) {
             struct timespec t = timespec_of(until_ns - now_ns > early_ns ? until_ns - now_ns - early_ns : 0);
             struct pollfd p = {.fd = f->fd, .events = POLLIN};
             if (ppoll(&p, 1, &t, NULL) == 0 && early_ns)
@@ -271,7 +271,7 @@ static int receive_many(struct rr *r, uint64_t now_ns, struct kn_error *err)
     for (int i = 0; i < n; i++) {
         struct flow *f = &r->flows[events[i].data.u32];
         for (uint64_t k = 0; k < r->spec->burst; k++) {
-            ssize_t got = recv(f->fd, r->answer, ROOM, MSG_DONTWAIT);
+            ssize_t got = kn_recv(f->fd, r->answer, ROOM, MSG_DONTWAIT);
             if (got < 0 && take_failure(r, f->fd, errno, err))
                 return -1;
             if (got < 0)
@@ -428,7 +428,7 @@ static void answer(struct answering *a)
     memcpy(a->out, a->in, a->head);
     if (spec->delay_ns)
         kn_sleep_until_ns(kn_now_ns() + spec->delay_ns);
-    ssize_t n = send(a->fd, a->out, spec->response_size, MSG_NOSIGNAL);
+    ssize_t n = kn_send(a->fd, a->out, spec->response_size, MSG_NOSIGNAL);
     if (!measured)
         return;
     if (n < 0) {

@@ -24,9 +24,18 @@
 #define ROOM 65536u
 #define BUDGET 512u                      /* datagrams before the caller looks at the clock */
 #define NAP_LEAST_NS (5 * KN_NS_PER_US)
-#define NAP_MOST_NS (100 * KN_NS_PER_US)
+#define NAP_MOST_NS (200 * KN_NS_PER_US)
 #define IDLE_ROUNDS 8u                   /* so many naps for nothing: it waits for the next datagram instead */
 #define SAMPLE_OF 16u
+#define STAMPED_NS (10 * KN_NS_PER_MS)   /* of these … */
+#define STAMPS_EVERY_NS (100 * KN_NS_PER_MS)
+#define STAMPS_SETTLE_NS (2 * KN_NS_PER_MS) /* the kernel takes its time to begin */
+
+static void set_stamps(struct kn_udp_rx *rx, bool wanted)
+{
+    const int on = wanted;
+    rx->stamped = !setsockopt(rx->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) && wanted;
+}
 
 int kn_udp_rx_init(struct kn_udp_rx *rx, int fd, const struct kn_spec *spec, struct kn_error *err)
 {
@@ -35,7 +44,7 @@ int kn_udp_rx_init(struct kn_udp_rx *rx, int fd, const struct kn_spec *spec, str
     rx->fd = fd;
     rx->size = spec->size;
     rx->naps = spec->tune == KN_TUNE_AUTO;
-    rx->samples = rx->naps && !kn_spec_open_loop(spec);
+    rx->samples = rx->naps && !kn_spec_open_loop(spec) && !spec->gso && rx->size >= KN_UDP_HEAD_SIZE;
     rx->nap_ns = NAP_MOST_NS / 2;
     rx->batch = 1;
     rx->ordered = kn_seq_tells_order(kn_udp_seq_bits(rx->size));
@@ -44,7 +53,7 @@ int kn_udp_rx_init(struct kn_udp_rx *rx, int fd, const struct kn_spec *spec, str
     if (spec->gso)
         rx->gro = !setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
     else if (rx->size >= KN_UDP_HEAD_SIZE)
-        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+        set_stamps(rx, true);
     rx->room = kn_udp_buffers(fd, spec, rx->naps || spec->gso);
     if (rx->naps)
         prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul); /* of this thread; the default of 50 µs would double a nap */
@@ -70,6 +79,7 @@ static inline void note_drops(struct kn_udp_rx *rx, uint32_t drops)
     if (!rx->drops_known) {
         rx->drops_before = drops;
         rx->drops_known = true;
+        rx->stamps_turn_ns = rx->stamped ? rx->stamps_turn_ns : 0; /* however short the run, jitter is looked at */
     }
 }
 
@@ -142,11 +152,25 @@ static ssize_t receive_with_extras(struct kn_udp_rx *rx, int flags, struct extra
     return n;
 }
 
-/* Stamps cost; where they are sampled, the sender stamps two of sixteen, and the rest comes the short way. Before the first that is
- * measured all come the long way, so that what was dropped before it is known. */
+/* Stamps cost, at both ends and even where nobody reads them: where they are sampled, the kernel is asked for them a tenth of the time. */
+static void turn_stamps(struct kn_udp_rx *rx)
+{
+    uint64_t now_ns = kn_now_ns();
+    if (now_ns >= rx->stamps_turn_ns) {
+        set_stamps(rx, !rx->stamped);
+        rx->stamps_from_ns = now_ns + STAMPS_SETTLE_NS;
+        rx->stamps_turn_ns = now_ns + (rx->stamped ? STAMPED_NS : STAMPS_EVERY_NS - STAMPED_NS);
+    }
+    rx->settled = rx->stamped && now_ns >= rx->stamps_from_ns;
+}
+
+/* The sender stamps two of sixteen then, and the rest comes the short way. Before the first that is measured all come the long way, so
+ * that what was dropped before it is known. */
 static inline bool wants_extras(const struct kn_udp_rx *rx)
 {
-    return !rx->samples || rx->gro || rx->seq.next % SAMPLE_OF < 2;
+    if (rx->gro || !rx->drops_known)
+        return true;
+    return rx->samples ? rx->settled && rx->seq.next % SAMPLE_OF < 2 : rx->stamped;
 }
 
 enum kn_rx_next kn_udp_rx_drain(struct kn_udp_rx *rx, bool block)
@@ -155,7 +179,7 @@ enum kn_rx_next kn_udp_rx_drain(struct kn_udp_rx *rx, bool block)
     for (unsigned i = 0; i < (block ? 1 : BUDGET); i++) {
         struct extras x = {0};
         bool wants = wants_extras(rx);
-        ssize_t n = wants ? receive_with_extras(rx, flags, &x) : recv(rx->fd, rx->buf, ROOM, flags);
+        ssize_t n = wants ? receive_with_extras(rx, flags, &x) : kn_recv(rx->fd, rx->buf, ROOM, flags);
         if (n <= 0) {
             if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return i ? KN_RX_SOME : KN_RX_NONE;
@@ -212,6 +236,8 @@ static void wait_for_any(struct kn_udp_rx *rx, unsigned n)
 void kn_udp_rx_rest(struct kn_udp_rx *rx, unsigned n, bool got)
 {
     rx->idle = got ? 0 : rx->idle + 1;
+    for (unsigned i = 0; i < n && rx->samples; i++)
+        turn_stamps(&rx[i]);
     if (rx->naps && rx->idle < IDLE_ROUNDS) {
         kn_udp_nap(rx->nap_ns);
         for (unsigned i = 0; i < n; i++)

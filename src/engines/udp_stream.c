@@ -145,7 +145,7 @@ static void steer(struct receiving *r, uint64_t now_ns)
     bool followed = true;
     for (unsigned i = 0; i < r->w->n_flows; i++) {
         size_t n = kn_udp_order(r->w, r->w->first_flow + i, KN_UDP_STEER, 0, (uint32_t)r->phase, wire);
-        send(r->fds[i], wire, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        kn_send(r->fds[i], wire, n, MSG_NOSIGNAL | MSG_DONTWAIT);
         followed = followed && (r->phase != MEASURE || r->rx[i].received);
     }
     r->steer_ns = now_ns + (followed && r->phase != WARMUP ? STEER_EVERY_NS : STEER_AGAIN_NS);
@@ -334,7 +334,7 @@ static int serve_forward(struct kn_served *s, int fd, struct kn_error *err)
 static bool heed(struct kn_served *s, int fd, uint64_t now_ns, uint64_t wait_ns)
 {
     uint8_t in[KN_UDP_CONTROL_MAX];
-    ssize_t n = wait_ns ? kn_udp_receive(fd, in, sizeof in, now_ns + wait_ns) : recv(fd, in, sizeof in, MSG_DONTWAIT);
+    ssize_t n = wait_ns ? kn_udp_receive(fd, in, sizeof in, now_ns + wait_ns) : kn_recv(fd, in, sizeof in, MSG_DONTWAIT);
     if (n > 0)
         return kn_served_datagram(s, fd, in, (size_t)n) == KN_UDP_WANTS_REPORT;
     return kn_served_forsaken(s, s->steered_ns, now_ns);

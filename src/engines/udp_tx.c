@@ -116,7 +116,7 @@ int kn_udp_tx_burst(struct kn_udp_tx *tx, unsigned n, struct kn_error *err)
     while (done < n) {
         unsigned now = (unsigned)kn_least(n - done, tx->segments);
         fill(tx, now);
-        if (send(tx->fd, tx->buf, now * tx->size, MSG_NOSIGNAL) >= 0) {
+        if (kn_send(tx->fd, tx->buf, now * tx->size, MSG_NOSIGNAL) >= 0) {
             tx->seq += now;
             tx->sent += now;
             tx->refused -= tx->refused > 0;

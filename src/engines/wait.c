@@ -58,7 +58,7 @@ static ssize_t ask(struct kn_waiter *w, int fd, void *buf, size_t size, int flag
     uint64_t since_ns = 0, now_ns;
     bool yielded = false;
     for (;;) {
-        ssize_t n = recv(fd, buf, size, flags | MSG_DONTWAIT);
+        ssize_t n = kn_recv(fd, buf, size, flags | MSG_DONTWAIT);
         bool empty = n < 0 && errno == EAGAIN;
         if (!empty)
             judge_eager(w, yielded);
@@ -88,7 +88,7 @@ static ssize_t ask(struct kn_waiter *w, int fd, void *buf, size_t size, int flag
 static ssize_t ask_forever(int fd, void *buf, size_t size, int flags)
 {
     for (;;) {
-        ssize_t n = recv(fd, buf, size, flags | MSG_DONTWAIT);
+        ssize_t n = kn_recv(fd, buf, size, flags | MSG_DONTWAIT);
         if (n >= 0 || errno != EAGAIN)
             return n;
         sched_yield();
@@ -98,7 +98,7 @@ static ssize_t ask_forever(int fd, void *buf, size_t size, int flags)
 ssize_t kn_recv_wait(struct kn_waiter *w, int fd, void *buf, size_t size, int flags)
 {
     if (w->mode == KN_WAIT_BLOCK)
-        return recv(fd, buf, size, flags);
+        return kn_recv(fd, buf, size, flags);
     if (w->mode == KN_WAIT_SPIN)
         return ask_forever(fd, buf, size, flags);
     w->tries++;
@@ -108,7 +108,7 @@ ssize_t kn_recv_wait(struct kn_waiter *w, int fd, void *buf, size_t size, int fl
             w->tries = 0;
         }
         w->blocked++;
-        return recv(fd, buf, size, flags);
+        return kn_recv(fd, buf, size, flags);
     }
     ssize_t n = ask(w, fd, buf, size, flags);
     int why = errno;
@@ -119,5 +119,5 @@ ssize_t kn_recv_wait(struct kn_waiter *w, int fd, void *buf, size_t size, int fl
         return n;
     }
     w->blocked++;
-    return recv(fd, buf, size, flags);
+    return kn_recv(fd, buf, size, flags);
 }
