@@ -1,5 +1,5 @@
 -- What does it cost to watch: the monitor, which is on by default, and a profile? Pairs of the same measurement with and without, in turn.
--- knbl tests/bench/watching.lua --duration 2s
+-- knbl tests/bench/watching.lua --duration 1s --pairs 15 --hz 4999: what 99 Hz costs is too little to see, and a sample costs what it costs.
 local knbl = require "knbl"
 local core = require "knbl.native"
 local opt = knbl.options {
@@ -14,7 +14,7 @@ local watchers = {
 }
 
 local function measure(test, watcher, on)
-  local ask = { case = watcher.name .. (on and ": on" or ": off"), from = client, to = server, duration = opt.duration, warmup = "300ms", tune = "plain" }
+  local ask = { case = watcher.name .. (on and ": on" or ": off"), from = client, to = server, duration = opt.duration, warmup = "300ms", tune = "plain", wait = test == "tcp_rr" and "auto" or nil }
   watcher.set(ask, on)
   local m = knbl[test](ask).metrics
   local rate = m.throughput_bps or m.rate_per_s
