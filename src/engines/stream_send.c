@@ -221,7 +221,7 @@ static void set_pace(struct sender *s)
  * is told that more will come. */
 static void set_arms(struct sender *s)
 {
-    static const size_t sizes[ARMS] = {128u << 10, 1u << 20, 4u << 20};
+    static const size_t sizes[ARMS] = {128u << 10, 512u << 10, 1u << 20};
     const struct kn_spec *spec = s->a->spec;
     uint64_t from_ns, to_ns;
     unsigned arms = 1;

@@ -1,6 +1,5 @@
 -- What makes a figure doubtful, provoked for real on a lab of the test's own: each flag comes where its cause is, and not without it.
--- A clock that jumps would be the machine's: it is in tests/unit/core/clock_test.c, over readings that are made up; the effective MSS is in
--- tests/net/truth_test.lua.
+-- The effective MSS is in tests/net/truth_test.lua; tests/unit/core/clock_test.c has clocks that jump where this one may not be set.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
@@ -111,6 +110,19 @@ later(nil, 0.7, ("kill -STOP %s; sleep 0.8; kill -CONT %s"):format(pid, pid))
 knbl.tcp_rr { from = client, to = server, duration = "2s", warmup = "100ms" }
 ]]
   expect(list[1], "paused")
+end
+
+-- The clock is the machine's: it is set 60 ms ahead, and back again.
+function TestFlags:test_a_clock_that_jumps()
+  if not os.execute("date -s @$(date +%s.%N) >/dev/null 2>&1") then lu.skip("the clock may not be set here") end
+  local list = measured [=[
+knbl.tcp_rr { case = "before", from = client, to = server, duration = "500ms" }
+local set = [[t=$(date +%%s%%N); t=$((t + (%d))); date -s @${t%%?????????}.${t#??????????}]]
+os.execute(("(sleep 1; %s; sleep 0.5; %s) >/dev/null 2>&1 </dev/null &"):format(set:format(60000000), set:format(-60000000)))
+knbl.tcp_rr { case = "jumped", from = client, to = server, duration = "3s" }
+]=]
+  lu.assertFalse(has(list[1], "clock_jump"))
+  expect(list[2], "clock_jump")
 end
 
 function TestFlags:test_too_little_cpu()
