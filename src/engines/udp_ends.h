@@ -39,6 +39,14 @@ void kn_udp_tx_count(const struct kn_udp_tx *tx, struct kn_figures *f); /* adds 
 
 /* ---- the receiver ---- */
 
+#define KN_UDP_NAP_MOST_NS (200 * KN_NS_PER_US)
+#define KN_UDP_STAMPED_NS (10 * KN_NS_PER_MS)      /* jitter is looked at for so long … */
+#define KN_UDP_STAMPS_EVERY_NS (100 * KN_NS_PER_MS) /* … of these, where that would cost too much to do it always */
+static inline bool kn_udp_samples_jitter(const struct kn_spec *spec)
+{
+    return spec->tune == KN_TUNE_AUTO && !kn_spec_open_loop(spec) && !spec->gso && spec->size >= KN_UDP_HEAD_SIZE;
+}
+
 enum kn_rx_next { KN_RX_NONE, KN_RX_SOME, KN_RX_CONTROL, KN_RX_CLOSED };
 
 struct kn_udp_rx {

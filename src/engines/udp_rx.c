@@ -24,11 +24,8 @@
 #define ROOM 65536u
 #define BUDGET 512u                      /* datagrams before the caller looks at the clock */
 #define NAP_LEAST_NS (5 * KN_NS_PER_US)
-#define NAP_MOST_NS (200 * KN_NS_PER_US)
 #define IDLE_ROUNDS 8u                   /* so many naps for nothing: it waits for the next datagram instead */
 #define SAMPLE_OF 16u
-#define STAMPED_NS (10 * KN_NS_PER_MS)   /* of these … */
-#define STAMPS_EVERY_NS (100 * KN_NS_PER_MS)
 #define STAMPS_SETTLE_NS (2 * KN_NS_PER_MS) /* the kernel takes its time to begin */
 
 static void set_stamps(struct kn_udp_rx *rx, bool wanted)
@@ -44,8 +41,8 @@ int kn_udp_rx_init(struct kn_udp_rx *rx, int fd, const struct kn_spec *spec, str
     rx->fd = fd;
     rx->size = spec->size;
     rx->naps = spec->tune == KN_TUNE_AUTO;
-    rx->samples = rx->naps && !kn_spec_open_loop(spec) && !spec->gso && rx->size >= KN_UDP_HEAD_SIZE;
-    rx->nap_ns = NAP_MOST_NS / 2;
+    rx->samples = kn_udp_samples_jitter(spec);
+    rx->nap_ns = KN_UDP_NAP_MOST_NS / 2;
     rx->batch = 1;
     rx->ordered = kn_seq_tells_order(kn_udp_seq_bits(rx->size));
     kn_seq_init(&rx->seq, kn_udp_seq_bits(rx->size));
@@ -159,7 +156,7 @@ static void turn_stamps(struct kn_udp_rx *rx)
     if (now_ns >= rx->stamps_turn_ns) {
         set_stamps(rx, !rx->stamped);
         rx->stamps_from_ns = now_ns + STAMPS_SETTLE_NS;
-        rx->stamps_turn_ns = now_ns + (rx->stamped ? STAMPED_NS : STAMPS_EVERY_NS - STAMPED_NS);
+        rx->stamps_turn_ns = now_ns + (rx->stamped ? KN_UDP_STAMPED_NS : KN_UDP_STAMPS_EVERY_NS - KN_UDP_STAMPED_NS);
     }
     rx->settled = rx->stamped && now_ns >= rx->stamps_from_ns;
 }
@@ -219,7 +216,7 @@ static void adapt(struct kn_udp_rx *rx)
     if (backlog > rx->room / 4)
         rx->nap_ns = rx->nap_ns / 2 > NAP_LEAST_NS ? rx->nap_ns / 2 : NAP_LEAST_NS;
     else if (backlog < rx->room / 8)
-        rx->nap_ns = kn_least(rx->nap_ns + rx->nap_ns / 8, NAP_MOST_NS);
+        rx->nap_ns = kn_least(rx->nap_ns + rx->nap_ns / 8, KN_UDP_NAP_MOST_NS);
 }
 
 static void wait_for_any(struct kn_udp_rx *rx, unsigned n)

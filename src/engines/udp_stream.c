@@ -267,7 +267,10 @@ static int run_client(struct kn_worker *w, struct kn_error *err)
     }
     sharpen_timers();
     if (!failed && w->spec->tune == KN_TUNE_AUTO)
-        kn_worker_chosen(w, "receive", "all that is there, then naps of up to 100 µs");
+        kn_worker_chosen(w, "receive", "all that is there, then naps of up to %u µs", (unsigned)(KN_UDP_NAP_MOST_NS / KN_NS_PER_US));
+    if (!failed && kn_udp_samples_jitter(w->spec))
+        kn_worker_chosen(w, "jitter", "looked at for %u ms of every %u", (unsigned)(KN_UDP_STAMPED_NS / KN_NS_PER_MS),
+                         (unsigned)(KN_UDP_STAMPS_EVERY_NS / KN_NS_PER_MS));
     if (!failed)
         failed = w->spec->reverse ? run_reverse(w, fds, err) : run_forward(w, fds, err);
     for (unsigned i = 0; i < w->n_flows; i++)
