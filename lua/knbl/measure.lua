@@ -33,7 +33,7 @@ local function fields_of(s)
   for _, field in ipairs(s.core.fields()) do
     local tests = {}
     for _, test in ipairs(field.tests) do tests[test] = true end
-    by_name[field.name] = { tests = tests, list = field.tests }
+    by_name[field.name] = { tests = tests, list = field.tests, each_agent = field.each_agent }
     names[#names + 1] = field.name
   end
   for key in pairs(own_keys) do names[#names + 1] = key end
@@ -110,6 +110,16 @@ local function complete(core, test, spec)
   return json.decode(text)
 end
 
+-- More flows than the agents behind a route can hold are refused before any is opened. A connection for each request is gone before it counts.
+local function check_flows(fields, spec, route)
+  local agents = 0
+  for _ in pairs(route.backends or {}) do agents = agents + 1 end
+  local most, flows = agents * fields.flows.each_agent, tonumber(spec.flows) or 1
+  if agents == 0 or flows <= most or spec.external or spec.test == "tcp_crr" or spec.test == "http" and not spec.keepalive then return end
+  errors.misuse("%s: flows: %d are too many for %s: an agent serves %d at once%s", spec.test, flows, route.to_name, fields.flows.each_agent,
+    agents > 1 and (", %d of them %d"):format(agents, most) or "")
+end
+
 local function specs_of(s, test, t, fields, route)
   local spec = { test = test }
   for key, value in pairs(t) do
@@ -145,6 +155,7 @@ local function check(s, test, t)
   end
   local case = t.case or s.labels_case or ("%s > %s"):format(t.from.name, route.to_name)
   local specs, is_list = specs_of(s, test, t, fields, route)
+  check_flows(fields, specs[1], route)
   local expected = expect.parse_all(s.core, t.expect, test)
   return {
     test = test, case = case, from = t.from, route = route, specs = specs, is_list = is_list, labels = labels, line = errors.where(),

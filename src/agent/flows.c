@@ -7,7 +7,6 @@
 
 #include "agent/inside.h"
 
-#define FLOWS_MAX 2048
 /* Over the time that was asked for: all flows of a run are opened before any begins, and the report comes after. */
 #define SLACK_NS (90 * KN_NS_PER_S)
 
@@ -111,8 +110,8 @@ int kn_flows_start(struct kn_flows *flows, int fd, const struct kn_hello *hello,
     pthread_mutex_lock(&flows->lock);
     if (atomic_load(&flows->agent->stop))
         rc = kn_fail(err, KN_E_REFUSED, "the agent is ending");
-    else if (flows->n_active >= FLOWS_MAX)
-        rc = kn_fail(err, KN_E_LIMIT, "this agent serves %u flows at once, and no more", FLOWS_MAX);
+    else if (flows->n_active >= KN_AGENT_FLOWS_MAX)
+        rc = kn_fail(err, KN_E_LIMIT, "this agent serves %u flows at once, and no more", KN_AGENT_FLOWS_MAX);
     else if ((errno = kn_thread_start(&f->thread, "knbl-flow", flow_main, f)) != 0)
         rc = kn_fail_errno(err, "no thread for a flow");
     if (rc == 0) {

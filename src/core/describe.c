@@ -25,10 +25,14 @@ json_t *kn_fields_to_json(void)
     size_t n;
     const struct kn_spec_field *f = kn_spec_fields(&n);
     json_t *list = json_array();
-    for (size_t i = 0; list && i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind",
-                                              kn_field_kind_name(f[i].kind), "choices", choices_of(&f[i]), "tests",
-                                              tests_of(&f[i]), "help", f[i].help));
+    for (size_t i = 0; list && i < n; i++) {
+        json_t *field = json_pack("{s:s, s:s, s:o*, s:o, s:s}", "name", f[i].name, "kind",
+                                  kn_field_kind_name(f[i].kind), "choices", choices_of(&f[i]), "tests",
+                                  tests_of(&f[i]), "help", f[i].help);
+        if (f[i].offset == offsetof(struct kn_spec, flows))
+            json_object_set_new(field, "each_agent", json_integer(KN_AGENT_FLOWS_MAX));
+        json_array_append_new(list, field);
+    }
     return list;
 }
 

@@ -26,6 +26,7 @@ enum kn_tune { KN_TUNE_PLAIN, KN_TUNE_AUTO };
 #define KN_TEXT_MAX 128
 #define KN_SIZE_MAX (1ull << 30)
 #define KN_SIZES_MAX 64
+#define KN_AGENT_FLOWS_MAX 2048 /* that one agent serves at once: a thread each */
 
 /* Every number is a u64, so that a row of the table can say where it lies and the wire form is plain. 0 means "not set"
  * unless said. */

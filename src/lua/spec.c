@@ -16,12 +16,16 @@ static int l_check(lua_State *L)
     return kn_lua_push_json(L, kn_spec_to_json(&spec));
 }
 
-/* Strings, lists and objects of them: all that a description holds. */
+/* Strings, whole numbers, lists and objects of them: all that a description holds. */
 static void push_value(lua_State *L, const json_t *value)
 {
     luaL_checkstack(L, 4, NULL);
     if (json_is_string(value)) {
         lua_pushlstring(L, json_string_value(value), json_string_length(value));
+        return;
+    }
+    if (json_is_integer(value)) {
+        lua_pushinteger(L, json_integer_value(value));
         return;
     }
     lua_newtable(L);

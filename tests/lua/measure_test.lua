@@ -20,6 +20,8 @@ end
 function TestMeasure:test_refused_before_the_first_packet()
   refused("knbl.tcp_rr { from = a, to = b, flws = 4 }", "unknown key 'flws'", "did you mean 'flows'")
   refused("knbl.tcp_rr { from = a, to = b, gso = true }", "tcp_rr has no 'gso'", "udp_stream")
+  refused("knbl.http { from = a, to = b, connections = 4000 }", "http: flows: 4000 are too many for server: an agent serves 2048 at once\n")
+  refused("knbl.udp_rr { from = a, to = cluster:service { a, b }, flows = 4097 }", "flows: 4097 are too many", "2 of them 4096")
   refused("knbl.tcp_rr { from = a, to = b, duration = '10 parsecs' }", "parsecs")
   refused("knbl.tcp_rr { from = a, to = b, size = -1 }", "size")
   refused("knbl.tcp_bw { from = a, to = b, size = '1:2:*1' }", "size")
@@ -43,6 +45,13 @@ function TestMeasure:test_refused_before_the_first_packet()
   refused("knbl.tcp_rt { from = a, to = b }", "knbl has no 'tcp_rt'", "tcp_rr")
   refused("local other = knbl.cluster { provider = 'loopback' } knbl.tcp_rr { from = a, to = other:pair() }", "different clusters")
   refused("cluster:close() knbl.tcp_rr { from = a, to = b }", "closed")
+end
+
+function TestMeasure:test_more_flows_than_an_agent_holds()
+  for _, flows in ipairs { "http { to = 'http://127.0.0.1/'", "http { to = b, keepalive = false", "tcp_crr { to = b", "tcp_rr { to = cluster:service { a, b }" } do
+    local code, _, err = run(("knbl.%s, from = a, flows = 4000 }"):format(flows), { "-q" })
+    lu.assertEquals(code, 0, err)
+  end
 end
 
 function TestMeasure:test_the_cluster_is_checked()
