@@ -134,7 +134,7 @@ static int drive(struct kn_worker *w, int fd, struct kn_error *err)
     if (helper_start(&h, &a, false, &halt, err))
         return -1;
     int failed = kn_stream_send(&a, err);
-    if (failed)
+    if (failed || w->spec->count) /* which is what the client sends; the server has no end of its own */
         atomic_store(&halt, true);
     return helper_join(&h, &w->figures, err) || failed ? -1 : 0;
 }

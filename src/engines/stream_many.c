@@ -18,8 +18,9 @@
 
 struct flow {
     int fd;
-    bool watched, dry;            /* waits in epoll for room; has sent what there was */
-    uint64_t left;                /* of what `count` or the rate gave it */
+    bool watched, dry;            /* waits in epoll for room; has sent or received what there was */
+    uint64_t left;                /* of what `count` or the rate gave it to send or, of `count`, to receive */
+    uint64_t counted;             /* of `count`, and not due yet by the rate */
     struct kn_pace pace;
 };
 
@@ -67,6 +68,12 @@ static uint64_t allowance(struct many *m, struct flow *f, uint64_t now_ns)
             return 0;
         kn_pace_take(&f->pace, 1);
         f->left = m->chunk;
+        if (m->spec->count && f->counted < m->chunk)
+            f->counted += kn_worker_take(m->w, 1) * m->spec->size;
+        if (m->spec->count && f->left > f->counted)
+            f->left = f->counted;
+        f->counted -= m->spec->count ? f->left : 0;
+        f->dry = f->left == 0;
     } else if (m->spec->count) {
         f->left = kn_worker_take(m->w, 1) * m->spec->size;
         f->dry = f->left == 0;
@@ -99,10 +106,27 @@ static void push(struct many *m, struct flow *f, uint64_t now_ns)
         watch(m, f, true);
 }
 
+/* How much to read: a client that counts what it receives reads no further than that. 0: this flow has had its share. */
+static size_t room_for(struct many *m, struct flow *f)
+{
+    const size_t room = KN_STREAM_CHUNK_MAX / 16;
+    if (m->sends || !m->spec->count)
+        return room;
+    if (!f->left)
+        f->left = kn_worker_take(m->w, 1) * m->spec->size;
+    f->dry = f->left == 0;
+    if (f->dry)
+        epoll_ctl(m->epoll, EPOLL_CTL_DEL, f->fd, NULL);
+    return f->left < room ? (size_t)f->left : room;
+}
+
 static void pull(struct many *m, struct flow *f)
 {
     struct kn_side *a = &m->side;
-    ssize_t n = kn_recv(f->fd, m->buf, KN_STREAM_CHUNK_MAX / 16, MSG_DONTWAIT);
+    size_t room = room_for(m, f);
+    if (!room)
+        return;
+    ssize_t n = kn_recv(f->fd, m->buf, room, MSG_DONTWAIT);
     uint64_t now_ns = kn_now_ns();
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -110,6 +134,8 @@ static void pull(struct many *m, struct flow *f)
         forget(m, f);
         return;
     }
+    if (!m->sends && f->left)
+        f->left -= (uint64_t)n;
     uint64_t in = now_ns < a->open_ns ? 0 : kn_stream_share(a, (uint64_t)n, m->before_ns, now_ns);
     m->before_ns = now_ns;
     if (!in)
@@ -130,7 +156,7 @@ static bool tick(struct many *m, uint64_t now_ns)
             a->f->tx_bytes = m->sent - m->base;
         atomic_store_explicit(&m->w->live_bytes, m->sends ? a->f->tx_bytes : a->f->rx_bytes, memory_order_relaxed);
     }
-    bool left = m->receives || !m->spec->count;
+    bool left = !m->spec->count;
     for (unsigned i = 0; i < m->w->n_flows && !left; i++)
         left = m->flows[i].fd >= 0 && !m->flows[i].dry;
     return left && m->alive && !kn_worker_over(m->w, now_ns);
@@ -140,7 +166,7 @@ static uint64_t sleep_ns(const struct many *m, uint64_t now_ns)
 {
     uint64_t until_ns = now_ns + SLEEP_MAX_NS;
     for (unsigned i = 0; m->spec->rate_bps && i < m->w->n_flows; i++)
-        if (m->flows[i].fd >= 0 && !m->flows[i].left && kn_pace_due_ns(&m->flows[i].pace) < until_ns)
+        if (m->flows[i].fd >= 0 && !m->flows[i].left && !m->flows[i].dry && kn_pace_due_ns(&m->flows[i].pace) < until_ns)
             until_ns = kn_pace_due_ns(&m->flows[i].pace);
     if (m->w->end_ns < until_ns)
         until_ns = m->w->end_ns;

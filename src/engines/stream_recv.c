@@ -21,6 +21,7 @@ struct receiver {
     uint8_t *buf;
     size_t room;
     uint64_t total, live;           /* since the start; inside the window */
+    uint64_t counted;               /* bytes of the messages that were taken of `count` and have not come yet */
     struct kn_tuner tuner;
     int arms[ARMS];                 /* SO_RCVLOWAT */
 };
@@ -81,18 +82,32 @@ static void count(struct receiver *r, uint64_t n, uint64_t from_ns, uint64_t now
         kn_side_close(a);
 }
 
+/* How much to read: a client that counts what it receives reads no further than that. 0: all has come. */
+static size_t room_for(struct receiver *r)
+{
+    const struct kn_spec *spec = r->a->spec;
+    if (!r->a->w || !spec->count)
+        return r->room;
+    if (!r->counted)
+        r->counted = kn_worker_take(r->a->w, r->room / spec->size ? r->room / spec->size : 1) * spec->size;
+    return r->counted < r->room ? (size_t)r->counted : r->room;
+}
+
 static int loop(struct receiver *r, bool until_eof, struct kn_error *err)
 {
     struct kn_side *a = r->a;
     uint64_t before_ns = kn_now_ns();
-    while (!kn_side_stopped(a)) {
-        ssize_t n = kn_recv(a->fd, r->buf, r->room, 0);
+    size_t room;
+    while (!kn_side_stopped(a) && (room = room_for(r))) {
+        ssize_t n = kn_recv(a->fd, r->buf, room, 0);
         uint64_t now_ns = kn_now_ns();
         if (n == 0)
             return until_eof ? 0 : kn_fail(err, KN_E_LOST, "the server closed the flow in the middle of the run");
         if (n < 0 && errno != EAGAIN && errno != EINTR)
             return kn_fail(err, KN_E_LOST, "the other side of the flow is gone: %s", strerror(errno));
         count(r, n > 0 ? (uint64_t)n : 0, before_ns, now_ns);
+        if (n > 0 && r->counted)
+            r->counted -= (uint64_t)n;
         before_ns = now_ns;
         if (!until_eof && now_ns >= a->end_ns)
             return 0;

@@ -29,6 +29,7 @@ struct sender {
     size_t chunk;                   /* of one call */
     unsigned every;                 /* calls from one look at the clock to the next */
     uint64_t sent, base;            /* since the start; when the window opened */
+    uint64_t counted;               /* paced: bytes of the messages that were taken of `count` and are not sent yet */
     uint64_t peek_ns;
     bool stalled, left;             /* the last call moved nothing; the other side has closed */
     struct kn_tuner tuner;
@@ -114,6 +115,13 @@ static bool peer_left(struct sender *s, uint64_t now_ns)
     return !s->a->spec->bidir && kn_recv(s->a->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+/* A server that sends cannot know how much of `count` its flow has; all of it is enough. */
+static bool sent_all(const struct sender *s)
+{
+    const struct kn_spec *spec = s->a->spec;
+    return s->a->s && spec->count && s->sent / spec->size >= spec->count;
+}
+
 /* The time is `now`: false where it is over. */
 static bool tick(struct sender *s, uint64_t now_ns)
 {
@@ -131,7 +139,7 @@ static bool tick(struct sender *s, uint64_t now_ns)
     }
     if (s->flags & MSG_ZEROCOPY)
         reap(s);
-    if (now_ns >= a->end_ns || kn_side_stopped(a))
+    if (now_ns >= a->end_ns || kn_side_stopped(a) || sent_all(s))
         return false;
     s->left = s->left || peer_left(s, now_ns);
     return !s->left;
@@ -176,6 +184,18 @@ static int send_counted(struct sender *s, struct kn_error *err)
     return 0;
 }
 
+/* The size of what is sent when it is due, which is never more than a message. 0: all that was counted is sent. */
+static size_t next_piece(struct sender *s)
+{
+    if (!s->a->w || !s->a->spec->count)
+        return s->chunk;
+    if (s->counted < s->chunk)
+        s->counted += kn_worker_take(s->a->w, 1) * s->a->spec->size;
+    size_t piece = s->counted < s->chunk ? (size_t)s->counted : s->chunk;
+    s->counted -= piece;
+    return piece;
+}
+
 static int send_paced(struct sender *s, struct kn_error *err)
 {
     uint64_t now_ns;
@@ -186,7 +206,10 @@ static int send_paced(struct sender *s, struct kn_error *err)
             continue;
         }
         kn_pace_take(&s->pace, 1);
-        for (size_t left = s->chunk; left;) {
+        size_t piece = next_piece(s);
+        if (!piece)
+            return 0;
+        for (size_t left = piece; left;) {
             ssize_t n = send_some(s, left);
             if (n < 0)
                 return gone(s, err);

@@ -54,6 +54,12 @@ static void test_count_is_exact(void **state)
         {"{\"test\":\"tcp_bw\",\"count\":3,\"size\":\"10M\"}", 3, 31457280},
         {"{\"test\":\"tcp_sendfile\",\"count\":50,\"size\":\"64K\"}", 50, 3276800},
         {"{\"test\":\"tcp_stream\",\"count\":1001,\"size\":\"3000\",\"flows\":6}", 1001, 3003000},
+        {"{\"test\":\"tcp_stream\",\"count\":77,\"size\":\"100000\",\"reverse\":true}", 77, 7700000},
+        {"{\"test\":\"tcp_stream\",\"count\":501,\"size\":\"3000\",\"reverse\":true,\"flows\":6}", 501, 1503000},
+        {"{\"test\":\"tcp_sendfile\",\"count\":3,\"size\":\"10M\",\"reverse\":true}", 3, 31457280},
+        {"{\"test\":\"tcp_stream\",\"count\":7,\"size\":\"100000\",\"rate\":\"100M\"}", 7, 700000},
+        {"{\"test\":\"tcp_stream\",\"count\":7,\"size\":\"100000\",\"rate\":\"100M\",\"reverse\":true}", 7, 700000},
+        {"{\"test\":\"tcp_sendfile\",\"count\":13,\"size\":\"100000\",\"rate\":\"100M\",\"flows\":6}", 13, 1300000},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -61,6 +67,21 @@ static void test_count_is_exact(void **state)
         assert_ok(r);
         assert_true(number_at(r, "metrics.bytes") == cases[i].bytes);
         assert_true(number_at(r, "metrics.ops") == cases[i].ops);
+        json_decref(r);
+    }
+}
+
+/* What the client sends is counted; the server sends as much as it can until then. */
+static void test_count_of_both_directions(void **state)
+{
+    static const char *const options[] = {"", ",\"flows\":6", ",\"rate\":\"100M\""};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "{\"test\":\"tcp_stream\",\"bidir\":true,\"count\":10,\"size\":\"100000\"%s}", options[i]);
+        json_t *r = run_json(&server, spec);
+        assert_ok(r);
+        assert_true(number_at(r, "metrics.bytes") >= 1000000);
         json_decref(r);
     }
 }
@@ -168,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_count_is_exact),
+        cmocka_unit_test(test_count_of_both_directions),
         cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_mss), cmocka_unit_test(test_both_directions_are_told_apart),
         cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
     };
