@@ -106,26 +106,26 @@ static void push(struct many *m, struct flow *f, uint64_t now_ns)
         watch(m, f, true);
 }
 
-/* How much to read: a client that counts what it receives reads no further than that. 0: this flow has had its share. */
-static size_t room_for(struct many *m, struct flow *f)
+static bool counts_what_comes(const struct many *m)
 {
-    const size_t room = KN_STREAM_CHUNK_MAX / 16;
-    if (m->sends || !m->spec->count)
-        return room;
-    if (!f->left)
-        f->left = kn_worker_take(m->w, 1) * m->spec->size;
+    return m->spec->count && !m->sends;
+}
+
+/* The next message that this flow has to receive. Without one it is done with, though its server may send on. */
+static void expect(struct many *m, struct flow *f)
+{
+    f->left = kn_worker_take(m->w, 1) * m->spec->size;
     f->dry = f->left == 0;
     if (f->dry)
         epoll_ctl(m->epoll, EPOLL_CTL_DEL, f->fd, NULL);
-    return f->left < room ? (size_t)f->left : room;
 }
 
 static void pull(struct many *m, struct flow *f)
 {
     struct kn_side *a = &m->side;
-    size_t room = room_for(m, f);
-    if (!room)
-        return;
+    size_t room = KN_STREAM_CHUNK_MAX / 16;
+    if (counts_what_comes(m) && f->left < room)
+        room = (size_t)f->left;
     ssize_t n = kn_recv(f->fd, m->buf, room, MSG_DONTWAIT);
     uint64_t now_ns = kn_now_ns();
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -134,8 +134,8 @@ static void pull(struct many *m, struct flow *f)
         forget(m, f);
         return;
     }
-    if (!m->sends && f->left)
-        f->left -= (uint64_t)n;
+    if (counts_what_comes(m) && (f->left -= (uint64_t)n) == 0)
+        expect(m, f);
     uint64_t in = now_ns < a->open_ns ? 0 : kn_stream_share(a, (uint64_t)n, m->before_ns, now_ns);
     m->before_ns = now_ns;
     if (!in)
@@ -255,6 +255,8 @@ static int run(struct many *m, struct kn_error *err)
     for (unsigned i = 0; i < w->n_flows; i++) {
         if (m->spec->rate_bps)
             kn_pace_init_bits(&m->flows[i].pace, m->spec->rate_bps, m->chunk, w->start_ns, w->first_flow + i, (unsigned)m->spec->flows);
+        if (counts_what_comes(m))
+            expect(m, &m->flows[i]);
         if (kn_flow_go(m->flows[i].fd, err))
             return -1;
     }
