@@ -239,18 +239,24 @@ static int take_agent_options(int argc, char **argv, struct agent_asked *asked, 
     return rc;
 }
 
-/* The secret without the blank at its end, as editors and echo leave one. free() it. */
+/* The first line without the blanks at its end, as editors and echo leave them. free() it. */
 static char *agent_token(const char *file, struct kn_error *err)
 {
     const char *told = getenv("KNBL_TOKEN");
     char *token = file ? kn_read_file(file, 4096, err) : strdup(told ? told : "");
     if (!token)
         return NULL;
-    token[strcspn(token, "\r\n")] = '\0';
-    if (strlen(token) >= KN_TOKEN_LEAST)
+    size_t n = strcspn(token, "\r\n");
+    while (n && (token[n - 1] == ' ' || token[n - 1] == '\t'))
+        n--;
+    token[n] = '\0';
+    for (n = 0; (unsigned char)token[n] >= ' ' && token[n] != 0x7f; n++) {}
+    if (n >= KN_TOKEN_LEAST && !token[n])
         return token;
     if (!file && !*token)
         kn_fail(err, KN_E_ARGUMENT, "an agent needs a secret: --token-file FILE, or KNBL_TOKEN");
+    else if (token[n])
+        kn_fail(err, KN_E_ARGUMENT, "the token in %s is no text: it holds other characters", file ? file : "KNBL_TOKEN");
     else
         kn_fail(err, KN_E_ARGUMENT, "the token in %s has %zu characters; at least %d are wanted",
                 file ? file : "KNBL_TOKEN", strlen(token), KN_TOKEN_LEAST);

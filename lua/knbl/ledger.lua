@@ -5,6 +5,7 @@
 local contract = require "knbl.contract"
 local errors = require "knbl.errors"
 local figures = require "knbl.figures"
+local file = require "knbl.file"
 local json = require "knbl.json"
 local schema = require "knbl.schema"
 
@@ -176,12 +177,11 @@ function M.parse(text, name)
   return json.ordered(checked, order)
 end
 
+local LEDGER_MOST = 1073741824
+
 function M.read(path)
-  local file, err = io.open(path, "rb")
-  if not file then return nil, errors.new("argument", "cannot read " .. tostring(err)) end
-  local text, wrong = file:read("*a")
-  file:close()
-  if not text then return nil, errors.new("argument", ("cannot read %s: %s"):format(path, tostring(wrong))) end
+  local text, err = file.read(path, LEDGER_MOST, true)
+  if not text then return nil, errors.new("argument", err) end
   return M.parse(text, path)
 end
 

@@ -1,7 +1,10 @@
 -- knbl.scenario - finds scenarios: a file, or one of those that are embedded in the binary. Files win.
 local errors = require "knbl.errors"
+local file = require "knbl.file"
 
 local M = {}
+
+local TEXT_MOST = 16777216
 
 -- The names of the built-in scenarios.
 function M.names(core)
@@ -14,24 +17,19 @@ function M.names(core)
   return names
 end
 
-local function read(path)
-  local file, err = io.open(path, "rb")
-  if not file then return nil, err end
-  local text, wrong = file:read("*a")
-  file:close()
-  return text, wrong and path .. ": " .. wrong
-end
-
 -- The text of a scenario and the name of its chunk, "-" being standard input; nil and what is wrong where there is none.
 function M.find(core, name)
-  if name == "-" then return io.stdin:read "*a", "stdin" end
-  local text, err = read(name)
+  if name == "-" then
+    local given, wrong = file.read_all(io.stdin, "stdin", TEXT_MOST)
+    return given, given and "stdin" or wrong
+  end
+  local text, err, missing = file.read(name, TEXT_MOST)
   if text then return text, name end
-  if err and not err:find("No such file", 1, true) then return nil, "cannot read " .. err end
+  if not missing then return nil, err end
   local base = name:match("^([%w_-]+)$") or name:match("^scenarios/([%w_-]+)%.lua$")
   if base then
     local path = "scenarios/" .. base .. ".lua"
-    text = read(path)
+    text = file.read(path, TEXT_MOST)
     if text then return text, path end
     text = core.embedded and core.embedded(path)
     if text then return text, path end

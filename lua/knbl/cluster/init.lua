@@ -10,6 +10,7 @@
 --   one_machine: all of it is on this machine;  environment() -> table;  close()
 -- An err with code "skip" says why a thing cannot be had here: what needs it becomes a skipped measurement, and the run goes on.
 local errors = require "knbl.errors"
+local file = require "knbl.file"
 local session = require "knbl.session"
 
 local M = {}
@@ -379,15 +380,16 @@ local function token_of(s)
   if s.plan then return "", true end
   local path = s.settings.token_file
   if path then
-    local file, err = io.open(path, "r")
-    if not file then errors.usage("--token-file: cannot read %s", tostring(err)) end
-    local text = (file:read("*a") or ""):gsub("%s+$", "")
-    file:close()
+    local text, err = file.read_token(path)
+    if not text then errors.usage("--token-file: %s", err) end
     if #text < 16 then errors.usage("--token-file: %s holds less than 16 characters", path) end
     return text, true
   end
   local env = os.getenv("KNBL_TOKEN")
-  if env and env ~= "" then return env, true end
+  if env and env ~= "" then
+    if #env < 16 then errors.usage("KNBL_TOKEN holds less than 16 characters") end
+    return env, true
+  end
   return s.core.token(), false
 end
 

@@ -1,4 +1,5 @@
 -- knbl doctor - what this machine can do, found out by trying; a line each, and what to do about a no.
+local errors = require "knbl.errors"
 local json = require "knbl.json"
 
 local M = {
@@ -127,7 +128,8 @@ local function examine(core, values)
   return findings
 end
 
-function M.run(context, values)
+function M.run(context, values, words)
+  if words[1] then errors.usage("'%s' is too much: knbl doctor takes options only", words[1]) end
   local findings = examine(context.core, values)
   if values.json then
     context.out(json.encode(findings) .. "\n")

@@ -207,6 +207,7 @@ local function on_error(e)
     local ok, shown = pcall(json.encode, e)
     e = "the script raised " .. (ok and shown or tostring(e))
   end
+  if e == nil then e = "the script raised nil" end
   return errors.new("script", tostring(e), { traceback = errors.traceback(2) })
 end
 

@@ -1,6 +1,7 @@
 -- knbl.kube.auth: who we are to an API server, from a resolved kubeconfig: certificates, tokens, token files that are read
 -- again, plugins whose answer is kept until it expires, and the groups of --as.
 local core = require "knbl.core"
+local file = require "knbl.file"
 local json = require "knbl.json"
 
 local M = {}
@@ -71,10 +72,9 @@ end
 
 function Auth:file_token()
   if core.now() - self.read_at > REREAD_S then
-    local f, why = io.open(self.config.token_file)
-    if not f then return nil, { code = "auth", message = "token file: " .. why } end
-    self.token = f:read("a"):gsub("%s+$", "")
-    f:close()
+    local text, why = file.read(self.config.token_file, 1048576)
+    if not text then return nil, { code = "auth", message = "token file: " .. why } end
+    self.token = text:gsub("%s+$", "")
     self.read_at = core.now()
   end
   return self.token

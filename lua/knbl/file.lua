@@ -1,0 +1,46 @@
+-- knbl.file - reads a file whole, and stops early where it never ends.
+local M = {}
+
+local PIECE = 65536
+
+local function refusal(path, what) return nil, ("cannot read %s: %s"):format(path, what) end
+
+-- What is in an open file, at most `most` bytes; nil and what is wrong, with `path` in it. `text`: it holds no NUL. Closes it.
+function M.read_all(file, path, most, text)
+  local pieces, size = {}, 0
+  while true do
+    local piece, err = file:read(PIECE)
+    if not piece and err then
+      file:close()
+      return refusal(path, err)
+    end
+    if not piece then break end
+    pieces[#pieces + 1], size = piece, size + #piece
+    local wrong = text and piece:find("\0", 1, true) and "it holds a NUL, and is no text"
+      or size > most and ("it is longer than %d bytes"):format(most)
+    if wrong then
+      file:close()
+      return refusal(path, wrong)
+    end
+  end
+  file:close()
+  return table.concat(pieces)
+end
+
+-- nil, what is wrong, and whether it is that there is no such file.
+function M.read(path, most, text)
+  local file, err, number = io.open(path, "rb")
+  if not file then return nil, "cannot read " .. tostring(err), number == 2 end
+  return M.read_all(file, path, most, text)
+end
+
+-- A secret: the first line, without the blanks that editors and echo leave at its end.
+function M.read_token(path)
+  local text, err = M.read(path, 4096, true)
+  if not text then return nil, err end
+  local token = text:match("^[^\r\n]*"):gsub("%s+$", "")
+  if token:find("%c") then return refusal(path, "a token is text, and this holds other characters") end
+  return token
+end
+
+return M
