@@ -39,6 +39,7 @@ local list = {
     .. "noise without a step fewer than 1 % are flagged" },
   { "stopped", "it was stopped before its time", "by the user, or the orchestrator" },
   { "errors", "some operations failed", "any" },
+  { "bad_status", "the server answered with 4xx or 5xx: what was measured may be its error page", "http: any response that is neither 2xx nor 3xx" },
   { "rate_not_reached", "the rate that was asked for was not reached", "less than 98 % of it" },
 }
 
@@ -110,10 +111,12 @@ end
 
 local seen = { { "conntrack_full", conntrack_full }, { "drops", drops }, { "clock_jump", clock_jump }, { "paused", paused } }
 
--- Adds to a measurement's flags what its monitors make doubtful.
+-- Adds to a measurement's flags what its own figures and its monitors make doubtful.
 function M.add(entry)
   local have = {}
   for _, flag in ipairs(entry.flags) do have[flag] = true end
+  local status = (entry.metrics or {}).status or {}
+  if status["4xx"] or status["5xx"] or status.other then table.insert(entry.flags, "bad_status") end
   for _, rule in ipairs(seen) do
     for _, monitor in ipairs(entry.monitor or {}) do
       if not have[rule[1]] and rule[2](monitor, values(monitor.t)) then

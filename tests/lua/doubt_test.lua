@@ -19,6 +19,15 @@ function TestDoubt:test_nothing_seen_nothing_said()
     interfaces = { eth0 = { rx_drops = { 3, 2 }, tx_drops = 0, rx_packets_per_s = 10, tx_packets_per_s = 10 } } }, "errors")
 end
 
+function TestDoubt:test_a_server_that_refuses()
+  local entry = { flags = {}, metrics = { status = { ["2xx"] = 5, ["3xx"] = 1 } } }
+  doubt.add(entry)
+  lu.assertEquals(entry.flags, {})
+  entry.metrics.status["5xx"] = 1
+  doubt.add(entry)
+  lu.assertEquals(entry.flags, { "bad_status" })
+end
+
 function TestDoubt:test_a_table_that_is_nearly_full()
   lu.assertEquals(flags_of { t = { 1, 2 }, conntrack = { entries = { 10, 89 }, max = 100, drops = 0 } }, "errors")
   lu.assertEquals(flags_of { t = { 1, 2 }, conntrack = { entries = { 10, 90 }, max = 100, drops = 0 } }, "errors conntrack_full")
