@@ -42,14 +42,29 @@ function M.wanted(s, spec)
   return (tonumber(spec.duration) or 0) >= M.cheap_s
 end
 
--- The ceiling of a measurement's headline figure, or nil: of pings, of a given rate and of foreign servers there is none. Each kind of work is
--- measured once for each sender.
+-- Of pings, of a given rate and of foreign servers there is none.
+local function exists(request, spec)
+  return request.test ~= "ping" and not spec.rate and not spec.external and request.route.via ~= "loopback"
+end
+
+-- The ceiling of a measurement's headline figure, or nil where there is none. Each kind of work is measured once for each sender.
 function M.of(s, request, spec, follow)
-  if request.test == "ping" or spec.rate or spec.external or request.route.via == "loopback" then return nil end
+  if not exists(request, spec) then return nil end
   s.ceilings = s.ceilings or {}
   local key = key_of(request.from, request.test, spec)
   if s.ceilings[key] == nil then s.ceilings[key] = measure(s, request.from, request.test, spec, follow) or false end
   return s.ceilings[key] or nil
+end
+
+-- The seconds that a plan has to add for it.
+function M.time(s, request, spec)
+  if not M.wanted(s, spec) or not exists(request, spec) then return 0 end
+  s.ceilings = s.ceilings or {}
+  local key = key_of(request.from, request.test, spec)
+  if s.ceilings[key] ~= nil then return 0 end
+  s.ceilings[key] = false
+  local copy = loopback_spec(spec)
+  return copy.duration + copy.warmup + 0.1
 end
 
 return M

@@ -332,7 +332,7 @@ end
 
 local function planned(s, entry, request, group)
   local reason = request.from.skip or request.route.skip or unprepared(request.from) or unprepared(request.route.to)
-  return s.plan:add(entry, request, reason, group)
+  return s.plan:add(entry, request, reason, group, not reason and not group and ceiling.time(s, request, entry.params) or 0)
 end
 
 local function unselected(s, entry)

@@ -19,16 +19,23 @@ local Stop = setmetatable({}, { __tostring = function() return "the plan ends he
 M.stop = Stop
 
 function M.new(limit)
-  return setmetatable({ entries = {}, things = {}, clusters = {}, objects = {}, remarks = {}, seconds = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
+  return setmetatable({ entries = {}, things = {}, clusters = {}, objects = {}, remarks = {}, seconds = 0, setup = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
 end
 
-function Plan:add_cluster(provider) self.clusters[#self.clusters + 1] = provider end
+function Plan:add_cluster(provider, seconds)
+  self.clusters[#self.clusters + 1] = provider
+  self.setup = self.setup + (seconds or 0)
+end
 
 -- Kubernetes objects that the run would make, and what to know of them.
 function Plan:add_object(object) self.objects[#self.objects + 1] = object end
 function Plan:add_remark(text) self.remarks[#self.remarks + 1] = text end
 
-function Plan:add_thing(kind, name) self.things[#self.things + 1] = { kind = kind, name = name } end
+-- Something that the run would make, and about how many seconds that takes.
+function Plan:add_thing(kind, name, seconds)
+  self.things[#self.things + 1] = { kind = kind, name = name }
+  self.setup = self.setup + (seconds or 0)
+end
 
 local function plausible()
   local latency = {}
@@ -42,10 +49,12 @@ local function plausible()
   }
 end
 
--- Notes a measurement; returns what the script sees in its place. `group`: those that run at the same time, as long as the longest.
-function Plan:add(entry, request, skipped, group)
+-- Notes a measurement; returns what the script sees in its place. `group`: those that run at the same time, as long as the longest;
+-- `more`: seconds of what is measured besides.
+function Plan:add(entry, request, skipped, group, more)
   measure_time = measure_time or require("knbl.measure").expected_time
   local seconds, known = measure_time(entry.params)
+  seconds = seconds + (more or 0)
   if skipped then seconds, known = 0, true end
   self.entries[#self.entries + 1] = { entry = entry, seconds = seconds, known = known, expectations = request.expectations, skipped = skipped,
     beside = group and group.first }

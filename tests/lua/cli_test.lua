@@ -104,6 +104,18 @@ function TestCli:test_dry_run()
   lu.assertStrContains(out, "the plan ends here")
 end
 
+-- What is made takes its time too, and so does the sender's ceiling, once for each kind of work.
+function TestCli:test_a_plan_has_all_that_takes_time()
+  local lab = "local knbl = require 'knbl'\nlocal c <close> = knbl.cluster { provider = 'lab' }\nlocal a, b = c:pair()\n"
+  local twice = "for i = 1, 2 do knbl.tcp_rr { case = 'x' .. i, from = a, to = b, warmup = 0, duration = 9.9 } end"
+  local _, out = fake.knbl(lab .. twice, { "--dry-run", "--no-ceiling" })
+  lu.assertStrContains(out, "2 measurements, 20s, and about 1s to make what it needs")
+  _, out = fake.knbl(lab .. twice, { "--dry-run" })
+  lu.assertStrContains(out, "2 measurements, 21s")
+  _, out = fake.knbl(lab .. "c:pod { runtime = 'kata' } c:pod { runtime = 'gvisor' }" .. twice, { "--dry-run" })
+  lu.assertStrContains(out, "about 4s to make what it needs")
+end
+
 function TestCli:test_a_plan_has_no_side_effects()
   local path = os.tmpname()
   local code, out, err = fake.knbl(fake.pair .. ("local f = io.open(%q, 'a') f:write('x') f:close() knbl.tcp_rr { from = a, to = b }"):format(path), { "-q" })

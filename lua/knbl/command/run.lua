@@ -107,9 +107,10 @@ local function print_plan(context, job, planned)
   local out = {}
   local where = planned.clusters[1] or "no cluster"
   local rounds = not planned.used_matrix and job.settings.repeats or 1
-  out[#out + 1] = ("%s on %s: %d measurements%s, %s%s"):format(job.name, where, #planned.entries,
+  local setup = planned.setup * rounds
+  out[#out + 1] = ("%s on %s: %d measurements%s, %s%s%s"):format(job.name, where, #planned.entries,
     rounds > 1 and (", %d times"):format(rounds) or "", planned.about and "about " or "",
-    progress.duration(planned.seconds * rounds))
+    progress.duration(planned.seconds * rounds), setup > 0 and (", and about %s to make what it needs"):format(progress.duration(math.max(setup, 1))) or "")
   local things = made(planned)
   if #things > 0 then
     for i, line in ipairs(text.wrap("makes " .. table.concat(things, ", "), 110)) do out[#out + 1] = (i == 1 and "  " or "    ") .. line end
