@@ -24,6 +24,7 @@
  * gone too. */
 
 #define STEP_NS (5 * KN_NS_PER_MS)
+#define CLOSED_PORT 9           /* discard: nobody serves it any more */
 
 /* Pods are reached from their node: a sandbox that has taken the pod's address over is not from the pod's own
  * namespace. */
@@ -87,26 +88,48 @@ static bool has_ended(pid_t pid)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-/* From the node. A sandbox that is not up yet may swallow the first SYN: each try is short, but the next is longer, for
- * one that is slow. */
-static bool answers(const struct kn_addr *to, int patience_ms)
+/* From the node: 0 where a connection is taken, or a datagram not refused; else the error. A sandbox that is not up yet
+ * may swallow the first SYN: each try is short, but the next is longer, for one that is slow. */
+static int try_port(const struct kn_addr *to, int type, int patience_ms)
 {
-    int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = -1;
-    struct pollfd ready = { .fd = fd, .events = POLLOUT };
+    int fd = socket(to->u.sa.sa_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
+    struct pollfd ready = { .fd = fd, .events = type == SOCK_STREAM ? POLLOUT : POLLIN };
     socklen_t size = sizeof error;
-    bool ok = fd >= 0 && (connect(fd, &to->u.sa, to->len) == 0 || errno == EINPROGRESS) &&
-              poll(&ready, 1, patience_ms) == 1 &&
-              getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+    if (fd < 0 || (connect(fd, &to->u.sa, to->len) && errno != EINPROGRESS) ||
+        (type == SOCK_DGRAM && send(fd, "", 1, MSG_NOSIGNAL) != 1))
+        error = errno;
+    else if (poll(&ready, 1, patience_ms) < 1)
+        error = type == SOCK_STREAM ? ETIMEDOUT : 0;
+    else
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (fd >= 0) close(fd);
-    return ok;
+    return error;
+}
+
+/* Whether something takes datagrams there. Silence says so only of a kernel that answers for a port that is closed: one
+ * that nothing has is tried too. */
+static bool takes_datagrams(const struct kn_addr *to, int patience_ms)
+{
+    struct kn_addr closed = *to;
+    closed.u.v4.sin_port = htons(ntohs(to->u.v4.sin_port) == CLOSED_PORT ? CLOSED_PORT + 1 : CLOSED_PORT);
+    return try_port(to, SOCK_DGRAM, patience_ms) == 0 && try_port(&closed, SOCK_DGRAM, patience_ms) == ECONNREFUSED;
+}
+
+bool kn_lab_answers(const struct kn_addr *to, bool udp, int patience_ms, uint64_t *udp_next_ns)
+{
+    int error = try_port(to, SOCK_STREAM, patience_ms);
+    uint64_t now = kn_now_ns();
+    if (error != ECONNREFUSED || !udp || now < *udp_next_ns) return error == 0;
+    *udp_next_ns = now + 2 * KN_NS_PER_S;
+    return takes_datagrams(to, patience_ms);
 }
 
 static int await_answer(const struct kn_spawn *spawn, pid_t program, const struct kn_addr *to, struct kn_error *err)
 {
     uint64_t now = kn_now_ns(), patience_ns = spawn->ready_ns ? spawn->ready_ns : LAB_BOX_READY_NS,
-             deadline = now + patience_ns;
+             deadline = now + patience_ns, udp_next_ns = 0;
     char words[400];
-    for (int patience_ms = 50; !answers(to, patience_ms); now = kn_now_ns()) {
+    for (int patience_ms = 50; !kn_lab_answers(to, spawn->command, patience_ms, &udp_next_ns); now = kn_now_ns()) {
         patience_ms = patience_ms < 1000 ? patience_ms + 10 : 1000;
         bool panicked = kn_lab_last_words(spawn->name, words, sizeof words), ended = has_ended(program) || panicked;
         if (ended || now > deadline) {

@@ -294,6 +294,9 @@ void kn_spawn_report(const struct kn_error *err);
 #define LAB_BOX_READY_NS (60ull * 1000000000ull) /* a guest may have to boot in software, on a busy machine */
 #define LAB_BUNDLE LAB_RUN "/bundle"
 enum { LAB_OUTSIDE_FD = 4 };                    /* the node's network namespace, in the pod's first process */
+/* Whether a connection is taken there, or where `udp` a datagram: of a command of one's own, which may serve UDP alone.
+ * *udp_next_ns, from 0 on, is when the latter is tried again: kernels refuse a datagram once a second (icmp_ratelimit). */
+bool kn_lab_answers(const struct kn_addr *to, bool udp, int patience_ms, uint64_t *udp_next_ns);
 int kn_box_run(const struct kn_keeper *keeper, const struct kn_spawn *spawn); /* the pod's first process, to its end */
 void kn_relay_run(int listener, const struct kn_addr *to);                    /* to the end of the process */
 /* An OCI bundle for runtimes that take one; `argv` is what runs inside. */
