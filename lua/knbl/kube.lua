@@ -207,17 +207,22 @@ function Client:list(kind, options)
   end
 end
 
+local function shallow(t)
+  local copy = {}
+  for k, v in pairs(t or {}) do copy[k] = v end
+  return copy
+end
+
 -- Creates an object once, even if the answer gets lost: its name is made here, and an object of that name that carries this call's mark is ours.
 function Client:create(object, options)
-  local copy = json.decode(json.encode(object))
-  local meta = copy.metadata or {}
+  local copy, meta = shallow(object), shallow(object.metadata)
   copy.metadata = meta
   if not meta.name then
     meta.name = (meta.generateName or "knbl-") .. core.token():sub(1, 8)
     meta.generateName = nil
   end
   local mark = core.token():sub(1, 16)
-  meta.annotations = meta.annotations or {}
+  meta.annotations = shallow(meta.annotations)
   meta.annotations["knbl.io/created-by-call"] = mark
   local path, err = self:path(copy, nil, options)
   if not path then return nil, err end

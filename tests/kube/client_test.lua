@@ -98,6 +98,15 @@ function TestClient.test_conflict()
   lu.assertEquals(err.code, "conflict")
 end
 
+-- What is sent is what was given, an empty list too, and what was given stays as it is.
+function TestClient.test_create_sends_what_it_was_given()
+  serve 'ok(object "a")'
+  local given = { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "a" }, list = json.array {}, map = {} }
+  lu.assertNotNil(api:create(given))
+  lu.assertStrContains(asked()[1].body, '"list":[],"map":{}')
+  lu.assertEquals(given.metadata, { name = "a" })
+end
+
 function TestClient.test_pages_and_an_expired_one()
   serve 'list("5", { object "a" }, "token"), status(410, "Expired", "too old"), list("5", { object "b" })'
   local list = assert(api:list "ConfigMap")

@@ -82,6 +82,8 @@ end
 
 function TestExplain.test_evicted_and_ended()
   lu.assertStrContains((explain.pod(pod { phase = "Failed", reason = "Evicted", message = "low on memory" })), "Evicted: low on memory")
+  lu.assertEquals(explain.pod(pod { phase = "Failed", containerStatuses = { { name = "server", state = { terminated = { exitCode = 2, reason = "Error",
+    message = "no such file" } } } } }), "its server ended with code 2 (Error): no such file")
   lu.assertStrContains((explain.pod(pod { phase = "Running", containerStatuses = { { state = { terminated = { exitCode = 2, reason = "Error" } } } } })), "code 2")
 end
 

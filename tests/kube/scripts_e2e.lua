@@ -105,8 +105,8 @@ local own = world.script [[
 local knbl = require "knbl"
 local cluster <close> = knbl.cluster()
 local client = cluster:pod { name = "client", node = 1 }
-local web = cluster:pod { name = "web", node = 2, image = "knbl:0.1.0", command = { "/usr/bin/knbl", "agent", "--listen", ":8080" }, port = 8080,
-  env = { KNBL_TOKEN = "0123456789abcdef0123456789abcdef" } }
+local web = cluster:pod { name = "web", node = 2, image = "knbl:0.1.0", command = { "/usr/bin/knbl", "agent", "--listen", ":8080",
+  "--token-file", "/etc/hostname" }, port = 8080 }
 knbl.http { case = "own", from = client, to = web, count = 20, flows = 2 }
 knbl.http { case = "own service", from = client, to = web:service(), count = 20, flows = 2 }
 knbl.ping { case = "echo", from = client, to = web, count = 2, every = "10ms" }

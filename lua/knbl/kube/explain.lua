@@ -46,6 +46,7 @@ end
 function M.pod(pod)
   if pod.metadata.deletionTimestamp then return "somebody deleted it", true end
   if pod.status.phase == "Failed" then
+    if not pod.status.reason and not pod.status.message then return container_reason(pod) or "it failed", true end
     return ("%s%s"):format(pod.status.reason or "it failed", pod.status.message and ": " .. pod.status.message or ""), true
   end
   for _, condition in ipairs(pod.status.conditions or {}) do

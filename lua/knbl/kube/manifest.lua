@@ -79,9 +79,11 @@ local function pod_security(want)
   return context
 end
 
+-- nil where there is none: an empty table would go out as an object.
 local function sorted_env(env)
+  if not env or not next(env) then return nil end
   local list = {}
-  for name, value in pairs(env or {}) do list[#list + 1] = { name = name, value = tostring(value) } end
+  for name, value in pairs(env) do list[#list + 1] = { name = name, value = tostring(value) } end
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
 end
@@ -94,7 +96,7 @@ local function own_container(want)
 end
 
 local function agent_container(want)
-  local env = sorted_env(want.env)
+  local env = sorted_env(want.env) or {}
   env[#env + 1] = { name = "NODE_NAME", valueFrom = { fieldRef = { fieldPath = "spec.nodeName" } } }
   return { name = "agent", image = want.image, imagePullPolicy = "IfNotPresent", env = env,
     args = { "agent", "--listen", ":" .. want.port, "--token-file", "/etc/knbl/token", "--name", want.agent or want.name, "--node", "$(NODE_NAME)" },
