@@ -104,9 +104,9 @@ function M.say(context, settings, render)
   if text ~= "" then (to_stdout and context.out or context.err)(text) end
 end
 
--- The tables of a ledger.
+-- The tables of a ledger; whoever reads it out of a marked log makes them there.
 function M.show(context, data, settings)
-  if settings.quiet then return end
+  if settings.quiet or os.getenv(M.MARK) then return end
   M.say(context, settings, function(options) return require("knbl.format.table").render(data, options) end)
 end
 

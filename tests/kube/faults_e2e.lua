@@ -26,6 +26,12 @@ local function ends(run, code, words, seconds)
   lu.assertTrue(run.seconds < seconds, run.said)
 end
 
+-- An API server that was away has heard nothing of its nodes, and takes them for lost a little later.
+local function settle()
+  core.sleep(8)
+  world.kubectl "wait --for=condition=Ready node --all --timeout=60s"
+end
+
 function TestFaults.tearDown()
   world.kubectl "uncordon node-a node-b"
   world.run({ "clean" }, { ledger = false })
@@ -144,6 +150,20 @@ function TestFaults.test_api_server_away_for_10_s()
   lu.assertEquals(world.left(), "")
 end
 
+-- Killed in the middle of what is made, and started again.
+function TestFaults.test_api_server_started_anew()
+  lu.skipIf(not world.process "kube-apiserver", "no API server of this machine")
+  local p = world.start { "--on", "k8s", short, "--duration", "300ms" }
+  core.sleep(0.5)
+  local start = world.kill "kube-apiserver"
+  core.sleep(3)
+  start()
+  ends(p:wait(120), 0, {}, 120)
+  lu.assertTrue(p.ledger.measurements[1].ok)
+  lu.assertEquals(world.left(), "")
+  settle()
+end
+
 -- For good, as far as the run can tell: it says so, and how to finish.
 function TestFaults.test_api_server_away_for_good()
   local pid = world.process "kube-apiserver"
@@ -154,8 +174,7 @@ function TestFaults.test_api_server_away_for_good()
   p:wait(120)
   world.sh("kill -CONT " .. pid)
   ends(p, 3, { "could be removed", "knbl clean --namespace default" }, 110)
-  core.sleep(8) -- within which the server has heard nothing of its nodes for too long, and takes them for lost
-  world.kubectl "wait --for=condition=Ready node --all --timeout=60s"
+  settle()
   lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
   lu.assertEquals(world.left(), "")
 end

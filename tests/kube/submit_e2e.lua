@@ -17,6 +17,7 @@ function TestSubmit.test_results_come_home()
   end
   lu.assertStrContains(run.out, "PodA-1>PodB-2") -- the tables, as at home
   lu.assertStrContains(run.err, "[7/7]")         -- the log, as it went
+  lu.assertNotStrContains(run.err, "----")      -- and no tables a second time
   lu.assertEquals(world.left(), "")
 end
 

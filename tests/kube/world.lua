@@ -122,6 +122,18 @@ function M.process(name)
   return tonumber(read(("%s/%s.pid"):format(M.state, name)))
 end
 
+-- Kills such a process; returns a function that starts it again, as it was, in the network that it was in.
+function M.kill(name)
+  local pid = M.process(name)
+  local net = M.sh("ip netns identify " .. pid):match "%S+"
+  local words = {}
+  for word in read(("/proc/%d/cmdline"):format(pid)):gmatch "[^%z]+" do words[#words + 1] = M.quote(word) end
+  M.sh("kill -KILL " .. pid)
+  return function()
+    M.sh(("ip netns exec %s setsid %s >>%s/%s.log 2>&1 </dev/null & echo $! >%s/%s.pid"):format(net, table.concat(words, " "), M.state, name, M.state, name))
+  end
+end
+
 -- What such a process was started with for --NAME, or nil.
 function M.argument(process, name)
   local pid = M.process(process)

@@ -20,6 +20,7 @@ local M = { name = "k8s" }
 
 local AGENT_S = 10
 local SERVICE_S = 20
+local ENDPOINTS_S = 45 -- a control plane that comes back takes half a minute to hear of its nodes and to write the endpoints anew
 local CONTROL_GRACE_S = 30 -- an API server that restarts is no lost agent
 
 local Provider = {}
@@ -351,20 +352,30 @@ local function ready_endpoints(self, service)
   return n
 end
 
+-- Which of the endpoints the cluster takes for not ready, as ": …"; "" where that does not explain it.
+local function unready(self, endpoints)
+  local names = {}
+  for _, endpoint in ipairs(endpoints) do
+    local pod = endpoint.object and self.api:get("Pod", endpoint.object, { retry = 0 })
+    if pod and not pods.is_ready(pod) then names[#names + 1] = ("pod %s on %s is not ready"):format(endpoint.object, endpoint.node) end
+  end
+  return #names > 0 and ": " .. table.concat(names, ", ") or ""
+end
+
 -- A Service answers only once every node's proxy has heard of it: waited for, with the API's own word on its endpoints.
-local function await_endpoints(self, service, n)
-  local deadline = core.now() + SERVICE_S
+local function await_endpoints(self, service, endpoints)
+  local deadline = core.now() + ENDPOINTS_S
   repeat
     local ready, why = ready_endpoints(self, service)
     if not ready and why.status == 403 then
       why.message = why.message .. "; permit 'list' on endpointslices or 'get' on endpoints"
       return nil, why
     end
-    if ready and ready >= n then return true end
+    if ready and ready >= #endpoints then return true end
     local ok, err = core.sleep(0.1)
     if not ok then return nil, err end
   until core.now() > deadline
-  return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s"):format(SERVICE_S) }
+  return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s%s"):format(ENDPOINTS_S, unready(self, endpoints)) }
 end
 
 -- What a Service's object says, as the rest of knbl has it.
@@ -389,7 +400,7 @@ local function make_service(self, t)
   local made
   made, err = self.api:create(object)
   if not made then return nil, err end
-  ok, err = await_endpoints(self, made, #t.endpoints)
+  ok, err = await_endpoints(self, made, t.endpoints)
   if not ok then return nil, err end
   return as_service(t, made)
 end
@@ -404,7 +415,7 @@ local function service_of(self, t)
   if self.standing then
     local there = self.standing:service_over(t)
     if there then
-      local ok, why = await_endpoints(self, there, #t.endpoints)
+      local ok, why = await_endpoints(self, there, t.endpoints)
       if not ok and why.status ~= 403 then return nil, why end
       return as_service(t, there)
     end

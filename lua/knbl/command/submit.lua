@@ -170,13 +170,11 @@ local function deliver(context, values, ledger)
   local core = context.core
   if values.json == "-" then
     context.out(ledger .. "\n")
-  else
-    if values.json then
-      local ok, err = core.write_file(values.json, ledger .. "\n")
-      if not ok then errors.raise(err) end
-    end
-    output.show(context, json.decode(ledger), {})
+  elseif values.json then
+    local ok, err = core.write_file(values.json, ledger .. "\n")
+    if not ok then errors.raise(err) end
   end
+  output.show(context, json.decode(ledger), { json = values.json })
 end
 
 -- The Job first, and its permissions only once its pod has ended: until then it removes what it made itself.

@@ -15,7 +15,7 @@ function M.events_of(api, name)
   return list and explain.events(list.items)
 end
 
-local function is_ready(pod)
+function M.is_ready(pod)
   for _, c in ipairs(pod.status.conditions or {}) do
     if c.type == "Ready" then return c.status == "True" end
   end
@@ -42,7 +42,7 @@ function M.await(api, name)
     if event then
       last = event.object
       if event.type == "DELETED" then return nil, { code = "pod", message = "somebody deleted it" } end
-      if is_ready(last) and last.status.podIP then return last end
+      if M.is_ready(last) and last.status.podIP then return last end
       if last.spec.nodeName and not last.status.startTime then given = given or now else given = nil end
       local why, final = explain.pod(last)
       if last.status.phase == "Failed" or last.metadata.deletionTimestamp then return nil, { code = "pod", message = why } end
