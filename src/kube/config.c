@@ -115,6 +115,8 @@ static int merge_file(json_t *merged, const char *path, bool must_exist, struct 
         if (current && !field(merged, "current-context"))
             json_object_set_new(merged, "current-context", json_string(current));
         json_array_append_new(json_object_get(merged, "sources"), json_string(path));
+    } else if (must_exist) {
+        result = kn_fail(err, KN_E_ARGUMENT, "kubeconfig %s: it is empty", path);
     }
     json_decref(documents);
     return result;
@@ -146,7 +148,21 @@ static int merge_all(json_t *merged, const struct kn_kube_options *o, struct kn_
 
 /* ---- resolving ---------------------------------------------------------------------------------------------------------- */
 
-/* The entry that is named, or an error that names the nearest. */
+/* As many of the names as there is room for. */
+static void list_names(char *text, size_t size, const char *const *names, size_t n)
+{
+    static const char more[] = ", ...";
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (used + strlen(names[i]) + 2 + sizeof more > size) {
+            memcpy(text + used, more, sizeof more);
+            return;
+        }
+        used += (size_t)sprintf(text + used, "%s%s", i ? ", " : "", names[i]);
+    }
+}
+
+/* The entry that is named, or an error that names the nearest, or all. */
 static const json_t *entry_named(const json_t *merged, const char *list, const char *kind, const char *name, struct kn_error *err)
 {
     const json_t *all = json_object_get(merged, list), *entry = json_object_get(all, name);
@@ -157,8 +173,13 @@ static const json_t *entry_named(const json_t *merged, const char *list, const c
     json_t *value;
     json_object_foreach((json_t *)all, key, value) if (n < 256) names[n++] = key;
     const char *near = kn_nearest(name, names, n);
-    kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"%s%s%s", kind, name, near ? "; did you mean \"" : "",
-            near ? near : "", near ? "\"?" : "");
+    if (near) {
+        kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; did you mean \"%s\"?", kind, name, near);
+        return NULL;
+    }
+    char there[200] = "none";
+    list_names(there, sizeof there, names, n);
+    kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; there %s %s", kind, name, n == 1 ? "is" : "are", there);
     return NULL;
 }
 
@@ -319,7 +340,8 @@ json_t *kn_kube_config(const struct kn_kube_options *o, struct kn_error *err)
         out = in_cluster(o, err);
     } else {
         kn_fail(err, KN_E_ARGUMENT, "no kubeconfig: %s; name one with --kubeconfig or KUBECONFIG",
-                o->kubeconfig_list && *o->kubeconfig_list ? "none of the files in KUBECONFIG is there" : "~/.kube/config is not there");
+                o->kubeconfig_list && *o->kubeconfig_list ? "none of the files in KUBECONFIG is there, or says anything"
+                                                                  : "~/.kube/config is not there, or empty");
         goto out;
     }
     if (out && o->namespace && *o->namespace)

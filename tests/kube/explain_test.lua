@@ -31,6 +31,10 @@ function TestExplain.test_quota()
 end
 
 function TestExplain.test_permission()
+  for _, text in ipairs { 'Pod "p" is invalid: [spec.containers[0].resources.requests: Invalid value: "100m": must be less than or equal to cpu limit]',
+    "pods is forbidden: maximum memory usage per Container is 32Mi, but limit is 64Mi", "minimum cpu usage per Container is 1, but request is 100m" } do
+    lu.assertStrContains(explain.refusal({ status = 403, message = text }, { name = "p" }), "--cpu and --memory")
+  end
   local text = explain.refusal({ status = 403, message = 'pods is forbidden: User "u" cannot create resource "pods"' }, { name = "p" })
   lu.assertStrContains(text, "deploy/role.yaml")
 end

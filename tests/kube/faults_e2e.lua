@@ -242,6 +242,31 @@ function TestFaults.test_clean_leaves_the_young_alone()
   lu.assertEquals(p:wait(40).code, 0, p.said)
 end
 
+-- What a script made outside of namespaces goes too, and only that.
+function TestFaults.test_clean_takes_what_is_in_no_namespace()
+  local script = world.script [[
+    local cluster <close> = require "knbl".cluster()
+    assert(cluster:create { apiVersion = "rbac.authorization.k8s.io/v1", kind = "ClusterRole", metadata = { name = "knbl-test-killed" } })
+    io.stderr:write "made"
+    require "knbl.core".sleep(60)
+  ]]
+  local p = world.start { "--on", "k8s", script }
+  lu.assertTrue(p:says("made", 60))
+  p:kill "KILL"
+  p:wait()
+  os.remove(script)
+  world.kubectl "create clusterrole knbl-test-other --verb=get --resource=pods"
+  world.kubectl "create configmap knbl-test --from-literal=api=rbac.authorization.k8s.io/v1 --from-literal=kind=ClusterRole --from-literal=outside=knbl-test-other"
+  world.kubectl "label configmap knbl-test app.kubernetes.io/managed-by=knbl knbl.io/run=00000000"
+  lu.assertStrContains(world.kubectl "get clusterrole knbl-test-killed -o name", "knbl-test-killed\n")
+  lu.assertStrContains(world.run({ "clean" }, { ledger = false }).out, "ClusterRole /knbl-test-killed")
+  local killed, other = world.kubectl "get clusterrole knbl-test-killed", world.kubectl "get clusterrole knbl-test-other -o name"
+  world.kubectl "delete clusterrole knbl-test-other"
+  lu.assertStrContains(killed, "NotFound")
+  lu.assertStrContains(other, "knbl-test-other\n")
+  lu.assertEquals(world.left(), "")
+end
+
 -- A namespace that another run made is not this one's to remove.
 function TestFaults.test_clean_leaves_other_namespaces_alone()
   world.kubectl "create namespace knbl-other"

@@ -33,7 +33,7 @@ local function skip(message, ...) return nil, { code = "skip", message = message
 local known_codes = { skip = true, usage = true, argument = true, interrupted = true, lost = true, auth = true, version = true }
 local function outward(thing, err)
   if not thing and err and core.interrupted() then return nil, { code = "interrupted", message = "interrupted" } end
-  if not thing and err and not known_codes[err.code] then err = { code = "unavailable", message = err.message } end
+  if not thing and err and not known_codes[err.code] then err = { code = "unavailable", message = explain.permission(err.message) } end
   return thing, err
 end
 
@@ -448,7 +448,13 @@ function Provider:create(object)
   resource, err = self.api:resource(object)
   if not resource then return nil, err end
   local own = manifest.adopt(self.run, object)
-  if not resource.namespaced then own.metadata.namespace, own.metadata.ownerReferences = nil, nil end
+  if not resource.namespaced then -- nothing in a namespace can own it
+    own.metadata.namespace, own.metadata.ownerReferences = nil, nil
+    local note = manifest.outside(self.run, resource, own.metadata.name)
+    self.made[#self.made + 1] = { kind = "ConfigMap", name = note.metadata.name }
+    ok, err = self.api:create(note)
+    if not ok then return outward(nil, err) end
+  end
   self.made[#self.made + 1] = { kind = { api = resource.api, kind = resource.kind }, name = own.metadata.name }
   local made
   made, err = self.api:create(own)
@@ -525,6 +531,7 @@ function M.open(options)
   ok, err = prepare(self, options)
   if not ok then
     self:close()
+    err.message = explain.permission(err.message)
     return nil, err
   end
   return self

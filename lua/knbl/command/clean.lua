@@ -37,6 +37,15 @@ local function old_enough(object, now, older_than)
   return not older_than or born and now - born >= older_than
 end
 
+-- The object in no namespace that a note of the run tells of (manifest.outside), where it is still there and truly the run's.
+local function outside_of(api, note)
+  local kind, name = { api = note.data.api, kind = note.data.kind }, note.data.outside
+  local object, err = api:get(kind, name)
+  if not object and err.status ~= 404 and err.code ~= "argument" then errors.raise(errors.new("unavailable", err.message)) end
+  local labels = object and object.metadata.labels or {}
+  if labels[manifest.MANAGED] == "knbl" and labels[manifest.RUN] == note.metadata.labels[manifest.RUN] then return object, kind end
+end
+
 -- Labels by which a run's Service found pods that are not the run's (--agents): a patch that takes them off, or nil.
 local function stray_labels(pod)
   local patch
@@ -59,16 +68,24 @@ function M.run(context, values, words)
   local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, namespace = values.namespace }
   if not api then errors.raise(errors.new("unavailable", err.message)) end
   local removed, now, older_than = 0, os.time(), values.older_than and context.core.duration(values.older_than)
+  local function remove(kind, object)
+    local meta = object.metadata
+    local ok, failed = true, nil
+    if not values.dry_run then ok, failed = api:delete(kind, meta.name, { namespace = meta.namespace, grace = 0 }) end
+    if not ok then errors.raise(errors.new("unavailable", failed.message)) end
+    context.out(("%s %s/%s\n"):format(kind.kind or kind, meta.namespace or "", meta.name))
+    removed = removed + 1
+  end
   for _, kind in ipairs(kinds) do
     local list, why = api:list(kind, { selector = manifest.MANAGED .. "=knbl," .. manifest.RUN, all_namespaces = values.all_namespaces })
     if not list and needed[kind] then errors.raise(errors.new("unavailable", why.message)) end
     for _, object in ipairs(list and list.items or {}) do
       if meant(api, kind, object, values) and old_enough(object, now, older_than) then
-        context.out(("%s %s/%s\n"):format(kind.kind or kind, object.metadata.namespace or "", object.metadata.name))
-        local ok, failed = true, nil
-        if not values.dry_run then ok, failed = api:delete(kind, object.metadata.name, { namespace = object.metadata.namespace, grace = 0 }) end
-        if not ok then errors.raise(errors.new("unavailable", failed.message)) end
-        removed = removed + 1
+        if kind == "ConfigMap" and object.data and object.data.outside then
+          local outside, its_kind = outside_of(api, object)
+          if outside then remove(its_kind, outside) end
+        end
+        remove(kind, object)
       end
     end
   end

@@ -79,6 +79,12 @@ end
 function M.is_pod_security(err) return (err.message or ""):find("PodSecurity", 1, true) ~= nil or (err.message or ""):find("pod security policy", 1, true) ~= nil end
 function M.is_runtime(err) return (err.message or ""):find("RuntimeClass", 1, true) ~= nil end
 
+-- What was refused for want of a verb, with where the verbs are to be had.
+function M.permission(text)
+  if not text:find("is forbidden: User", 1, true) or text:find("permit", 1, true) then return text end
+  return ("not permitted (deploy/role.yaml has what is needed): %s"):format(text)
+end
+
 -- A refusal at the door: Pod Security, quota, policy, RBAC. want: { name, host_network }.
 function M.refusal(err, want)
   local text = err.message or ""
@@ -88,14 +94,14 @@ function M.refusal(err, want)
     return ("Pod Security: %s: %s"):format(needs, text)
   elseif text:find("exceeded quota", 1, true) or text:find("failed quota", 1, true) then
     return ("the namespace's quota leaves no room for it: %s"):format(text)
+  elseif text:find "must be less than or equal to %a+ limit" or text:find "m[ai][xn]imum %S+ usage per" then
+    return ("the namespace's limits (kubectl describe limitrange) do not suit it; --cpu and --memory say how much it asks for: %s"):format(text)
   elseif M.is_runtime(err) then
     return text
   elseif text:find "admission webhook" or text:find "ValidatingAdmissionPolicy" or text:find "policy '.-' with binding '.-' denied" then
     return ("a policy of the cluster refuses it: %s"):format(text)
-  elseif text:find("is forbidden: User", 1, true) then
-    return ("not permitted (deploy/role.yaml has what is needed): %s"):format(text)
   end
-  return text
+  return M.permission(text)
 end
 
 return M

@@ -47,6 +47,13 @@ function M.owner_reference(configmap)
   return { apiVersion = "v1", kind = "ConfigMap", name = configmap.metadata.name, uid = configmap.metadata.uid }
 end
 
+-- What tells `knbl clean` of an object that is in no namespace, should the run be killed: made before it, and outlives the owner.
+function M.outside(run, resource, name)
+  local metadata = meta(run, M.object_name(run, resource.kind:lower() .. "-" .. name))
+  metadata.ownerReferences = nil
+  return { apiVersion = "v1", kind = "ConfigMap", metadata = metadata, data = { api = resource.api, kind = resource.kind, outside = name } }
+end
+
 function M.secret(run)
   return { apiVersion = "v1", kind = "Secret", type = "Opaque", metadata = meta(run, "knbl-" .. run.id), stringData = { token = run.token } }
 end

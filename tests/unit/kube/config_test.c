@@ -57,7 +57,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    static const char *const names[] = {"a", "b", "broken", "ca.pem", "home/.kube/config", "sa/token", "sa/ca.crt", "sa/namespace",
+    static const char *const names[] = {"empty", "a", "b", "broken", "ca.pem", "home/.kube/config", "sa/token", "sa/ca.crt", "sa/namespace",
                                         "home/.kube", "home", "sa", "plugin"};
     char path[256];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -123,6 +123,9 @@ static void test_refusals(void **state)
     refused((struct kn_kube_options){.kubeconfig = in_dir(path, "gone")}, "No such file");
     refused((struct kn_kube_options){.kubeconfig = in_dir(path, "broken")}, "line 2");
     refused((struct kn_kube_options){.kubeconfig = in_dir(path, "a"), .context = "frist"}, "did you mean \"first\"?");
+    refused((struct kn_kube_options){.kubeconfig = in_dir(path, "a"), .context = "elsewhere"}, "no context named \"elsewhere\"; there are first, ");
+    put("empty", "# nothing\n");
+    refused((struct kn_kube_options){.kubeconfig = in_dir(path, "empty"), .service_host = "10.96.0.1"}, "empty: it is empty");
     refused((struct kn_kube_options){.kubeconfig = in_dir(path, "a"), .context = "lost"}, "no cluster named \"nowhere\"");
     refused((struct kn_kube_options){.home = "/nonexistent"}, "--kubeconfig");
     refused((struct kn_kube_options){.home = in_dir(home, "home")}, "no context named \"none\"");
