@@ -54,8 +54,10 @@ local function noted(value, depth)
   if kind == "number" and (value ~= value or value == math.huge or value == -math.huge) then return tostring(value) end
   if kind == "string" or kind == "number" or kind == "boolean" then return value end
   if kind ~= "table" or depth > 8 then return tostring(value) end
-  if getmetatable(value) then return type(value.name) == "string" and value.name or tostring(value) end
-  local out, list = {}, #value > 0
+  local meta = getmetatable(value)
+  if meta and meta.__tostring then return tostring(value) end
+  if meta and type(rawget(value, "name")) == "string" then return value.name end
+  local out, list = {}, json.is_array(value) or #value > 0
   for key, item in pairs(value) do
     if not list then out[tostring(key)] = noted(item, depth + 1)
     elseif type(key) == "number" then out[key] = noted(item, depth + 1) end

@@ -253,7 +253,8 @@ function M.set_apart(old, new)
   return list
 end
 
--- In what measurements differ that are no repeats of one another: names, without the case where something else says it.
+-- In what measurements differ that are no repeats of one another: names, without the case where something else says it. Different tests
+-- differ in their parameters too: that goes without saying.
 function M.differing(list)
   local seen, names = {}, {}
   local _, first = identity(list[1])
@@ -268,7 +269,8 @@ function M.differing(list)
   table.sort(names)
   local told = {}
   for _, name in ipairs(names) do
-    if name ~= "case" or #names == 1 then told[#told + 1] = (name:gsub("^label ", "")) end
+    local follows = seen.test and name ~= "test" and not name:find "^label "
+    if not follows and (name ~= "case" or #names == 1) then told[#told + 1] = (name:gsub("^label ", "")) end
   end
   return told
 end

@@ -161,6 +161,12 @@ local Node = {}
 ---@return knbl.Service
 function Node:service(options) end
 
+---Runs a program of your own there and waits for its end (lab; elsewhere nil and the reason): `local text, status = node:exec { "iperf3", "-v" }`.
+---@param argv string[] The program and its arguments; no shell reads them.
+---@return string? output What it wrote to its standard output and error, 1 MiB at most.
+---@return integer|string status Its exit status; without an output the reason.
+function Node:exec(argv) end
+
 ---@class knbl.Pod
 ---@field name string
 ---@field node knbl.Node
@@ -174,6 +180,12 @@ local Pod = {}
 ---@param options? knbl.ServiceOptions
 ---@return knbl.Service
 function Pod:service(options) end
+
+---Runs a program of your own there and waits for its end (lab; elsewhere nil and the reason): `local text, status = pod:exec { "iperf3", "-v" }`.
+---@param argv string[] The program and its arguments; no shell reads them.
+---@return string? output What it wrote to its standard output and error, 1 MiB at most.
+---@return integer|string status Its exit status; without an output the reason.
+function Pod:exec(argv) end
 
 ---@class knbl.Service
 ---@field name string

@@ -72,6 +72,12 @@ function Plan:add(entry, request, skipped, group, more)
   return seen
 end
 
+-- Ends the plan where the script wants to know what only a run can tell.
+function Plan:cut()
+  self.partial = true
+  error(Stop, 0)
+end
+
 -- ---- the surroundings of a script that is planned ----
 
 local safe = {
@@ -80,10 +86,7 @@ local safe = {
 }
 
 local function forbid(plan)
-  return function()
-    plan.partial = true
-    error(Stop, 0)
-  end
+  return function() plan:cut() end
 end
 
 local quiet_file = {}
@@ -117,10 +120,7 @@ end
 function M.run(plan, chunk)
   local began = os.clock()
   local function count()
-    if os.clock() - began > M.patience then
-      plan.partial = true
-      error(Stop, 0)
-    end
+    if os.clock() - began > M.patience then plan:cut() end
   end
   debug.sethook(count, "", 100000)
   local ok, err = xpcall(chunk, function(e)

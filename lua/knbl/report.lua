@@ -200,6 +200,16 @@ local function remarks(list, figure)
   return notes
 end
 
+-- ` (tcp_lat, udp_rr: give a column its own 'test')` where several tests share a cell.
+local function tests_among(list)
+  local names, seen = {}, {}
+  for _, m in ipairs(list) do
+    if not seen[m.test] then seen[m.test], names[#names + 1] = true, m.test end
+  end
+  table.sort(names)
+  return #names > 1 and (" (%s: a column's own 'test' takes one of them)"):format(table.concat(names, ", ")) or ""
+end
+
 local function cell_of(core, list, column)
   local figure = figures.get(column.show)
   local cell = M.summarize(core, list, figure) or {}
@@ -212,7 +222,8 @@ local function cell_of(core, list, column)
     end
     local differ = ledger.differing(counted)
     if #differ > 0 then
-      table.insert(cell.notes, ("no repeats: the median of measurements that differ in %s, which neither rows nor columns name"):format(table.concat(differ, ", ")))
+      table.insert(cell.notes, ("no repeats: the median of measurements that differ in %s, which neither rows nor columns name"):format(table.concat(differ, ", ")
+        .. tests_among(counted)))
     end
   end
   if not cell.value then

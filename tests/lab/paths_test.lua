@@ -98,6 +98,20 @@ knbl.udp_rr { from = a, to = far }
   lu.assertEquals(servers, { "far", "far", "near", "node-2", "node-1", "far" })
 end
 
+function TestPaths:test_programs_run_in_pods_and_on_nodes()
+  local note = run([[
+    local text, status = far:exec { "sh", "-c", "hostname; echo bad >&2; exit 3" }
+    local _, absent = client:exec { "/no/such/program" }
+    local words = client:exec { "printf", "%s|", "a b", 2 }
+    local on_node = a:exec { "cat", "/proc/sys/net/ipv4/ip_forward" }
+    local gone, reason = cluster:pod { runtime = "no-such" }:exec { "true" }
+    knbl.note { text = text, status = status, absent = absent, words = words, on_node = on_node, gone = gone == nil, reason = reason }
+    knbl.tcp_rr { from = client, to = far }
+  ]]).notes[1]
+  lu.assertEquals({ note.text, note.status, note.absent, note.words, note.on_node, note.gone }, { "far\nbad\n", 3, 127, "a b|2|", "1\n", true })
+  lu.assertStrContains(note.reason, "no runtime 'no-such'")
+end
+
 -- Whose counts are asked for through the Service, which sends each question where it likes.
 function TestPaths:test_all_of_many_backends_are_found_again()
   local data = run([[

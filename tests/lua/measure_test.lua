@@ -54,6 +54,22 @@ function TestMeasure:test_more_flows_than_an_agent_holds()
   end
 end
 
+function TestMeasure:test_a_misspelt_method()
+  for _, case in ipairs { { "cluster:pairs()", "pair" }, { "a:servise()", "service" }, { "cluster:pod():excec {}", "exec" } } do
+    local code, _, err = run(case[1])
+    lu.assertEquals(code, 1)
+    lu.assertStrContains(err, ("did you mean '%s'?"):format(case[2]))
+  end
+end
+
+function TestMeasure:test_a_program_runs_where_there_are_programs()
+  local code, out, err, core = run("print(b:exec { 'true' }) knbl.tcp_rr { from = a, to = b }")
+  lu.assertEquals({ code, #core.asked }, { 0, 1 }, err)
+  code, out = run("knbl.tcp_rr { from = a, to = b } b:exec { 'true' }", { "--dry-run" })
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(out, "the plan ends here")
+end
+
 function TestMeasure:test_the_cluster_is_checked()
   refused("cluster:pod { name = 'server' }", "already")
   refused("cluster:pod { name = 'Big_Name' }", "cannot be a name")
@@ -81,6 +97,8 @@ function TestMeasure:test_the_cluster_is_checked()
   refused("b:service { port = 70000 }", "from 1 to 65535")
   refused("b:service { type = 'LoadBalancer' }", "neither ClusterIP nor NodePort")
   refused("b:service():on(1)", "NodePort")
+  refused("b:exec 'true'", "takes a program and its arguments")
+  refused("b:exec { 'echo', true }", "word 2 is a boolean, not a text")
   refused("knbl.cluster { overlai = 'vxlan', provider = 'loopback' }", "did you mean 'overlay'")
   refused("knbl.cluster(5)", "takes a table")
   refused("knbl.cluster { overlay = 'vxlam', provider = 'lab' }", "overlay is one of none, vxlan", "did you mean 'vxlan'")

@@ -98,6 +98,9 @@ function TestReport:test_a_cell_of_what_is_no_repeat_says_so()
   for i = 1, 4 do list[i] = rr("c" .. i, 1000 * i, { labels = { path = "a", flows = i } }) end
   local out = show(book_of(list, { { rows = "path", columns = { "rate" } } }))
   lu.assertStrContains(out, "[1] no repeats: the median of measurements that differ in flows, which")
+  for i = 1, 4 do list[i] = rr("c", 1000 * i, { test = i < 3 and "tcp_rr" or "udp_rr", params = { wait = i < 3 and "auto" or "block" }, labels = { path = "a" } }) end
+  lu.assertStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })):gsub("%s+", " "),
+    "differ in test (tcp_rr, udp_rr: a column's own 'test' takes one of them), which", nil, "not in what follows from it")
   for i = 1, 4 do list[i] = rr("c", 1000 * i, { labels = { path = "a" }, round = i }) end
   lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })), "no repeats")
 end
@@ -149,9 +152,12 @@ function TestReport:test_a_very_long_name_is_cut()
 end
 
 function TestReport:test_notes_keep_tables()
-  local code, out = fake.knbl(fake.pair .. "knbl.note { best = 5, list = { 1, 'x', { y = 2 } }, who = a, much = 1 / 0 }", { "--json", "-", "-q" })
+  local code, out = fake.knbl(fake.pair .. "local r = knbl.tcp_rr { from = a, to = b } "
+    .. "knbl.note { best = 5, list = { 1, 'x', { y = 2 } }, who = a, much = 1 / 0 } knbl.note { flags = r.flags, p50 = r.metrics.latency_ns }", { "--json", "-", "-q" })
   lu.assertEquals(code, 0)
-  lu.assertEquals(json.decode(out).notes[1], { best = 5, list = { 1, "x", { y = 2 } }, who = "client", much = "inf" })
+  local notes = json.decode(out).notes
+  lu.assertEquals(notes[1], { best = 5, list = { 1, "x", { y = 2 } }, who = "client", much = "inf" })
+  lu.assertEquals({ notes[2].flags, type(notes[2].p50) }, { {}, "table" }, "what a result has is a table like any")
 end
 
 function TestReport:test_a_unit_stands_behind_its_figure()

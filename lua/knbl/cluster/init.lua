@@ -6,6 +6,7 @@
 -- (a fresh secret, or the one of --token-file), `settings` (the program's flags). A provider has
 --   An endpoint may have prepare(self) -> true | nil, err: called before it is measured; does nothing from the second time on.
 --   node(index_or_name) pod{…} service{…} -> endpoint or service | nil, err;  delete(name);
+--   exec(name, argv) -> { output, status } | nil, err: runs a program in a pod or on a node (a provider may lack this);
 --   standing_node(name) -> the endpoint of an agent in that node's own network, where there is one already (a provider may lack this);
 --   one_machine: all of it is on this machine;  environment() -> table;  close()
 -- An err with code "skip" says why a thing cannot be had here: what needs it becomes a skipped measurement, and the run goes on.
@@ -294,6 +295,27 @@ function Thing:service(t)
   return self.cluster:service(request)
 end
 
+-- ---- programs of one's own ----
+
+-- Its standard output and error, and its status; nil and the reason where no program can be run there.
+local function exec(self, argv)
+  local cluster, words = self.cluster, {}
+  check_open(cluster)
+  if type(argv) ~= "table" or is(argv) or #argv == 0 then errors.misuse("%s:exec takes a program and its arguments: { \"iperf3\", \"-v\" }", self.name) end
+  for i, word in ipairs(argv) do
+    if type(word) ~= "string" and type(word) ~= "number" then errors.misuse("%s:exec: word %d is a %s, not a text", self.name, i, type(word)) end
+    words[i] = tostring(word)
+  end
+  if cluster.session.plan then cluster.session.plan:cut() end
+  if self.skip then return nil, self.skip end
+  if not cluster.provider.exec then return nil, ("%s runs no programs beside its agents; the lab does"):format(cluster.name) end
+  local ended, err = cluster.provider:exec(self.endpoint, words)
+  if not ended and err.code == "skip" then return nil, err.message end
+  if not ended then errors.raise(err, "exec in " .. self.name) end
+  return ended.output, ended.status
+end
+Node.exec, Pod.exec = exec, exec
+
 -- The Service's NodePort at a node's address.
 function Service:on(node)
   node = self.cluster:node(node)
@@ -350,6 +372,15 @@ local function split_on(text)
   end
   return name, rest ~= "" and rest or nil, list
 end
+
+-- What can be called on a cluster and its things, for who misspells it.
+M.methods = {}
+for _, class in ipairs { Cluster, Thing, Node, Pod, Service } do
+  for name, value in pairs(class) do
+    if type(value) == "function" and not name:find "^__" then M.methods[#M.methods + 1] = name end
+  end
+end
+table.sort(M.methods)
 
 M.providers = { "lab", "k8s", "hosts", "loopback" }
 

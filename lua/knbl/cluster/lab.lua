@@ -166,7 +166,16 @@ function Provider:delete(name)
   return true
 end
 
--- Anything else that a lab can do: links, backends, status, exec.
+-- In its namespaces; a sandbox has none of its own that could be entered.
+function Provider:exec(endpoint, argv)
+  local runtime = endpoint.runtime
+  if runtime and runtime ~= "runc" and runtime ~= "host" then
+    return nil, { code = "skip", message = ("%s is in %s: programs run in pods of runc and host, and on nodes"):format(endpoint.name, runtime) }
+  end
+  return ask(self, { op = "exec", ["in"] = endpoint.name, argv = argv, capture = true })
+end
+
+-- Anything else that a lab can do: links, backends, status.
 function Provider:request(request)
   return ask(self, request)
 end

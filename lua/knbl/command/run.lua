@@ -209,7 +209,10 @@ local function on_error(e)
     e = "the script raised " .. (ok and shown or tostring(e))
   end
   if e == nil then e = "the script raised nil" end
-  return errors.new("script", tostring(e), { traceback = errors.traceback(2) })
+  local message = tostring(e)
+  local method = message:match "attempt to call a nil value %(method '([%w_]+)'%)"
+  if method then message = message .. errors.hint(require "knbl.native", method, require("knbl.cluster").methods) end
+  return errors.new("script", message, { traceback = errors.traceback(2) })
 end
 
 -- Runs the chunk as often as repeats ask for; returns the error that ended it, if one did.
