@@ -16,7 +16,7 @@ local list = {
   { "conntrack_full", "the connection tracking table was nearly full",
     "90 % of nf_conntrack_max at client, server or their nodes, or entries dropped to make room" },
   { "retransmits", "TCP sent one segment in a thousand again, or more: something on the path drops packets", "at least one segment in a thousand" },
-  { "syn_resent", "connections waited a second for their first packet to be sent again: it was dropped, or a masqueraded port met its TIME_WAIT",
+  { "syn_resent", "connections waited a second for their first packet to be sent again: it was dropped, the accept queue was full, or a masqueraded port met its TIME_WAIT",
     "a connect of a second or more" },
   { "drops", "an interface or a queue of the kernel dropped packets",
     "one packet in ten thousand and at least ten, on an interface of client, server or their nodes; any at a full accept queue" },

@@ -128,6 +128,7 @@ function Cluster:pair(options) end
 ---@field type? "ClusterIP"|"NodePort"
 ---@field headless? boolean No address of its own: the name stands for its pods, of which the first is measured.
 ---@field affinity? boolean|"ClientIP"|"None" A client stays with its endpoint.
+---@field external_traffic_policy? "Cluster"|"Local" Of a NodePort. Local: who comes from outside meets endpoints of that node alone, with his own address.
 ---@field port? integer Its one port, TCP and UDP, where it is not that of its endpoints.
 ---@field ports? (integer|knbl.ServicePort)[] Several; the first is the one that is measured.
 ---@field endpoints? (knbl.Pod|knbl.Node)[] Who answers; for cluster:service only, which also takes them as a list: `cluster:service { a, b }`.

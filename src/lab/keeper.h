@@ -115,6 +115,7 @@ struct kn_lab_port { uint16_t port, target, node_port; bool tcp, udp; }; /* targ
 /* Who answers for a Service: a pod or a node. `id` stands for it in the names of chains, which are bounded. */
 struct kn_lab_endpoint {
     const void *owner;
+    const struct kn_lab_node *node;
     const char *name;
     char id[8];
     const struct kn_ip *ip;
@@ -126,6 +127,7 @@ struct kn_lab_service {
     char name[LAB_NAME_MAX + 1];
     unsigned index;
     bool headless, affinity, node_ports;
+    bool only_local;            /* who comes from outside to a node's port meets endpoints of that node alone */
     struct kn_ip ip[2];
     size_t n_ports, n_endpoints;
     struct kn_lab_port ports[LAB_PORTS_MAX];
@@ -253,7 +255,8 @@ int kn_lab_service_delete(struct kn_keeper *keeper, struct kn_lab_service *servi
 struct kn_text { char *data; size_t used, size; bool failed; };
 void kn_text_add(struct kn_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options);
-void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service);
+void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
+                    const struct kn_lab_node *node);
 void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
                          const struct kn_lab_service *service, const struct kn_lab_service *all);
 int kn_nft_run(const char *commands, struct kn_error *err); /* where the caller is, in as few transactions as they fit into */

@@ -17,7 +17,7 @@
  *        "started_ms","sandbox":{...}} (how it runs: see "runtimes"); made anew also what "usage" tells; ended also
  *        "last"?, the end of what it wrote, and "out_of_memory"?
  *   {"op":"service","name":?,"endpoints":[NAME...],"type":"ClusterIP|NodePort"?,"headless":?,"affinity":?,
- *    "node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
+ *    "external_traffic_policy":"Cluster|Local"?,"node_port":?,"ports":[{"port","target":?,"protocol":"tcp|udp|both"?,"node_port":?}...]?}
  *       {"name","kind":"service","type","headless","affinity","ip":[...],"port","node_port"?,"ports","endpoints"}
  *   {"op":"delete","name"}
  *       {"deleted":NAME}

@@ -11,7 +11,8 @@
  *   services    whose VIP and port is this? In maps it is one look-up, in chains a rule for each Service, in turn
  *   node_ports  the same for the node's own addresses
  *   svc_...     picks an endpoint at random, or the one that the client had before
- *   ext_...     the same for NodePorts, always masqueraded
+ *   ext_...     the same for NodePorts, always masqueraded; with the policy "Local" never, from outside, and among the
+ *               node's own endpoints: where there are none the packet is dropped
  *   end_...     DNAT to one endpoint; a client that meets itself there needs masquerading, as does one that is no pod
  * Idle Services come first, so that in chains a packet passes all of them before its own. */
 
@@ -119,14 +120,15 @@ struct entry {
     const struct kn_lab_port *port;
     const struct family *f;
     const char *proto;
+    const struct kn_lab_node *node;     /* where */
 };
 
 static void each_entry(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
-                       void (*act)(struct kn_text *, const struct entry *))
+                       const struct kn_lab_node *node, void (*act)(struct kn_text *, const struct entry *))
 {
     for (size_t i = 0; i < 2; i++) {
         for (size_t p = 0; p < service->n_ports && has(options, &families[i]) && !service->headless; p++) {
-            struct entry e = { options, service, &service->ports[p], &families[i], "tcp" };
+            struct entry e = { options, service, &service->ports[p], &families[i], "tcp", node };
             if (e.port->tcp) act(text, &e);
             e.proto = "udp";
             if (e.port->udp) act(text, &e);
@@ -162,27 +164,56 @@ static void add_endpoint(struct kn_text *text, const struct entry *e, const stru
                 e->port->target ? e->port->target : end->port ? end->port : e->port->port);
 }
 
-static void add_choice(struct kn_text *text, const struct entry *e)
+/* The endpoints that a chain may choose from: all, or those of the node. Returns how many they are. */
+static size_t choosable(const struct entry *e, bool near, const struct kn_lab_endpoint *list[])
 {
-    const struct kn_lab_service *s = e->service;
+    size_t n = 0;
+    for (size_t i = 0; i < e->service->n_endpoints; i++)
+        if (!near || e->service->endpoints[i].node == e->node) list[n++] = &e->service->endpoints[i];
+    return n;
+}
+
+static void add_choice(struct kn_text *text, const struct entry *e, const char *chain, bool near)
+{
+    const struct kn_lab_endpoint *list[LAB_ENDPOINTS_MAX];
+    size_t count = choosable(e, near, list);
     char t[96];
     const char *n = e->f->name;
     tail(e, t);
-    for (size_t i = 0; s->affinity && i < s->n_endpoints; i++)
-        kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr @had_%s/%s goto end_%s/%s\n", n, t, n, t,
-                    s->endpoints[i].id, t, s->endpoints[i].id);
+    if (count == 0) {
+        kn_text_add(text, "add rule %s " TABLE " %s_%s drop\n", n, chain, t);
+        return;
+    }
+    for (size_t i = 0; e->service->affinity && i < count; i++)
+        kn_text_add(text, "add rule %s " TABLE " %s_%s %s saddr @had_%s/%s goto end_%s/%s\n", n, chain, t, n, t,
+                    list[i]->id, t, list[i]->id);
     if (!e->options->chains) {
-        kn_text_add(text, "add rule %s " TABLE " svc_%s numgen random mod %zu vmap {", n, t, s->n_endpoints);
-        for (size_t i = 0; i < s->n_endpoints; i++)
-            kn_text_add(text, "%s%zu : goto end_%s/%s", i ? "," : "", i, t, s->endpoints[i].id);
+        kn_text_add(text, "add rule %s " TABLE " %s_%s numgen random mod %zu vmap {", n, chain, t, count);
+        for (size_t i = 0; i < count; i++)
+            kn_text_add(text, "%s%zu : goto end_%s/%s", i ? "," : "", i, t, list[i]->id);
         kn_text_add(text, "}\n");
         return;
     }
-    for (size_t i = 0; i < s->n_endpoints; i++) {       /* a rule for each, as iptables' statistic match */
-        kn_text_add(text, "add rule %s " TABLE " svc_%s ", n, t);
-        if (i + 1 < s->n_endpoints) kn_text_add(text, "numgen random mod %zu 0 ", s->n_endpoints - i);
-        kn_text_add(text, "counter jump end_%s/%s\n", t, s->endpoints[i].id);
+    for (size_t i = 0; i < count; i++) {        /* a rule for each, as iptables' statistic match */
+        kn_text_add(text, "add rule %s " TABLE " %s_%s ", n, chain, t);
+        if (i + 1 < count) kn_text_add(text, "numgen random mod %zu 0 ", count - i);
+        kn_text_add(text, "counter jump end_%s/%s\n", t, list[i]->id);
     }
+}
+
+/* The node itself and its pods are not from outside, whatever the policy; another node's pods are: an endpoint elsewhere
+ * would answer them past this node. */
+static void add_external(struct kn_text *text, const struct entry *e)
+{
+    char t[96];
+    const char *n = e->f->name, *from_here = e->service->only_local ? "fib saddr type local " : "";
+    tail(e, t);
+    kn_text_add(text, "add chain %s " TABLE " ext_%s\n", n, t);
+    if (e->service->only_local)
+        kn_text_add(text, "add rule %s " TABLE " ext_%s iifname \"pods\" goto svc_%s\n", n, t, t);
+    kn_text_add(text, "add rule %s " TABLE " ext_%s %sjump needs_snat\n", n, t, from_here);
+    kn_text_add(text, "add rule %s " TABLE " ext_%s %sgoto svc_%s\n", n, t, from_here, t);
+    if (e->service->only_local) add_choice(text, e, "ext", true);
 }
 
 static void add_chains(struct kn_text *text, const struct entry *e)
@@ -193,11 +224,8 @@ static void add_chains(struct kn_text *text, const struct entry *e)
     kn_text_add(text, "add chain %s " TABLE " svc_%s\n", n, t);
     for (size_t i = 0; i < e->service->n_endpoints; i++) add_endpoint(text, e, &e->service->endpoints[i]);
     kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr != %s jump needs_snat\n", n, t, n, e->f->all_pods);
-    add_choice(text, e);
-    if (!e->port->node_port) return;
-    kn_text_add(text, "add chain %s " TABLE " ext_%s\n", n, t);
-    kn_text_add(text, "add rule %s " TABLE " ext_%s jump needs_snat\n", n, t);
-    kn_text_add(text, "add rule %s " TABLE " ext_%s goto svc_%s\n", n, t, t);
+    add_choice(text, e, "svc", false);
+    if (e->port->node_port) add_external(text, e);
 }
 
 /* The way in: an element of the maps, or a rule of the chains. */
@@ -222,10 +250,11 @@ static void add_entrance(struct kn_text *text, const struct entry *e)
                     e->port->node_port, t);
 }
 
-void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service)
+void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
+                    const struct kn_lab_node *node)
 {
-    each_entry(text, options, service, add_chains);
-    each_entry(text, options, service, add_entrance);
+    each_entry(text, options, service, node, add_chains);
+    each_entry(text, options, service, node, add_entrance);
 }
 
 static void remove_elements(struct kn_text *text, const struct entry *e)
@@ -258,7 +287,7 @@ static void remove_chains(struct kn_text *text, const struct entry *e)
 void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
                          const struct kn_lab_service *service, const struct kn_lab_service *all)
 {
-    if (!options->chains) each_entry(text, options, service, remove_elements);
+    if (!options->chains) each_entry(text, options, service, NULL, remove_elements);
     for (size_t i = 0; i < 2 && options->chains;
          i++) { /* a rule can only be removed by a number that nobody knows here: write them anew */
         if (!has(options, &families[i])) continue;
@@ -267,8 +296,8 @@ void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *opti
         add_idle(text, options, &families[i]);
     }
     for (const struct kn_lab_service *s = all; s && options->chains; s = s->next)
-        if (s != service) each_entry(text, options, s, add_entrance);
-    each_entry(text, options, service, remove_chains);
+        if (s != service) each_entry(text, options, s, NULL, add_entrance);
+    each_entry(text, options, service, NULL, remove_chains);
 }
 
 /* ---- libnftables ---- */

@@ -68,7 +68,7 @@ static int furnish(struct kn_keeper *keeper, struct kn_lab_node *node, struct kn
         return -1;
     kn_nft_base(&rules, &keeper->options);
     for (struct kn_lab_service *service = keeper->services; service; service = service->next)
-        kn_nft_service(&rules, &keeper->options, service);
+        kn_nft_service(&rules, &keeper->options, service, node);
     int bad = rules.failed ? kn_fail(err, KN_E_MEMORY, "out of memory") : kn_nft_run(rules.data, err);
     free(rules.data);
     return bad;

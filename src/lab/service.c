@@ -67,11 +67,11 @@ static bool find_endpoint(struct kn_keeper *keeper, const char *name, struct kn_
     *out = (struct kn_lab_endpoint){ .owner = NULL };
     if (pod)
         *out = (struct kn_lab_endpoint){
-            .owner = pod, .name = pod->name, .ip = pod->ip, .port = pod->port, .agent = pod->agent
+            .owner = pod, .node = pod->node, .name = pod->name, .ip = pod->ip, .port = pod->port, .agent = pod->agent
         };
     if (node)
         *out = (struct kn_lab_endpoint){
-            .owner = node, .name = node->name, .ip = node->ip, .port = node->port, .agent = true
+            .owner = node, .node = node, .name = node->name, .ip = node->ip, .port = node->port, .agent = true
         };
     snprintf(out->id, sizeof out->id, "%c%u", pod ? 'p' : 'n', pod ? pod->index : node ? node->index : 0);
     return pod || node;
@@ -156,30 +156,35 @@ static int read_type(struct kn_lab_service *service, const json_t *request, stru
         return kn_fail(err, KN_E_ARGUMENT, "'type' must be 'ClusterIP' or 'NodePort', not '%.40s'", type);
     if (service->headless && service->node_ports)
         return kn_fail(err, KN_E_ARGUMENT, "a headless Service has no NodePort");
+    const char *policy = json_string_value(json_object_get(request, "external_traffic_policy"));
+    service->only_local = policy && strcmp(policy, "Local") == 0;
+    if (policy && !service->only_local && strcmp(policy, "Cluster") != 0)
+        return kn_fail(err, KN_E_ARGUMENT, "'external_traffic_policy' must be 'Cluster' or 'Local', not '%.40s'", policy);
     return 0;
 }
 
+static int install_on(struct kn_keeper *keeper, const struct kn_lab_node *node, const struct kn_lab_service *service,
+                      bool gone, struct kn_error *err)
+{
+    struct kn_text rules = { .data = NULL };
+    if (gone) kn_nft_service_gone(&rules, &keeper->options, service, keeper->services);
+    else kn_nft_service(&rules, &keeper->options, service, node);
+    int bad = rules.failed ? kn_fail(err, KN_E_MEMORY, "out of memory")
+              : rules.used ? kn_netns_enter(node->netns, err) || kn_nft_run(rules.data, err)
+                           : 0;
+    free(rules.data);
+    return bad;
+}
+
 /* On every node. */
-static int apply(struct kn_keeper *keeper, const char *rules, struct kn_error *err)
+static int install(struct kn_keeper *keeper, const struct kn_lab_service *service, bool gone, struct kn_error *err)
 {
     struct kn_error back;
     int bad = 0;
     for (struct kn_lab_node *node = keeper->nodes; node && !bad; node = node->next)
-        bad = kn_netns_enter(node->netns, err) || kn_nft_run(rules, err);
+        bad = install_on(keeper, node, service, gone, err);
     if (kn_netns_enter(keeper->netns, bad ? &back : err)) bad = -1;
     return bad ? -1 : 0;
-}
-
-static int install(struct kn_keeper *keeper, struct kn_lab_service *service, bool gone, struct kn_error *err)
-{
-    struct kn_text rules = { .data = NULL };
-    if (gone) kn_nft_service_gone(&rules, &keeper->options, service, keeper->services);
-    else kn_nft_service(&rules, &keeper->options, service);
-    int bad = rules.failed ? kn_fail(err, KN_E_MEMORY, "out of memory")
-              : rules.used ? apply(keeper, rules.data, err)
-                           : 0;
-    free(rules.data);
-    return bad;
 }
 
 static void release(struct kn_lab_service *service)
@@ -203,7 +208,8 @@ static int build(struct kn_keeper *keeper, struct kn_lab_service *service, const
     static const struct kn_lab_field fields[] = { { "op", LAB_TEXT },        { "name", LAB_TEXT },
                                                   { "type", LAB_TEXT },      { "headless", LAB_BOOL },
                                                   { "affinity", LAB_BOOL },  { "ports", LAB_LIST },
-                                                  { "endpoints", LAB_LIST }, { "node_port", LAB_NUMBER } };
+                                                  { "endpoints", LAB_LIST }, { "node_port", LAB_NUMBER },
+                                                  { "external_traffic_policy", LAB_TEXT } };
     if (kn_lab_check(request, "a Service", fields, sizeof fields / sizeof *fields, err)) return -1;
     if (kn_lab_name_take(keeper, request, "service", service->name, err) || read_type(service, request, err)) return -1;
     if (read_endpoints(keeper, service, request, err) || read_ports(keeper, service, request, err)) return -1;

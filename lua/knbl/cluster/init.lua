@@ -65,7 +65,7 @@ end
 local cluster_keys = set "provider nodes mtu pod_mtu overlay services mode bandwidth families namespace image cpu memory agents"
 local pod_keys = set "name node runtime image port cpu memory mtu bandwidth hardened vm annotations labels env command"
 local vm_keys = set "vcpus machine offloads join kernel initramfs boot_timeout"
-local service_keys = set "name type headless affinity endpoints port ports"
+local service_keys = set "name type headless affinity external_traffic_policy endpoints port ports"
 local port_keys = set "port target protocol node_port name"
 
 M.keys = { cluster = cluster_keys, pod = pod_keys, service = service_keys }
@@ -215,6 +215,11 @@ local function check_service(self, t)
     errors.misuse("service: type '%s' is neither ClusterIP nor NodePort", tostring(t.type))
   end
   if t.headless and t.type == "NodePort" then errors.misuse("service: a headless Service has no NodePort") end
+  local policy = t.external_traffic_policy
+  if policy ~= nil and policy ~= "Cluster" and policy ~= "Local" then
+    errors.misuse("service: external_traffic_policy is Cluster or Local, not '%s'", tostring(policy))
+  end
+  if policy and t.type ~= "NodePort" then errors.misuse("service: external_traffic_policy is a NodePort's: give it type = \"NodePort\"") end
   if t.port ~= nil and t.ports ~= nil then errors.misuse("service: port or ports, not both: ports = { { port = 80 }, … }") end
   check_number("service", "port", t.port, 1, 65535)
 end

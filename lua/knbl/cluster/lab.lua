@@ -148,6 +148,7 @@ function Provider:service(t)
   for i, endpoint in ipairs(t.endpoints) do names[i] = endpoint.name end
   local made, err = ask(self, {
     op = "service", name = t.name, type = t.type, headless = t.headless, affinity = t.affinity, endpoints = names,
+    external_traffic_policy = t.external_traffic_policy,
     ports = t.ports or t.port and { { port = t.port } } or nil,
   })
   if not made then return nil, err end

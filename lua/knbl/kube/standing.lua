@@ -206,7 +206,7 @@ end
 
 -- A Service that stands already, is of the asked type, and has just these endpoints; or nil. t: as cluster:service takes it
 function Standing:service_over(t)
-  if t.ports or t.port or t.affinity then return nil end
+  if t.ports or t.port or t.affinity or t.external_traffic_policy then return nil end
   self.services = self.services or self.api:list "Service" or { items = {} }
   for _, service in ipairs(self.services.items) do
     local headless = service.spec.clusterIP == "None"

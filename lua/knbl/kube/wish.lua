@@ -114,7 +114,7 @@ end
 function M.service(t, selector)
   local first = t.endpoints[1]
   local ports = t.ports or { { port = t.port or (first.external and first.port or manifest.AGENT_PORT) } }
-  return { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity, ports = ports, target = first.port,
+  return { name = t.name, selector = selector, type = t.type, headless = t.headless, affinity = t.affinity, policy = t.external_traffic_policy, ports = ports, target = first.port,
     dual = first.addresses.v4 and first.addresses.v6 }
 end
 

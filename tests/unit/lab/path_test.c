@@ -164,6 +164,34 @@ static void test_choice(void **state)
     }
 }
 
+/* Who comes from outside is seen by his own address, at the nodes that have an endpoint alone; a node and its own
+ * pods reach any. */
+static void test_local_alone(void **state)
+{
+    static const char *const labs[] = { "{}", "{\"mode\":\"chains\"}", "{\"overlay\":\"vxlan\"}" };
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct kn_lab *lab = build(labs[i]);
+        tell(lab, "{\"op\":\"service\",\"name\":\"near\",\"endpoints\":[\"a\",\"b\"],\"type\":\"NodePort\",\"affinity\":true,"
+                  "\"external_traffic_policy\":\"Local\"}");
+        tell(lab, "{\"op\":\"node\"}");                  /* made later, it has none */
+        for (int k = 0; k < 4; k++) {
+            answers(lab, "", "tcp", "172.30.0.11", 30001, "a 172.30.0.1");
+            answers(lab, "", "udp", "fd00:10:30::c", 30001, "b fd00:10:30::1");
+            answers(lab, "node-1", "tcp", "172.30.0.12", 30001, "b 172.30.0.11");
+        }
+        answers(lab, "", "udp", "172.30.0.13", 30001, "-");
+        const char *seen = from(lab, "node-3", "tcp", "172.30.0.13", 30001);
+        assert_true(*seen == 'a' || *seen == 'b');
+        answers(lab, "c", "udp", "172.30.0.13", 30001, "-");
+        seen = from(lab, "c", "udp", "172.30.0.12", 30001);
+        assert_true(*seen == 'a' || *seen == 'b');
+        tell(lab, "{\"op\":\"delete\",\"name\":\"near\"}");
+        answers(lab, "", "udp", "172.30.0.11", 30001, "-");
+        kn_lab_close(lab);
+    }
+}
+
 static void test_headless_and_ports(void **state)
 {
     (void)state;
@@ -232,7 +260,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routed),  cmocka_unit_test(test_vxlan),
         cmocka_unit_test(test_single_family), cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_headless_and_ports), cmocka_unit_test(test_narrow), cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_local_alone), cmocka_unit_test(test_headless_and_ports), cmocka_unit_test(test_narrow), cmocka_unit_test(test_delete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
