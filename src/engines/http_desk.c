@@ -12,6 +12,9 @@
 #define DESKS_MAX 8
 #define EVENTS 256
 #define STACK_SIZE (128u << 10)
+/* Under Linux the end of a connection is an event of its own (EPOLLRDHUP); gVisor's may hide behind the data before it.
+ * So flows whose time is over, or all where nothing happens, are looked at again after this. */
+#define SWEEP_NS (100 * KN_NS_PER_MS)
 #define SAME_READING_NS (20 * KN_NS_PER_MS)  /* windows of a run open together: one reading of the node will do */
 
 struct desk {
@@ -20,12 +23,15 @@ struct desk {
     bool started;
     int ep;
     uint64_t served;             /* replies to its flows; its thread's alone */
+    uint64_t swept_ns;
+    struct guest *_Atomic guests; /* put at the front by any thread, taken out by its own */
 };
 
 /* A flow at a desk. */
 struct guest {
     struct kn_http_flow flow;
     struct desk *desk;
+    struct guest *next;
     pthread_cond_t left;
     bool is_over;
     uint64_t cpu_ns, desk_served, own_served; /* of the desk and of the flow, where the window opened */
@@ -88,12 +94,26 @@ static void tick(struct guest *g, bool over)
 
 /* ---- a desk's thread ---- */
 
+/* The lock is held. */
+static void unlink_guest(struct guest *g)
+{
+    struct guest *at = g->desk->guests;
+    if (at == g) {
+        g->desk->guests = g->next;
+        return;
+    }
+    while (at->next != g)
+        at = at->next;
+    at->next = g->next;
+}
+
 static void leave(struct guest *g)
 {
     struct kn_http_desk *all = g->desk->all;
     tick(g, true);
     epoll_ctl(g->desk->ep, EPOLL_CTL_DEL, g->flow.fd, NULL);
     pthread_mutex_lock(&all->lock);
+    unlink_guest(g);
     g->is_over = true;
     pthread_cond_signal(&g->left);
     pthread_mutex_unlock(&all->lock);
@@ -109,17 +129,31 @@ static void attend(struct desk *d, struct guest *g, uint32_t events)
         leave(g);
 }
 
+static void sweep(struct desk *d, bool all)
+{
+    uint64_t now_ns = kn_now_ns();
+    if (now_ns < d->swept_ns + SWEEP_NS)
+        return;
+    d->swept_ns = now_ns;
+    for (struct guest *g = d->guests, *next; g; g = next) {
+        next = g->next;
+        if (all || now_ns >= g->flow.s->end_ns)
+            attend(d, g, EPOLLRDHUP);
+    }
+}
+
 static void *desk_main(void *arg)
 {
     struct desk *d = arg;
     struct epoll_event events[EVENTS];
     for (;;) {
-        int n = epoll_wait(d->ep, events, EVENTS, -1);
+        int n = epoll_wait(d->ep, events, EVENTS, d->guests ? (int)(SWEEP_NS / KN_NS_PER_MS) : -1);
         for (int i = 0; i < n; i++) {
             if (!events[i].data.ptr)
                 return NULL;
             attend(d, events[i].data.ptr, events[i].events);
         }
+        sweep(d, n == 0);
     }
 }
 
@@ -155,9 +189,13 @@ static int stay(struct guest *g, struct kn_error *err)
 {
     struct kn_http_desk *all = g->desk->all;
     struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = g}};
-    if (epoll_ctl(g->desk->ep, EPOLL_CTL_ADD, g->flow.fd, &e))
-        return kn_fail_errno(err, "epoll_ctl");
     pthread_mutex_lock(&all->lock);
+    if (epoll_ctl(g->desk->ep, EPOLL_CTL_ADD, g->flow.fd, &e)) {
+        pthread_mutex_unlock(&all->lock);
+        return kn_fail_errno(err, "epoll_ctl");
+    }
+    g->next = g->desk->guests;
+    g->desk->guests = g;
     while (!g->is_over)
         pthread_cond_wait(&g->left, &all->lock);
     pthread_mutex_unlock(&all->lock);

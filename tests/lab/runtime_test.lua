@@ -33,6 +33,7 @@ for _, to in ipairs { pod, svc } do knbl.tcp_rr { from = b, to = to, labels = { 
 knbl.tcp_crr { from = a, to = svc }
 knbl.tcp_stream { from = pod, to = b }
 knbl.udp_rr { from = a, to = pod }
+knbl.http { from = a, to = pod, connections = 16 } -- requests are on their way when it ends
 ]]):format(runtime))
   lu.assertEquals(code, 0, err)
   unless_skipped(data)

@@ -158,7 +158,8 @@ end
 function M.service(run, want)
   return { apiVersion = "v1", kind = "Service", metadata = meta(run, M.object_name(run, want.name)),
     spec = { type = want.type or "ClusterIP", clusterIP = want.headless and "None" or nil, selector = want.selector,
-      sessionAffinity = want.affinity and "ClientIP" or nil, externalTrafficPolicy = want.policy, ipFamilyPolicy = want.dual and "PreferDualStack" or nil, ports = service_ports(want) } }
+      sessionAffinity = want.affinity and "ClientIP" or nil, externalTrafficPolicy = want.policy,
+      ipFamilyPolicy = want.dual and "PreferDualStack" or nil, ports = service_ports(want) } }
 end
 
 return M
