@@ -216,12 +216,16 @@ local function cell_of(core, list, column)
   cell.figure, cell.unit, cell.measurements = figure, column.unit, list
   cell.notes = remarks(list, cell.value and figure)
   if cell.n and cell.n > 1 then
-    local counted = {}
+    local counted, same, first = {}, true, nil
     for _, m in ipairs(list) do
-      if m.ok and figures.value(m, figure) then counted[#counted + 1] = m end
+      local value = m.ok and figures.value(m, figure)
+      if value then
+        first = first or value
+        counted[#counted + 1], same = m, same and value == first
+      end
     end
     local differ = ledger.differing(counted)
-    if #differ > 0 then
+    if #differ > 0 and not same then -- what a pod took to start is told by each of its measurements
       table.insert(cell.notes, ("no repeats: the median of measurements that differ in %s, which neither rows nor columns name"):format(table.concat(differ, ", ")
         .. tests_among(counted)))
     end
@@ -302,7 +306,9 @@ local function columns_of(core, measurements, declaration)
       list[#list + 1] = { title = title, joined = declaration.columns, pivot = value }
     else
       for _, column in ipairs(declaration.columns) do
-        local key = type(value) == "number" and declaration.pivot .. " " or "" -- a bare number beside a figure's name says little
+        -- a bare number, or yes and no, beside a figure's name says little
+        local bare = type(value) == "number" or tostring(value) == "true" or tostring(value) == "false"
+        local key = bare and declaration.pivot .. " " or ""
         local whole = #declaration.columns > 1 and key .. title .. " " .. column.title or title
         list[#list + 1] = { title = whole, column = column, pivot = value }
       end

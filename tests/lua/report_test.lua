@@ -101,6 +101,8 @@ function TestReport:test_a_cell_of_what_is_no_repeat_says_so()
   for i = 1, 4 do list[i] = rr("c", 1000 * i, { test = i < 3 and "tcp_rr" or "udp_rr", params = { wait = i < 3 and "auto" or "block" }, labels = { path = "a" } }) end
   lu.assertStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })):gsub("%s+", " "),
     "differ in test (tcp_rr, udp_rr: a column's own 'test' takes one of them), which", nil, "not in what follows from it")
+  for i = 1, 4 do list[i] = rr("c" .. i, 1000 * i, { labels = { path = "a", flows = i }, path = { to = { started_ms = 3 } } }) end
+  lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "pod_start" } } })), "no repeats", nil, "all say the same")
   for i = 1, 4 do list[i] = rr("c", 1000 * i, { labels = { path = "a" }, round = i }) end
   lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })), "no repeats")
 end
@@ -149,6 +151,12 @@ end
 function TestReport:test_a_very_long_name_is_cut()
   local out = show(book_of({ rr(("ä"):rep(300), 1000) }, { { columns = { "rate" } } }))
   lu.assertStrContains(out, "\n" .. ("ä"):rep(99) .. "…  1.00 k/s\n")
+end
+
+function TestReport:test_yes_and_no_over_several_figures_name_their_key()
+  local list = { rr("a", 1000, { params = { fin = false } }), rr("a", 2000, { params = { fin = true } }) }
+  local out = show(book_of(list, { { rows = "case", columns = "fin", show = { "rate", "p99" } } }))
+  for _, head in ipairs { "fin false rate", "fin true p99" } do lu.assertStrContains(out, head) end
 end
 
 function TestReport:test_notes_keep_tables()
