@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct entry {
     char *const *argv;
     bool terminal;
     int output;         /* -1: not captured */
+    int stop_fd;        /* readable: what is captured ends; -1: none */
     char folder[PATH_MAX];
 };
 
@@ -131,16 +133,22 @@ static int outside(const struct entry *entry)
     return pid < 0 ? CANNOT : status_of(pid);
 }
 
-/* What does not fit is read and dropped, so that the program can end. */
-static char *read_output(int fd)
+/* What does not fit is read and dropped, so that the program can end. NULL: it was to stop. */
+static char *read_output(int fd, int stop_fd)
 {
     struct kn_text text = { .data = NULL };
+    struct pollfd polls[] = { { .fd = fd, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
     char chunk[4096];
-    ssize_t n;
     kn_text_add(&text, "%s", "");
-    while ((n = read(fd, chunk, sizeof chunk)) > 0 || (n < 0 && errno == EINTR))
+    for (;;) {
+        if (poll(polls, 2, -1) < 0) continue;   /* a signal, which may be what makes the other readable */
+        if (polls[1].revents) break;
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n == 0 || (n < 0 && errno != EINTR)) return text.data;
         if (n > 0 && text.used + (size_t)n < CAPTURE_MAX) kn_text_add(&text, "%.*s", (int)n, chunk);
-    return text.data;
+    }
+    free(text.data);
+    return NULL;
 }
 
 static json_t *answer(int status, char *output)
@@ -203,8 +211,16 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
     pid_t pid = fork();
     if (pid == 0) _exit(outside(entry));
     close(fds[1]);
-    char *output = read_output(fds[0]);
+    char *output = read_output(fds[0], entry->stop_fd);
     close(fds[0]);
+    if (!output) {
+        if (pid > 0) {
+            kill(pid, SIGKILL);         /* those below it die with it */
+            status_of(pid);
+        }
+        kn_fail(err, KN_E_INTERRUPTED, "interrupted");
+        return NULL;
+    }
     return answer(pid < 0 ? CANNOT : status_of(pid), output);
 }
 
@@ -220,7 +236,7 @@ static char **words(const json_t *list, struct kn_error *err)
     return NULL;
 }
 
-json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, struct kn_error *err)
+json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, int stop_fd, struct kn_error *err)
 {
     static const struct kn_lab_field fields[] = {
         { "op", LAB_TEXT }, { "in", LAB_TEXT }, { "argv", LAB_LIST }, { "capture", LAB_BOOL }, { "shell", LAB_BOOL },
@@ -229,7 +245,8 @@ json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, str
     char **argv = words(json_object_get(request, "argv"), err);
     if (!argv) return NULL;
     struct entry entry = { .keeper = keeper, .inside = (pid_t)json_integer_value(json_object_get(where, "pid")),
-                           .cgroups = json_object_get(where, "cgroups"), .argv = argv, .output = -1 };
+                           .cgroups = json_object_get(where, "cgroups"), .argv = argv, .output = -1,
+                           .stop_fd = stop_fd };
     if (!getcwd(entry.folder, sizeof entry.folder)) entry.folder[0] = '\0';
     json_t *json = json_is_true(json_object_get(request, "capture"))
                        ? captured(&entry, err)

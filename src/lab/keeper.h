@@ -343,8 +343,9 @@ void kn_place_remove(const char *name);
 json_t *kn_place_read(const char *name, struct kn_error *err); /* for a process inside */
 
 /* ---- enter.c: in the opener ---- */
-/* PID 0 in `where`: the keeper's own namespaces. Keeper 0: this process is in the lab. */
-json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, struct kn_error *err);
+/* PID 0 in `where`: the keeper's own namespaces. Keeper 0: this process is in the lab. When `stop_fd` is readable a
+ * program whose output is captured is killed: KN_E_INTERRUPTED. */
+json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, int stop_fd, struct kn_error *err);
 /* ---- start.c: namespaces ---- */
 /* forks; the child never returns */
 pid_t kn_warden_start(struct kn_lab_options *options, int request_fd, struct kn_error *err);

@@ -13,6 +13,7 @@
 struct kn_lab {
     int fd;                     /* -1 once it has ended */
     pid_t warden, keeper;
+    int stop_fd;
 };
 
 json_t *kn_lab_error_json(const struct kn_error *err)
@@ -51,7 +52,7 @@ struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err)
         free(lab);
         return NULL;
     }
-    *lab = (struct kn_lab){ .fd = pair[0], .warden = kn_warden_start(&read, pair[1], err) };
+    *lab = (struct kn_lab){ .fd = pair[0], .stop_fd = -1, .warden = kn_warden_start(&read, pair[1], err) };
     close(pair[1]);
     json_t *ready = lab->warden < 0 ? NULL : unpack(kn_frame_receive(lab->fd, err), err);
     json_int_t keeper = 0;
@@ -69,7 +70,7 @@ static json_t *exec(struct kn_lab *lab, const json_t *request, struct kn_error *
 {
     json_t *question = json_pack("{s:s,s:O?}", "op", "find", "name", json_object_get(request, "in"));
     json_t *where = question ? ask(lab, question, err) : NULL;
-    json_t *answer = where ? kn_lab_run(lab->keeper, where, request, err) : NULL;
+    json_t *answer = where ? kn_lab_run(lab->keeper, where, request, lab->stop_fd, err) : NULL;
     json_decref(question);
     json_decref(where);
     return answer;
@@ -80,7 +81,7 @@ json_t *kn_lab_exec_inside(const json_t *request, struct kn_error *err)
     const char *name = json_string_value(json_object_get(request, "in"));
     json_t *where = name ? kn_place_read(name, err) : NULL;
     if (!name) kn_fail(err, KN_E_ARGUMENT, "'exec' needs 'in', a name");
-    json_t *answer = where ? kn_lab_run(0, where, request, err) : NULL;
+    json_t *answer = where ? kn_lab_run(0, where, request, -1, err) : NULL;
     json_decref(where);
     return answer;
 }
@@ -91,6 +92,8 @@ json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_erro
     if (op && strcmp(op, "exec") == 0 && lab->fd >= 0) return exec(lab, request, err);
     return ask(lab, request, err);
 }
+
+void kn_lab_stop_fd(struct kn_lab *lab, int fd) { lab->stop_fd = fd; }
 
 int kn_lab_keeper(const struct kn_lab *lab) { return (int)lab->keeper; }
 

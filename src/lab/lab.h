@@ -57,6 +57,8 @@ struct kn_lab *kn_lab_open(const json_t *options, struct kn_error *err);
 json_t *kn_lab_request(struct kn_lab *lab, const json_t *request, struct kn_error *err);
 /* "exec" for a process that is in a lab already: from a lab's shell into one of its pods. */
 json_t *kn_lab_exec_inside(const json_t *request, struct kn_error *err);
+/* While it is readable, no program is waited for whose output "exec" captures: KN_E_INTERRUPTED. -1, as at first: none. */
+void kn_lab_stop_fd(struct kn_lab *lab, int fd);
 int kn_lab_keeper(const struct kn_lab *lab); /* the keeper's PID */
 void kn_lab_close(struct kn_lab *lab);       /* waits until every process is gone; takes NULL */
 

@@ -34,6 +34,8 @@ static int lab_request(lua_State *L)
     luaL_argcheck(L, l->lab, 1, "the lab is closed");
     struct kn_error err;
     json_t *json = kn_lab_request(l->lab, kn_lua_check_json(L, 2), &err);
+    if (!json && err.code == KN_E_INTERRUPTED)
+        kn_interrupt_take(kn_lua_interrupt(L));
     return json ? answer(L, json) : kn_lua_fail(L, &err);
 }
 
@@ -52,6 +54,7 @@ static int l_lab(lua_State *L)
     lua_setmetatable(L, -2);
     if (!(l->lab = kn_lab_open(options, &err)))
         return kn_lua_fail(L, &err);
+    kn_lab_stop_fd(l->lab, kn_lua_interrupt_fd(L));
     return 1;
 }
 

@@ -51,6 +51,24 @@ function TestMeasuring:test_in_a_lab()
   keeps_what_was_measured('"lab"', "TERM")
 end
 
+function TestMeasuring:test_a_program_in_a_pod_ends_too()
+  local lab, err = core.lab "{}"
+  if not lab then lu.skip(err.message) end
+  lab:close()
+  local got = interrupted([[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster()
+    local pod = cluster:pod()
+    io.stderr:write "ready\n"
+    pod:exec { "sleep", "40" }
+    io.stderr:write "on\n"
+  ]], "TERM")
+  lu.assertEquals(got.code, 130, got.err)
+  lu.assertTrue(got.seconds < 25, tostring(got.seconds))
+  lu.assertNotStrContains(got.err, "on\n")
+  lu.assertNotStrContains(got.err, "traceback")
+end
+
 TestLua = {}
 
 function TestLua:test_a_script_that_sleeps()

@@ -316,7 +316,7 @@ local function exec(self, argv)
   if not cluster.provider.exec then return nil, ("%s runs no programs beside its agents; the lab does"):format(cluster.name) end
   local ended, err = cluster.provider:exec(self.endpoint, words)
   if not ended and err.code == "skip" then return nil, err.message end
-  if not ended then errors.raise(err, "exec in " .. self.name) end
+  if not ended then errors.raise(err, err.code ~= "interrupted" and "exec in " .. self.name or nil) end
   return ended.output, ended.status
 end
 Node.exec, Pod.exec = exec, exec
