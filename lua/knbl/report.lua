@@ -216,15 +216,19 @@ local function cell_of(core, list, column)
   cell.figure, cell.unit, cell.measurements = figure, column.unit, list
   cell.notes = remarks(list, cell.value and figure)
   if cell.n and cell.n > 1 then
-    local counted, same, first = {}, true, nil
+    local counted, same, first, most, least = {}, true, nil, -math.huge, math.huge
     for _, m in ipairs(list) do
       local value = m.ok and figures.value(m, figure)
       if value then
         first = first or value
         counted[#counted + 1], same = m, same and value == first
+        most, least = math.max(most, value), math.min(least, value)
       end
     end
     local differ = ledger.differing(counted)
+    if #differ == 0 and not cell.low and most > 2 * least then
+      table.insert(cell.notes, "its repeats differ more than twofold, and are too few for an interval: six are the least (--repeats)")
+    end
     if #differ > 0 and not same then -- what a pod took to start is told by each of its measurements
       table.insert(cell.notes, ("no repeats: the median of measurements that differ in %s, which neither rows nor columns name"):format(table.concat(differ, ", ")
         .. tests_among(counted)))

@@ -115,6 +115,11 @@ static int read_mtu(const json_t *json, struct kn_lab_options *out, struct kn_er
 {
     long long low = out->v6 ? 1280 : 576, mtu;
     if (out->vxlan) low += out->v4 ? 50 : 70;       /* its pods still need as much */
+    double asked = json_number_value(json_object_get(json, "mtu"));
+    if (out->v6 && asked >= 576 && asked < (double)low)
+        return kn_fail(err, KN_E_ARGUMENT,
+                       "'mtu' must be a whole number from %lld to 65535: IPv6 takes no less; families = 4 goes down to %d", low,
+                       out->vxlan ? 626 : 576);
     if (kn_lab_number(json, "mtu", low, 65535, 1500, &mtu, err)) return -1;
     out->mtu = (unsigned)mtu;
     return 0;

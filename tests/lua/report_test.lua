@@ -93,6 +93,15 @@ function TestReport:test_repeats_show_the_median_and_its_interval()
   lu.assertStrContains(show(book_of(list, { { rows = "case", columns = { "rate" } } })), "±")
 end
 
+function TestReport:test_few_repeats_that_differ_much_say_so()
+  local function seen(...)
+    local list = {}
+    for i, rate in ipairs { ... } do list[i] = rr("a", rate, { round = i }) end
+    return (show(book_of(list, { { rows = "case", columns = { "rate" } } })):find("differ more than twofold", 1, true)) ~= nil
+  end
+  lu.assertEquals({ seen(1000, 1500, 2001), seen(1000, 1500, 2000), seen(1000, 1000, 1000, 1000, 1000, 9000) }, { true, false, false })
+end
+
 function TestReport:test_a_cell_of_what_is_no_repeat_says_so()
   local list = {}
   for i = 1, 4 do list[i] = rr("c" .. i, 1000 * i, { labels = { path = "a", flows = i } }) end

@@ -27,6 +27,7 @@ static void test_options(void **state)
 {
     static const struct { const char *options, *says; } bad[] = {
         { "{\"mtu\":20}", "'mtu' must be a whole number from 1280 to 65535" },
+        { "{\"mtu\":600}", "families = 4 goes down to 576" },
         { "{\"mtu\":575,\"families\":4}", "from 576 to 65535" },
         { "{\"mtu\":1300,\"overlay\":\"vxlan\"}", "from 1330" },
         { "{\"mtu\":1300,\"overlay\":\"vxlan\",\"families\":6}", "from 1350" },
