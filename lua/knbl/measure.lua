@@ -5,6 +5,7 @@
 -- lost, a secret that is refused and an interruption raise.
 local agent = require "knbl.agent"
 local ceiling = require "knbl.ceiling"
+local clusters = require "knbl.cluster"
 local doubt = require "knbl.doubt"
 local errors = require "knbl.errors"
 local expect = require "knbl.expect"
@@ -140,7 +141,7 @@ end
 
 -- Checks a call wholly. Returns what is to be done: { test, case, route, specs, is_list, labels, expectations }.
 local function check(s, test, t)
-  if type(t) ~= "table" then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
+  if type(t) ~= "table" or clusters.is(t) then errors.misuse("knbl.%s takes a table: knbl.%s { from = a, to = b }", test, test) end
   local fields = check_keys(s, test, t)
   if t.case ~= nil and (type(t.case) ~= "string" or not t.case:find "%S") then errors.misuse("%s: case is a text, and says something", test) end
   if t.monitor ~= nil and type(t.monitor) ~= "boolean" then errors.misuse("%s: monitor is true or false", test) end

@@ -98,6 +98,13 @@ local function pivot_of(t)
   errors.misuse("knbl.report: with show, columns is the name of one key; else a list of figures that each say what they show")
 end
 
+-- Whether a list is one column, a title and its figure; a title that is nearly a figure's name is a slip of the pen.
+local function is_column(core, list)
+  local title, figure = list[1], list[2]
+  if type(title) ~= "string" or figures.get(title) then return false end
+  return list.show ~= nil or type(figure) == "string" and not list[3] and figures.get(figure) ~= nil and not core.nearest(title, figures.names)
+end
+
 -- A declaration as the ledger keeps it; raises on what makes no sense.
 function M.declare(core, t)
   if type(t) ~= "table" then errors.misuse("knbl.report takes a table") end
@@ -127,7 +134,7 @@ function M.declare(core, t)
   if type(shows) ~= "string" and (type(shows) ~= "table" or #shows == 0 and not shows.show) then
     errors.misuse("knbl.report: %s is a text or a list", pivot and "show" or "columns")
   end
-  if type(shows) == "string" or shows.show or type(shows[1]) == "string" and figures.get(shows[1]) == nil then shows = { shows } end
+  if type(shows) == "string" or shows.show or is_column(core, shows) then shows = { shows } end
   declaration.pivot = pivot
   declaration.columns = {}
   local fits = t.unit == nil

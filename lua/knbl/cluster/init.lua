@@ -378,11 +378,22 @@ local function split_on(text)
   return name, rest ~= "" and rest or nil, list
 end
 
--- What can be called on a cluster and its things, for who misspells it.
+-- What can be called on a cluster and its things: for who misspells it, or takes a dot for the colon.
 M.methods = {}
+local function with_colon(class, name, method)
+  return function(self, ...)
+    if getmetatable(self) ~= Cluster and not is(self) then
+      errors.misuse("%s is called with a colon, as in %s:%s(…)", name, class == Cluster and "cluster" or "pod", name)
+    end
+    return method(self, ...)
+  end
+end
 for _, class in ipairs { Cluster, Thing, Node, Pod, Service } do
   for name, value in pairs(class) do
-    if type(value) == "function" and not name:find "^__" then M.methods[#M.methods + 1] = name end
+    if type(value) == "function" and not name:find "^__" then
+      M.methods[#M.methods + 1] = name
+      class[name] = with_colon(class, name, value)
+    end
   end
 end
 table.sort(M.methods)
