@@ -55,7 +55,7 @@ M.flags = {
 
 M.exits = {
   { 0, "all was measured, and every expectation held" }, { 1, "the script failed, or a measurement" }, { 2, "the command line is wrong" },
-  { 3, "the cluster or lab could not be had, or an agent was lost" }, { 98, "inconclusive: the samples do not tell" },
+  { 3, "the cluster or lab could not be had, or an agent was lost" }, { 98, "inconclusive: the samples do not tell, or what was asked about was skipped" },
   { 99, "an expectation failed" }, { 130, "interrupted; what was measured until then is kept" },
 }
 

@@ -249,17 +249,26 @@ local function judge_one(context, group, expectation)
 end
 
 -- The groups that an expectation of the command line is about: whatever it names, but of those that ran only what has the figure, if any has.
+-- Without a case it is about every test that has the figure; what was skipped or failed is left out only where its test, elsewhere, has none.
 local function groups_for(context, expectation)
-  local named, having = {}, {}
+  local named, having, without = {}, {}, {}
+  local function found(group)
+    local has, ran = false, true
+    for _, m in ipairs(group) do
+      has = has or figures.value(m, expectation.left.figure) ~= nil
+      ran = ran and m.ok
+    end
+    return has, ran
+  end
+  for _, group in ipairs(context.groups) do
+    local has, ran = found(group)
+    if ran and not has then without[group[1].test] = true end
+  end
   for _, group in ipairs(context.groups) do
     if ledger.matches(group[1], expectation.case) then
-      local has, ran = false, true
-      for _, m in ipairs(group) do
-        has = has or figures.value(m, expectation.left.figure) ~= nil
-        ran = ran and m.ok
-      end
+      local has, ran = found(group)
       named[#named + 1] = group
-      if has or expectation.case and not ran then having[#having + 1] = group end
+      if has or not ran and (expectation.case or not without[group[1].test]) then having[#having + 1] = group end
     end
   end
   return #having > 0 and having or expectation.case and named or {}
@@ -340,7 +349,7 @@ function M.run(core, data, extra, baseline, err, any_environment)
   elseif wrong.fail > 0 then set("fail", 99, ("%d of %d expectations failed"):format(wrong.fail, #data.expectations))
   elseif failed > 0 then set("error", 1, ("%d of %d measurements failed"):format(failed, measured + failed + skipped))
   elseif wrong.unsure > 0 then set("inconclusive", 98, ("%d of %d expectations are inconclusive"):format(wrong.unsure, #data.expectations))
-  elseif measured == 0 and skipped > 0 then set("pass", 0, ("nothing was measured: all %d were skipped"):format(skipped))
+  elseif measured == 0 and skipped > 0 then set("inconclusive", 98, ("nothing was measured: all %d were skipped"):format(skipped))
   else set("pass", 0) end
   return verdict
 end

@@ -92,6 +92,23 @@ function TestContract:test_what_failed_and_what_was_skipped()
   os.remove(path)
 end
 
+function TestContract:test_a_run_that_broke_off_is_an_error_in_junit()
+  local junit = require "knbl.format.junit"
+  local function render(verdict)
+    local m = { test = "ping", case = "x", from = "a", to = "b", ok = true, flags = json.array {}, metrics = {} }
+    local text = junit.render({ verdict = verdict, measurements = { m }, expectations = {} }, { core = core })
+    check_junit(text)
+    return text
+  end
+  for status, kind in pairs { error = "error", interrupted = "interrupted", running = "unfinished" } do
+    local text = render { status = status, message = status == "error" and "no & more" or nil }
+    lu.assertStrContains(text, 'tests="2" failures="0" errors="1"')
+    lu.assertStrContains(text, ('<error type="%s" message="%s'):format(kind, status == "error" and "no &amp; more" or kind))
+  end
+  lu.assertStrContains(render { status = "pass" }, 'tests="1" failures="0" errors="0"')
+  lu.assertStrContains(render { status = "inconclusive", message = "too few" }, 'errors="0"')
+end
+
 -- Every test over loopback, for real: what the engines write is in the schema.
 function TestContract:test_every_test_for_real()
   local path = os.tmpname()

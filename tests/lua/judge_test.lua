@@ -96,6 +96,26 @@ function TestJudge:test_what_a_test_does_not_measure_is_no_case_of_it()
   lu.assertEquals({ v.exit, #list, list[1].test }, { 0, 1, "tcp_stream" })
 end
 
+function TestJudge:test_what_was_skipped_is_no_silent_pass()
+  local function skipped(test) return { test = test, ok = false, skipped = "no kata" } end
+  local v = verdict { skipped "tcp_rr", skipped "tcp_stream" }
+  lu.assertEquals({ v.status, v.exit, v.message }, { "inconclusive", 98, "nothing was measured: all 2 were skipped" })
+  lu.assertEquals(verdict({ latency(200, 10000), skipped "tcp_stream" }).exit, 0)
+  -- without a case it is about all that have a p99, also those that would have had one
+  local list
+  v, list = verdict({ skipped "tcp_rr", skipped "tcp_rr" }, { "p99 < 1ms" })
+  lu.assertEquals({ v.exit, list[1].status, list[1].reason }, { 98, "inconclusive", "skipped: no kata" })
+  local other = skipped "tcp_rr"
+  other.case = "other"
+  lu.assertEquals(verdict({ latency(200, 10000), other }, { "p99 < 1ms" }).exit, 98)
+  -- and not about a test of which another measurement shows that it has none
+  local stream = skipped "tcp_stream"
+  stream.case = "other"
+  local streams = { { test = "tcp_stream", metrics = { throughput_bps = 1e9 } }, stream }
+  v, list = verdict({ latency(200, 10000), (table.unpack or unpack)(streams) }, { "p99 < 1ms" })
+  lu.assertEquals({ v.exit, #list }, { 0, 1 })
+end
+
 function TestJudge:test_a_baseline_of_repeats_goes_by_the_ranks()
   local function repeats(base)
     local list = {}

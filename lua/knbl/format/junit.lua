@@ -1,4 +1,5 @@
--- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another.
+-- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another; and one for a run that broke off,
+-- which what was measured until then would pass for whole.
 local figures = require "knbl.figures"
 local ledger = require "knbl.ledger"
 local table_format = require "knbl.format.table"
@@ -59,6 +60,18 @@ local function expectation_case(e, suite)
   return open .. ">\n      " .. (kinds[e.status] or kinds.error):format(reason) .. "\n    </testcase>"
 end
 
+-- What ended the run early, where neither a measurement nor an expectation tells of it.
+local function broken_case(data, suite)
+  local verdict = data.verdict or {}
+  local known = { error = "error", interrupted = "interrupted", running = "unfinished" }
+  local kind = known[verdict.status]
+  for _, m in ipairs(kind == "error" and data.measurements or {}) do kind = (m.ok or m.skipped) and kind or nil end
+  for _, e in ipairs(kind == "error" and data.expectations or {}) do kind = e.status ~= "error" and kind or nil end
+  if not kind then return nil end
+  return ('    <testcase classname="%s" name="the run" time="0">\n      <error type="%s" message="%s"/>\n    </testcase>'):format(escaped(suite), kind,
+    escaped(verdict.message or kind .. ": this is what was measured until then"))
+end
+
 local function suite_of(name, cases, counts, data)
   local stamp = tostring(data.started or ""):match("^%d+%-%d+%-%d+T%d+:%d+:%d+") or "1970-01-01T00:00:00"
   return ('  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" time="%.3f" timestamp="%s" hostname="%s">\n%s\n  </testsuite>')
@@ -75,6 +88,8 @@ function M.render(data, options)
     if m.skipped then measured.skipped = measured.skipped + 1 elseif not m.ok then measured.error = measured.error + 1 end
     measured.time = measured.time + (tonumber(m.metrics.duration_s) or 0)
   end
+  local broken = broken_case(data, scenario)
+  if broken then cases[#cases + 1], measured.error = broken, measured.error + 1 end
   local suites = { suite_of(scenario, cases, measured, data) }
   if #data.expectations > 0 then
     local counts, list = { fail = 0, error = 0, skipped = 0, time = 0 }, {}
