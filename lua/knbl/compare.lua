@@ -269,7 +269,8 @@ local function judge_limit(c, limit)
   return beyond(limit < 0 and c.low or c.high, limit) and "inconclusive" or "pass"
 end
 
--- Judges limits (expect.parse_change) over the pairs of M.run: a list of { test, case, expression, status, reason, … } as expectations are.
+-- Judges limits (expect.parse_change) over the pairs of M.run: a list of { test, case, expression, status, reason, … } as expectations are. What the
+-- old side measured and the new one did not (it failed, or was skipped) is inconclusive, whatever else a limit matches.
 function M.judge(core, matched, limits, alpha)
   local list = json.array()
   for _, limit in ipairs(limits) do
@@ -285,6 +286,9 @@ function M.judge(core, matched, limits, alpha)
         elseif c.change then reason = ("%s: %s, between %s and %s"):format(reason, M.percent(c.change), M.percent(c.low), M.percent(c.high)) end
         list[#list + 1] = { test = m.test, case = subject(m), expression = limit.source, status = status, reason = reason,
           value = c.change, low = c.low, high = c.high, limit = limit.change, p = c.p }
+      elseif ledger.matches(m, limit.case) and #M.values(pair.old, figure) > 0 then
+        any = true
+        list[#list + 1] = { test = m.test, case = subject(m), expression = limit.source, status = "inconclusive", reason = "new: " .. why_none(pair.new) }
       end
     end
     if not any then list[#list + 1] = { case = limit.case, expression = limit.source, status = "error", reason = "it matches nothing that was compared" } end

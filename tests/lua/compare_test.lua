@@ -161,6 +161,19 @@ function TestCompare:test_broken_limits_point_at_the_column()
   lu.assertEquals(expect.parse_change(core, "ops +5%").change, 0.05)
 end
 
+function TestCompare:test_what_was_not_measured_again_is_no_silent_pass()
+  local old, new = book(fast), book(fast)
+  for _, data in ipairs { old, new } do
+    for _, m in ipairs(book(fast, { case = "other" }).measurements) do table.insert(data.measurements, m) end
+  end
+  for _, m in ipairs(new.measurements) do
+    if m.case == "other" then m.ok, m.metrics, m.skipped = false, {}, "no such runtime" end
+  end
+  local _, matched = compare.run(core, compare.side { old }, compare.side { new }, {})
+  local list = compare.judge(core, matched, { assert(expect.parse_change(core, "rate -5%")) }, 0.05)
+  lu.assertEquals({ #list, list[1].status, list[2].status, list[2].reason }, { 2, "pass", "inconclusive", "new: skipped: no such runtime" })
+end
+
 -- ---- the command ----
 
 local paths = {}
