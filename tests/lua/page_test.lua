@@ -42,7 +42,7 @@ TestPage = {}
 
 function TestPage:test_holds_what_was_measured()
   local page = html.render(book "a case", { core = core })
-  for _, part in ipairs { "a case", "tcp_lat: latency by percentile", "tcp_lat: mean by message size", "tcp_stream over time", "udp_rr: rate, from (down)",
+  for _, part in ipairs { "a case", "tcp_lat: latency by percentile", "tcp_lat: mean by message size", "tcp_stream: throughput over time", "udp_rr: rate, from (down)",
     "less is better", "more is better", "with 95 % intervals", "not here", "1.00 Gbit/s" } do
     lu.assertTrue(page:find(part, 1, true) ~= nil, part)
   end
@@ -62,7 +62,7 @@ function TestPage:test_names_cannot_leave_their_place()
   lu.assertNil(page:find("[%z\27]"))
   -- every tag is one that this page writes
   for tag in page:gmatch "<(%a[%w]*)" do
-    lu.assertStrContains(" html head meta title style body p h1 h2 h3 span div table tr th td small figure figcaption svg text rect path circle sup br ul li b ",
+    lu.assertStrContains(" html head meta title style body p h1 h2 h3 span div table tr th td small figure figcaption svg text rect path circle sup br ul li b i details summary ",
       " " .. tag .. " ")
   end
 end
@@ -81,6 +81,9 @@ function TestPage:test_the_rate_of_an_open_loop_is_no_chart()
   local page = html.render(b.data, { core = core })
   lu.assertStrContains(page, "tcp_rr: p50")
   lu.assertNotStrContains(page, "tcp_rr: rate")
+  b.data.measurements[1].metrics.intervals = { { t = 0, ops_per_s = 5000 }, { t = 1, ops_per_s = 5000 }, { t = 2, ops_per_s = 4000 } }
+  page = html.render(b.data, { core = core })
+  lu.assertStrContains(page, "tcp_rr: rate over time <small>as was asked for, unless it falls;")
 end
 
 function TestPage:test_a_huge_ledger_is_a_small_page()
@@ -89,8 +92,61 @@ function TestPage:test_a_huge_ledger_is_a_small_page()
   for i = 1, 200000 do intervals[i] = { t = i, bps = 1e9 + i } end
   b:add { test = "tcp_stream", case = "c", from = "a", to = "b", ok = true, params = {}, metrics = { throughput_bps = 1e9, intervals = intervals } }
   local page = html.render(b.data, { core = core })
-  lu.assertStrContains(page, "tcp_stream over time")
+  lu.assertStrContains(page, "tcp_stream: throughput over time")
   lu.assertTrue(#page < 50000, #page)
+end
+
+-- A table over the numbers of one key is drawn as curves, in the unit of that table, though each number has a case of its own.
+function TestPage:test_a_sweep_that_a_script_declares()
+  local b = ledger.new { core = core, scenario = "x.lua" }
+  for _, path in ipairs { "direct", "service" } do
+    for i, mss in ipairs { 96, 536, 1460 } do
+      b:add { test = "tcp_stream", case = path .. " mss " .. mss, from = "a", to = "b", ok = true, labels = { path = path, mss = mss }, params = { mss = mss },
+        metrics = { throughput_bps = i * 8e8 } }
+    end
+  end
+  b:add { test = "tcp_rr", case = "x", from = "a", to = "b", ok = true, params = {}, labels = {}, metrics = { rate_per_s = 1 } }
+  b:report(require("knbl.report").declare(core, { rows = "path", columns = "mss", show = "throughput", unit = "B/s" }))
+  local page = html.render(b.data, { core = core })
+  lu.assertStrContains(page, "throughput, by mss <small>more is better</small>")
+  lu.assertStrContains(page, '<title>service: 300 MB/s</title>')
+  lu.assertStrContains(page, ">1460</text>")
+  lu.assertStrContains(page, '<span class="value">100 MB/s</span>')
+  lu.assertNotStrContains(page, "bit/s")
+end
+
+-- More bars or curves than one looks through are folded; parts of one chart are numbered, and have one scale.
+function TestPage:test_many_are_folded()
+  local function page_of(n)
+    local b = ledger.new { core = core, scenario = "x.lua" }
+    for i = 1, n do
+      b:add { test = "tcp_stream", case = "c" .. i, from = "a", to = "b", ok = true, params = {}, metrics = { throughput_bps = i * 1e9,
+        intervals = { { t = 0, bps = i * 1e9 }, { t = 1, bps = i * 1e9 }, { t = 2, bps = i * 1e9 } } } }
+    end
+    return html.render(b.data, { core = core })
+  end
+  local page = page_of(10)
+  lu.assertNotStrContains(page, "<details>")
+  local scales = {}
+  for drawing in page:gmatch 'over time %(%d of 2%) <.-</svg>' do scales[#scales + 1] = select(2, drawing:gsub("10%.0 Gbit/s</text>", "")) end
+  lu.assertEquals(scales, { 1, 1 })
+  lu.assertStrContains(page, "over time (2 of 2)")
+  page = page_of(30)
+  lu.assertStrContains(page, "<summary>tcp_stream: throughput, all 30 of them</summary>")
+  lu.assertStrContains(page, "<summary>tcp_stream: throughput over time, 30 curves</summary>")
+end
+
+function TestPage:test_the_verdict_in_a_sentence()
+  local function page_of(verdict, expectations)
+    local b = ledger.new { core = core, scenario = "x.lua" }
+    b:finish(verdict)
+    b.data.expectations = expectations or b.data.expectations
+    return html.render(b.data, { core = core })
+  end
+  lu.assertStrContains(page_of { status = "pass", measured = 1, skipped = 0 }, "everything was measured; there was no expectation to hold")
+  lu.assertStrContains(page_of({ status = "pass", measured = 1, skipped = 2 }, { { status = "pass", expression = "p99 < 1s" } }),
+    "1 measured, 2 skipped with the reason, every expectation held")
+  lu.assertStrContains(page_of { status = "running" }, "unfinished: what was measured until then")
 end
 
 function TestPage:test_an_empty_ledger()

@@ -1,4 +1,4 @@
--- knbl.format.chart - charts as SVG text: bars with intervals, lines, heat maps. Colours are classes (s1 … s8) that the page's style gives, so that
+-- knbl.format.chart - charts as HTML: bars with intervals, lines (SVG), heat maps. Colours are classes (s1 … s8) that the page's style gives, so that
 -- one drawing serves light, dark and paper. Every mark carries its value as a title, which browsers show on hovering.
 local M = {}
 
@@ -9,12 +9,6 @@ function M.escape(s)
   return (tostring(s):gsub("[%z\1-\8\11\12\14-\31\127]", "�"):gsub("[&<>\"']", entities))
 end
 local escape = M.escape
-
-local function shortened(s, most)
-  s = tostring(s)
-  if #s <= most then return s end
-  return s:sub(1, most - 1):gsub("[\128-\191]*$", ""):gsub("[\192-\255]$", "") .. "…"
-end
 
 -- Round numbers that cover low … high: a list of ticks.
 local function ticks(low, high, wanted)
@@ -46,29 +40,21 @@ local function text(x, y, s, class)
   return ('<text x="%.1f" y="%.1f"%s>%s</text>'):format(x, y, class and (' class="%s"'):format(class) or "", escape(s))
 end
 
--- bars: list of { label, value, low?, high?, doubtful? }; show(value) -> text
+-- bars: list of { label, value, low?, high?, doubtful? }; show(value) -> text. Lines of the page itself and no drawing: they fit a phone too.
 function M.bars(bars, options)
-  local row, left, width = 26, 250, 760
-  local top, most = 8, 0
+  local most = 0
   for _, b in ipairs(bars) do most = math.max(most, b.high or b.value, b.value) end
   if most <= 0 then most = 1 end
-  local room = width - left - 110
-  local out = { open(width, top + #bars * row + 8, options.title) }
-  for i, b in ipairs(bars) do
-    local y = top + (i - 1) * row
-    local length = b.value / most * room
-    out[#out + 1] = text(left - 8, y + 15, shortened(b.label, 40), "end")
-    out[#out + 1] = ('<rect x="%d" y="%d" width="%.1f" height="17" class="bar%s"><title>%s: %s</title></rect>'):format(left, y + 2, math.max(length, 1),
-      b.doubtful and " doubtful" or "", escape(b.label), escape(options.show(b.value)))
-    local right = length
-    if b.low then
-      local x1, x2 = left + b.low / most * room, left + b.high / most * room
-      right = b.high / most * room
-      out[#out + 1] = ('<path d="M%.1f %d H%.1f M%.1f %d v8 M%.1f %d v8" class="whisker"/>'):format(x1, y + 10, x2, x1, y + 6, x2, y + 6)
-    end
-    out[#out + 1] = text(left + math.max(right, length) + 8, y + 15, options.show(b.value) .. (b.doubtful and " *" or ""))
+  local function percent(v) return math.max(0, v) / most * 100 end
+  local out = { '<div class="bars">' }
+  for _, b in ipairs(bars) do
+    local shown = escape(options.show(b.value) .. (b.doubtful and " *" or ""))
+    local whisker = b.low and ('<i class="whisker" style="left:%.2f%%;width:%.2f%%" title="%s … %s"></i>'):format(percent(b.low), percent(b.high) - percent(b.low),
+      escape(options.show(b.low)), escape(options.show(b.high))) or ""
+    out[#out + 1] = ('<span class="name">%s</span><span class="track"><i class="bar%s" style="width:%.2f%%"></i>%s</span><span class="value">%s</span>'):format(
+      escape(b.label), b.doubtful and " doubtful" or "", percent(b.value), whisker, shown)
   end
-  out[#out + 1] = "</svg>"
+  out[#out + 1] = "</div>"
   return table.concat(out)
 end
 
@@ -91,31 +77,44 @@ local function scale(low, high, from, to, log)
   end
 end
 
--- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label
+-- Texts are larger where the page is narrow: room for them at both sides, and of many marks every other one goes.
+local LEFT, RIGHT = 124, 40
+
+-- Marks below an axis: { { x, text }… }.
+local function marks_below(list, y, out)
+  for i, mark in ipairs(list) do out[#out + 1] = text(mark[1], y, mark[2], #list > 6 and i % 2 == 0 and "mid alt" or "mid") end
+end
+
+-- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label, beside (all series, where
+-- these are a part: then the parts have one scale), base (what of y is 1 as it is shown: round numbers are those that one sees)
 function M.lines(series, options)
-  local width, height, left, right, top, bottom = 760, 300, 84, 20, 12, 40
-  local x1, x2 = extent(series, 1, options.log_x)
-  local y1, y2 = extent(series, 2, options.log_y)
+  local width, height, left, right, top, bottom = 760, 300, LEFT, RIGHT, 12, options.x_label and 48 or 32
+  local x1, x2 = extent(options.beside or series, 1, options.log_x)
+  local y1, y2 = extent(options.beside or series, 2, options.log_y)
   if x1 > x2 or y1 > y2 then return nil end
   if options.log_y then y1, y2 = y1 * 0.9, y2 * 1.1 else y1, y2 = math.min(0, y1), y2 * 1.05 end
   if y2 <= y1 then y2 = y1 + 1 end
   local px = scale(x1, x2, left, width - right, options.log_x)
   local py = scale(y1, y2, height - bottom, top, options.log_y)
   local out = { open(width, height, options.title) }
-  for _, y in ipairs(options.log_y and decades(y1, y2) or ticks(y1, y2, 5)) do
+  local base = options.base or 1
+  for _, y in ipairs(options.log_y and decades(y1 / base, y2 / base) or ticks(y1 / base, y2 / base, 5)) do
+    y = y * base
     if y >= y1 and y <= y2 then
       out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right)
       out[#out + 1] = text(left - 6, py(y) + 4, options.show_y(y), "end")
     end
   end
+  local marks = {}
   for _, t in ipairs(options.x_ticks or ticks(x1, x2, 8)) do
     local x, label = t, nil
     if type(t) == "table" then x, label = t[1], t[2] end
     if x >= x1 and x <= x2 then
       out[#out + 1] = ('<path d="M%.1f %d v5" class="axis"/>'):format(px(x), height - bottom)
-      out[#out + 1] = text(px(x), height - bottom + 18, label or options.show_x(x), "mid")
+      marks[#marks + 1] = { px(x), label or options.show_x(x) }
     end
   end
+  marks_below(marks, height - bottom + 20, out)
   out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/>'):format(left, top, height - bottom, width - right)
   if options.x_label then out[#out + 1] = text((left + width - right) / 2, height - 4, options.x_label, "mid") end
   for i, s in ipairs(series) do
@@ -146,7 +145,7 @@ end
 -- Layers on top of each other over time. edges: where the intervals lie, one more than there are; layers: { label, values }; options: top (of the
 -- axis), from, to (of the time that is shown), show_x, show_y, title
 function M.stack(edges, layers, options)
-  local width, height, left, right, top, bottom = 760, 150, 84, 20, 8, 26
+  local width, height, left, right, top, bottom = 760, 150, LEFT, RIGHT, 8, 26
   local from, to = options.from or edges[1], options.to or edges[#edges]
   if to <= from then return nil end
   local px, py = scale(from, to, left, width - right), scale(0, options.top, height - bottom, top)
@@ -155,7 +154,9 @@ function M.stack(edges, layers, options)
   for _, y in ipairs(ticks(0, options.top, 4)) do
     out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right) .. text(left - 6, py(y) + 4, options.show_y(y), "end")
   end
-  for _, x in ipairs(ticks(from, to, 8)) do out[#out + 1] = text(px(x), height - bottom + 18, options.show_x(x), "mid") end
+  local marks = {}
+  for i, x in ipairs(ticks(from, to, 8)) do marks[i] = { px(x), options.show_x(x) } end
+  marks_below(marks, height - bottom + 20, out)
   for k, layer in ipairs(layers) do
     local above, below = {}, {}
     for i = 1, #edges - 1 do
@@ -181,7 +182,7 @@ end
 -- A strip for each row, the darker the fuller. edges: as those of a stack; rows: { label, values (0 to 1) }; options: from, to, show, title.
 -- No finer than the eye can tell: of neighbours the mean is drawn.
 function M.strips(edges, rows, options)
-  local width, left, right, most = 760, 84, 20, 120
+  local width, left, right, most = 760, LEFT, RIGHT, 120
   local tall = #rows <= 16 and 12 or 5
   local from, to = options.from or edges[1], options.to or edges[#edges]
   if to <= from or #rows == 0 then return nil end
@@ -192,7 +193,7 @@ function M.strips(edges, rows, options)
   local out = { open(width, #rows * tall + 4, options.title) }
   for r, row in ipairs(rows) do
     local y = 2 + (r - 1) * tall
-    if tall > 8 or r % 8 == 1 then out[#out + 1] = text(left - 6, y + 9, row.label, "end") end
+    if tall > 8 or r % 8 == 1 then out[#out + 1] = text(left - 6, y + 9, row.label, "end small") end
     for i = 1, n, step do
       local last, sum, count = math.min(n, i + step - 1), 0, 0
       for k = i, last do

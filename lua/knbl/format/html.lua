@@ -17,24 +17,35 @@ local style = [[
 --good:#1a7f37;--bad:#c0392b;--s1:#2f6fb3;--s2:#d9822b;--s3:#2e8b57;--s4:#b3395b;--s5:#7a5bb5;--s6:#148a8a;--s7:#8a6d3b;--s8:#59636e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;--on:#14181c;
 --good:#4cc26a;--bad:#ff7b6b;--s1:#5b9bd9;--s2:#f0a050;--s3:#5cc08a;--s4:#e8708f;--s5:#ad93e6;--s6:#4cc4c4;--s7:#c9a66b;--s8:#a0abb6}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:70rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
+*{box-sizing:border-box}body{margin:0 auto;max-width:84rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
 h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.2rem 0 .2rem}
 p,ul{margin:.4rem 0}.soft,small{color:var(--soft)}.wide{overflow-x:auto}
+.wide{background:linear-gradient(to left,var(--page) 40%,transparent) 100% 0/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--line),transparent) 100% 0/1rem 100% no-repeat scroll}figure .wide{background:none}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}
 td.n,th.n{text-align:right;padding-left:.7rem}td.skip{color:var(--soft)}td.doubt{color:var(--doubt)}
 .verdict{display:inline-block;padding:.15rem .7rem;border-radius:1rem;font-weight:600;color:var(--on);background:var(--soft)}
 .verdict.pass{background:var(--good)}.verdict.fail,.verdict.error{background:var(--bad)}.verdict.inconclusive{background:var(--doubt)}
-figure{margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid;overflow-x:auto}figcaption{font-weight:600}figcaption small{font-weight:400}
+figure{max-width:66rem;margin:1rem 0;padding:.8rem;background:var(--card);border-radius:.5rem;break-inside:avoid;overflow-x:auto}
+figcaption{font-weight:600}figcaption small{font-weight:400}
 td.wrap{white-space:normal;min-width:9rem}
 .worse{color:var(--bad)}.better{color:var(--good)}
-svg{width:100%;min-width:39rem;max-width:64rem;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
-.bar{fill:var(--bar)}.bar.doubtful{fill:var(--doubt)}.whisker,.axis{stroke:var(--ink);fill:none}.grid{stroke:var(--line);fill:none}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--page)}figure th:first-child{background:var(--card)}
+svg{width:100%;max-width:64rem;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}.end{text-anchor:end}.mid{text-anchor:middle}
+.bars{display:grid;grid-template-columns:fit-content(20rem) 1fr auto;gap:.35rem .8rem;align-items:center;font-size:.85rem;margin:.5rem 0 0;max-width:64rem}
+.name{text-align:right;overflow-wrap:anywhere}.value{font-variant-numeric:tabular-nums;text-align:right}.track{position:relative;height:1.15em;min-width:5rem}
+.bar{position:absolute;top:0;bottom:0;left:0;min-width:1px;background:var(--bar)}.bar.doubtful{background:var(--doubt)}
+.whisker{position:absolute;top:25%;bottom:25%;border:solid var(--ink);border-width:0 1px;background:linear-gradient(var(--ink),var(--ink)) center/100% 1px no-repeat}
+.axis{stroke:var(--ink);fill:none}.grid{stroke:var(--line);fill:none}
 details{margin:.6rem 0 0}summary{cursor:pointer;font-size:.9rem}.area{opacity:.85}.line{fill:none;stroke-width:2}.legend{font-size:.85rem;margin:.3rem 0 0}
 .key{margin-right:1rem;white-space:nowrap}.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px;background:currentColor}
 .heat td{text-align:center;padding:.4rem .7rem;background:color-mix(in srgb,var(--good) calc(var(--h,0)*55%),transparent)}
+@media(max-width:40rem){body{padding:.8rem}.bars{grid-template-columns:1fr auto;gap:.1rem .8rem}.name{grid-column:1/-1;text-align:left;margin-top:.3rem}
+svg{font-size:18px}.small{font-size:12px}.alt{display:none}figure{padding:.6rem .4rem}.long{white-space:normal;min-width:8.5rem;max-width:38vw}td.wrap{min-width:4rem}}
 @media print{:root{color-scheme:light;--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--bar:#2f6fb3;--doubt:#946c00;--on:#fff;--good:#1a7f37;--bad:#c0392b}
-*{print-color-adjust:exact;-webkit-print-color-adjust:exact}svg{min-width:0}.wide,figure{overflow:visible}body{max-width:none}figure{border:1px solid var(--line)}}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}.wide,figure{overflow:visible;background:none}body{max-width:none}figure{border:1px solid var(--line)}
+table{font-size:.62rem}th,td{white-space:normal;padding:.15rem .35rem .15rem 0}td.n,th.n{padding-left:.1rem}th:first-child,td:first-child{position:static}}
 ]]
 for i = 1, 8 do
   style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d,.area.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i, i)
@@ -62,7 +73,8 @@ local function grid_html(grid, options)
   for _, row in ipairs(grid.rows) do
     out[#out + 1] = "<tr>"
     for i, value in ipairs(row.values) do
-      out[#out + 1] = "<td>" .. escape(report.value_text(options.core, grid.heads[i], value)) .. "</td>"
+      local shown = report.value_text(options.core, grid.heads[i], value)
+      out[#out + 1] = ("<td%s>%s</td>"):format(#shown > 16 and ' class="long"' or "", escape(shown))
     end
     for _, cell in ipairs(row.cells) do out[#out + 1] = '<td class="n">' .. cell_html(options, cell, mark) .. "</td>" end
     out[#out + 1] = "</tr>"
@@ -88,6 +100,27 @@ end
 local function figure_html(title, note, drawing)
   if not drawing then return "" end
   return ("<figure><figcaption>%s <small>%s</small></figcaption>%s</figure>"):format(escape(title), escape(note), drawing)
+end
+
+-- Many charts, or long ones, of one kind: folded, so that what follows is found.
+local MANY = 24
+local function folded(out, from, summary)
+  if #out < from then return end
+  out[from] = ("<details><summary>%s</summary>%s</details>"):format(escape(summary), table.concat(out, "", from))
+  for i = #out, from + 1, -1 do out[i] = nil end
+end
+
+-- How a figure of a test is shown: in the unit that the scenario's own tables have it in. Returns how much of the figure's own unit one of that is too.
+local function shower(data, core, test, figure)
+  local unit
+  for _, declaration in ipairs(data.reports) do
+    for _, column in ipairs(declaration.columns) do
+      local fits = column.show == figure.name and not column.test
+      for _, name in ipairs(column.test or {}) do fits = fits or column.show == figure.name and name == test end
+      if fits then unit = unit or column.unit end
+    end
+  end
+  return function(v) return figures.show(core, figure, v, false, unit) end, 1 / figures.in_unit(figure, 1, unit)
 end
 
 local function better_note(figure)
@@ -154,7 +187,6 @@ local function bar_charts(data, core, out)
     local figure, bars, doubtful, intervals = figures.headline(test), {}, false, false
     -- the rate of an open loop is what was asked for
     if figure.name == "rate" and by_test[test][1].first.params.rate then figure = figures.get "p50" end
-    local function show(v) return figures.show(core, figure, v) end
     for _, g in ipairs(by_test[test]) do
       local values = values_of(g.list, figure)
       if #values > 0 then
@@ -166,8 +198,10 @@ local function bar_charts(data, core, out)
       end
     end
     if #bars > 0 then
-      out[#out + 1] = figure_html(test .. ": " .. figure.title, better_note(figure) .. (intervals and ", with 95 % intervals" or "")
-        .. (doubtful and "; * is doubtful, see the tables" or ""), chart.bars(bars, { title = test, show = show }))
+      local from = #out + 1
+      out[from] = figure_html(test .. ": " .. figure.title, better_note(figure) .. (intervals and ", with 95 % intervals" or "")
+        .. (doubtful and "; * is doubtful, see the tables" or ""), chart.bars(bars, { show = shower(data, core, test, figure) }))
+      if #bars > MANY then folded(out, from, ("%s: %s, all %d of them"):format(test, figure.title, #bars)) end
     end
   end
 end
@@ -194,13 +228,16 @@ local function percentile_series(core, g)
   return #points > 1 and { label = g.label, points = points } or nil
 end
 
--- A chart holds so many series; what is more goes into the next one.
-local function in_charts(series, draw)
-  for from = 1, #series, SERIES_MAX do
+-- A chart holds so many series; what is more goes into the next one, evenly and on the same scale. draw(part, of) has what to add to a title.
+local function in_charts(series, out, title, draw)
+  local charts, from, first = math.ceil(#series / SERIES_MAX), 1, #out + 1
+  for k = 1, charts do
     local part = {}
-    for i = from, math.min(from + SERIES_MAX - 1, #series) do part[#part + 1] = series[i] end
-    draw(part)
+    for i = from, math.floor(#series * k / charts) do part[#part + 1] = series[i] end
+    from = from + #part
+    out[#out + 1] = draw(part, title .. (charts > 1 and (" (%d of %d)"):format(k, charts) or ""))
   end
+  if #series > MANY then folded(out, first, ("%s, %d curves"):format(title, #series)) end
 end
 
 local function percentile_charts(data, core, out)
@@ -211,9 +248,9 @@ local function percentile_charts(data, core, out)
     for _, g in ipairs(by_test[test]) do
       series[#series + 1] = percentile_series(core, g)
     end
-    in_charts(series, function(part)
-      out[#out + 1] = figure_html(test .. ": latency by percentile", "less is better", chart.lines(part, { title = test .. " latency", log_x = true,
-        log_y = true, show_x = tostring, show_y = show, x_ticks = percent_ticks }))
+    in_charts(series, out, test .. ": latency by percentile", function(part, title)
+      return figure_html(title, "less is better; of 100 operations, so many took no longer", chart.lines(part, { title = title, log_x = true,
+        log_y = true, show_x = tostring, show_y = show, x_ticks = percent_ticks, beside = series }))
     end)
   end
 end
@@ -240,21 +277,87 @@ end
 local function time_charts(data, core, out)
   local order, by_test = tests_of(groups_of(data, "size"))
   for _, test in ipairs(order) do
-    local figure, series = figures.headline(test), {}
+    local figure, series, given = figures.headline(test), {}, true
+    if figure.name ~= "throughput" then figure = figures.get "rate" end
     local key = figure.name == "throughput" and "bps" or "ops_per_s"
     for _, g in ipairs(by_test[test]) do
       local points = {}
       for _, i in ipairs(g.first.metrics.intervals or {}) do points[#points + 1] = { i.t, i[key] or 0 } end
       if #points > 2 then
         series[#series + 1] = { label = g.label, points = thinned(points), measurement = g.first, seconds = points[#points][1] }
+        given = given and (test == "ping" or g.first.params.rate ~= nil)
       end
     end
-    in_charts(series, function(part)
-      out[#out + 1] = figure_html(test .. " over time", "more is better; seconds since the window opened", chart.lines(part, { title = test .. " over time",
-        show_x = function(v) return ("%g s"):format(v) end,
-        show_y = key == "bps" and core.format_bits or core.format_rate }) .. meanwhile_html(core, part, #series == 1 and #order == 1))
+    in_charts(series, out, ("%s: %s over time"):format(test, figure.title), function(part, title)
+      local show, base = shower(data, core, test, figure)
+      local note = (given and "as was asked for, unless it falls" or better_note(figure)) .. "; seconds since the window opened"
+      return figure_html(title, note, chart.lines(part, { title = title, show_x = function(v) return ("%g s"):format(v) end,
+        show_y = show, base = base, beside = series }) .. meanwhile_html(core, part, #series == 1 and #order == 1))
     end)
   end
+end
+
+-- The marks of an axis: of many every other one.
+local function marks_of(series)
+  local marks, marked = {}, {}
+  for _, one in ipairs(series) do
+    for _, p in ipairs(one.points) do
+      if not marked[p[1]] then marked[p[1]], marks[#marks + 1] = true, p[1] end
+    end
+  end
+  table.sort(marks)
+  while #marks > 12 do
+    for i = 1, math.ceil(#marks / 2) do marks[i] = marks[2 * i - 1] end
+    for i = #marks, math.ceil(#marks / 2) + 1, -1 do marks[i] = nil end
+  end
+  return marks
+end
+
+-- The curves of a sweep; an axis is logarithmic where what it shows is that far apart.
+local function sweep_chart(series, out, title, figure, show_x, show_y, base)
+  local low, high, y_low, y_high = math.huge, 0, math.huge, 0
+  for _, one in ipairs(series) do
+    for _, p in ipairs(one.points) do
+      low, high, y_low, y_high = math.min(low, p[1]), math.max(high, p[1]), math.min(y_low, p[2]), math.max(y_high, p[2])
+    end
+  end
+  local marks = marks_of(series)
+  in_charts(series, out, title, function(part, one)
+    return figure_html(one, better_note(figure), chart.lines(part, { title = one, log_x = low > 0 and high > 30 * low, log_y = y_low > 0 and y_high > 30 * y_low,
+      x_ticks = marks, show_x = show_x, show_y = show_y, base = base, beside = series }))
+  end)
+end
+
+-- A table whose columns are the numbers of one key (a list of MSS, of flows) is a set of curves. Returns what keys were drawn.
+local function report_charts(data, core, out)
+  local drawn = {}
+  for _, grid in ipairs(#data.reports > 0 and report.grids(core, data) or {}) do
+    local key, whats = grid.declaration.pivot, {}
+    for i, column in ipairs(grid.columns) do
+      local what = type(column.pivot) == "number" and column.column or nil
+      if what and not whats[what] then whats[what], whats[#whats + 1] = {}, what end
+      if what then table.insert(whats[what], i) end
+    end
+    for _, what in ipairs(whats) do
+      local series, figure = {}, figures.get(what.show)
+      for _, row in ipairs(grid.rows) do
+        local points, names = {}, {}
+        for _, i in ipairs(whats[what]) do
+          if row.cells[i].value then points[#points + 1] = { grid.columns[i].pivot, row.cells[i].value } end
+        end
+        for i, value in ipairs(row.values) do names[i] = report.value_text(core, grid.heads[i], value) end
+        if #points > 2 then series[#series + 1] = { label = table.concat(names, " · "), points = points } end
+      end
+      if #series > 0 then drawn[key] = true end
+      local title = #whats == 1 and grid.title or what.title
+      if not title:lower():find("by " .. key:lower(), 1, true) then title = ("%s, by %s"):format(title, key) end
+      if not figure.better then series = {} end -- the MSS by the one that was asked for
+      sweep_chart(series, out, title, figure,
+        function(v) return report.value_text(core, key, v) end, function(v) return figures.show(core, figure, v, false, what.unit) end,
+        1 / figures.in_unit(figure, 1, what.unit))
+    end
+  end
+  return drawn
 end
 
 -- What a case shows over a parameter that it sweeps: message size, MSS.
@@ -275,21 +378,7 @@ local function sweep_charts(data, core, out, key, title)
       table.sort(points, function(a, b) return a[1] < b[1] end)
       if #points > 2 then series[#series + 1] = { label = g.label, points = points } end
     end
-    local marks, marked = {}, {}
-    for _, one in ipairs(series) do
-      for _, p in ipairs(one.points) do
-        if not marked[p[1]] then marked[p[1]], marks[#marks + 1] = true, p[1] end
-      end
-    end
-    table.sort(marks)
-    while #marks > 12 do -- every other one
-      for i = 1, math.ceil(#marks / 2) do marks[i] = marks[2 * i - 1] end
-      for i = #marks, math.ceil(#marks / 2) + 1, -1 do marks[i] = nil end
-    end
-    in_charts(series, function(part)
-      out[#out + 1] = figure_html(("%s: %s by %s"):format(test, figure.title, title), better_note(figure), chart.lines(part, { title = test .. " by " .. title,
-        log_x = true, log_y = true, x_ticks = marks, show_x = core.format_size, show_y = function(v) return figures.show(core, figure, v) end }))
-    end)
+    sweep_chart(series, out, ("%s: %s by %s"):format(test, figure.title, title), figure, core.format_size, shower(data, core, test, figure))
   end
 end
 
@@ -300,10 +389,11 @@ local function heat_maps(data, core, out)
     local figure, names, seen, values = figures.headline(test), {}, {}, {}
     for _, g in ipairs(by_test[test]) do
       for _, m in ipairs(g.list) do
-        for _, name in ipairs { m.from, m.to } do
+        local from, to = tostring(report.key_of(m, "from")), tostring(report.key_of(m, "to")) -- as the tables call them
+        for _, name in ipairs { from, to } do
           if not seen[name] then seen[name], names[#names + 1] = true, name end
         end
-        local key, value = m.from .. "\0" .. m.to, figures.value(m, figure)
+        local key, value = from .. "\0" .. to, figures.value(m, figure)
         values[key] = values[key] or {}
         table.insert(values[key], value)
       end
@@ -313,7 +403,7 @@ local function heat_maps(data, core, out)
     for _ in pairs(values) do filled = filled + 1 end
     table.sort(names)
     if #names > 2 and filled >= #names * (#names - 1) / 2 then
-      out[#out + 1] = figure_html(("%s: %s, from (down) to (across)"):format(test, figure.title), better_note(figure), chart.heat(names, names,
+      out[#out + 1] = figure_html(("%s: %s, from (down) to (across)"):format(test, figure.title), better_note(figure) .. "; the darker, the better", chart.heat(names, names,
         function(r, c) return values[names[r] .. "\0" .. names[c]] end,
         { better = figure.better, show = function(v) return figures.show(core, figure, v) end }))
     end
@@ -359,8 +449,17 @@ local function flags_html(data)
   return table.concat(out) .. "</ul>"
 end
 
-local verdicts = { pass = "everything was measured, every expectation held", fail = "an expectation failed", inconclusive = "too few samples to tell",
-  error = "not everything could be measured", interrupted = "interrupted: what was measured until then" }
+local verdicts = { fail = "an expectation failed", inconclusive = "too few samples to tell",
+  error = "not everything could be measured", interrupted = "interrupted: what was measured until then", running = "unfinished: what was measured until then" }
+
+-- The verdict in a sentence: how much was measured, and whether anything was asked of it.
+local function verdict_text(data)
+  local verdict = data.verdict or {}
+  if verdict.status ~= "pass" then return verdict.message or verdicts[verdict.status] or "" end
+  local skipped = tonumber(verdict.skipped) or 0
+  local measured = skipped > 0 and ("%d measured, %d skipped with the reason"):format(tonumber(verdict.measured) or 0, skipped) or "everything was measured"
+  return measured .. (#data.expectations > 0 and ", every expectation held" or "; there was no expectation to hold")
+end
 
 function M.render(data, given)
   local core = given.core
@@ -371,19 +470,25 @@ function M.render(data, given)
     "<title>", escape(title), "</title><style>", style, "</style></head><body>",
     ('<p class="soft">knbl · %s · %s</p><h1>%s</h1>'):format(escape(data.provider or ""), escape(data.started or ""), escape(title)),
     ('<p><span class="verdict %s">%s</span> %s</p>'):format(escape(verdict.status or ""), escape(verdict.status or "unfinished"),
-      escape(verdict.message or verdicts[verdict.status] or "")) }
+      escape(verdict_text(data))) }
   out[#out + 1] = expectations_html(data)
   out[#out + 1] = "<h2>Figures</h2>"
+  local figures_from = #out
   for _, grid in ipairs(report.grids(core, data)) do
     if #grid.rows > 0 or grid.empty then out[#out + 1] = grid_html(grid, options) end
   end
+  local body = table.concat(out, "", figures_from)
+  if body:find("±", 1, true) or body:find(" … ", 1, true) then
+    out[#out + 1] = "<p><small>± and what stands in brackets with …: within that the median of the repeats lies, with 95 % certainty.</small></p>"
+  end
   if data.comparison then out[#out + 1] = require("knbl.format.comparison").html(data.comparison, options) end
-  for _, note in ipairs(data.notes or {}) do out[#out + 1] = "<p>" .. escape(table_format.note_text(note)) .. "</p>" end
+  for _, note in ipairs(data.notes or {}) do out[#out + 1] = "<p>Note: " .. escape(table_format.note_text(note)) .. "</p>" end
   out[#out + 1] = "<h2>Charts</h2>"
+  local drawn = report_charts(data, core, out)
   bar_charts(data, core, out)
   percentile_charts(data, core, out)
-  sweep_charts(data, core, out, "size", "message size")
-  sweep_charts(data, core, out, "mss", "MSS")
+  if not drawn.size then sweep_charts(data, core, out, "size", "message size") end
+  if not drawn.mss then sweep_charts(data, core, out, "mss", "MSS") end
   heat_maps(data, core, out)
   time_charts(data, core, out)
   out[#out + 1] = require("knbl.format.functions").html(data, core, escape)

@@ -129,7 +129,7 @@ function M.render(core, measurement, label, span)
     if t or type(monitor) == "table" and monitor.error then lines[#lines + 1] = line_of(core, monitor) end
   end
   if #lines == 0 then return "" end
-  return ("<details><summary>meanwhile: %s</summary>%s<ul><small>%s</small></ul></details>"):format(escape(label), table.concat(out),
+  return ("<details><summary>CPU and counters meanwhile: %s</summary>%s<ul><small>%s</small></ul></details>"):format(escape(label), table.concat(out),
     table.concat(lines))
 end
 
