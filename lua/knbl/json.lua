@@ -56,7 +56,10 @@ end
 -- The value that a text stands for, or nil and what is wrong with it.
 function M.decode(source)
   local ok, value = pcall(parser.decode, source)
-  if not ok then return nil, (tostring(value):gsub("^.-: ", "", 1)) end
+  if not ok then
+    local wrong = tostring(value):gsub("^.-: ", "", 1)
+    return nil, wrong:find "T_END" and wrong .. ": it ends too early, as a file that was cut off does" or wrong
+  end
   if type(value) == "table" then return settle(value) end
   if type(value) == "number" then return tointeger and tointeger(value) or value end
   return value
@@ -64,12 +67,14 @@ end
 
 -- ---- writing ----
 
+local digits = { "%.15g", "%.16g", "%.17g" }
+
 local function number(x)
   if x ~= x or x == math.huge or x == -math.huge then error("a number that JSON cannot say: " .. tostring(x), 0) end
   if math.type and math.type(x) == "integer" then return ("%d"):format(x) end
   if integral(x) then return ("%.0f"):format(x) end
-  for digits = 15, 17 do
-    local written = ("%." .. digits .. "g"):format(x)
+  for i = 1, 3 do
+    local written = digits[i]:format(x)
     if tonumber(written) == x then return written end
   end
 end
@@ -147,12 +152,33 @@ local function heads_of(row, before)
   return heads
 end
 
+-- What a value is written as that holds no others.
+local function plain(value)
+  local kind = type(value)
+  if kind == "number" then return number(value) end
+  if kind == "string" then return text_of(value) end
+  if kind == "boolean" then return tostring(value) end
+  if value == null then return "null" end
+  error("JSON cannot say a " .. kind, 0)
+end
+
+-- An object of plain values as one piece; `parts` is room that all rows share.
+local function row_of(row, heads, parts)
+  local n = 0
+  for _, k in ipairs(heads.keys) do
+    parts[n + 1], parts[n + 2] = heads.text[k], plain(row[k])
+    n = n + 2
+  end
+  parts[n + 1] = "}"
+  return table.concat(parts, "", 1, n + 1)
+end
+
 local encode
 
 -- Lists of plain values, and of lists of them, on one line; lists of small objects with a line for each.
 local function encode_array(out, t, indent, depth)
   if #t == 0 then return add(out, "[]") end
-  local rows, heads = indent and is_row(t[1]), nil
+  local rows, heads, parts = indent and is_row(t[1]), nil, {}
   local inner = indent and (rows or not is_flat(t)) and indent .. "  "
   add(out, "[")
   for i = 1, #t do
@@ -160,11 +186,7 @@ local function encode_array(out, t, indent, depth)
     if inner then add(out, "\n" .. inner) end
     if rows and is_row(t[i]) then
       heads = heads_of(t[i], heads)
-      for _, k in ipairs(heads.keys) do
-        add(out, heads.text[k])
-        encode(out, t[i][k], nil, depth)
-      end
-      add(out, "}")
+      add(out, row_of(t[i], heads, parts))
     else
       encode(out, t[i], inner or nil, depth)
     end
@@ -189,23 +211,17 @@ local function encode_object(out, t, indent, depth)
 end
 
 function encode(out, value, indent, depth)
-  local kind = type(value)
-  if kind == "table" then
-    if depth > 100 then error("a table that is nested too deeply, or holds itself", 0) end
-    return (M.is_array(value) and encode_array or encode_object)(out, value, indent, depth + 1)
-  end
-  if kind == "string" then return add(out, text_of(value)) end
-  if kind == "number" then return add(out, number(value)) end
-  if kind == "boolean" then return add(out, tostring(value)) end
-  if value == null then return add(out, "null") end
-  error("JSON cannot say a " .. kind, 0)
+  if type(value) ~= "table" then return add(out, plain(value)) end
+  if depth > 100 then error("a table that is nested too deeply, or holds itself", 0) end
+  return (M.is_array(value) and encode_array or encode_object)(out, value, indent, depth + 1)
 end
 
 -- The text of a value; indented where `pretty`. Raises on what JSON cannot say.
 function M.encode(value, pretty)
   local out = { n = 0, chunks = {} }
   encode(out, value, pretty and "" or nil, 0)
-  return table.concat(out.chunks) .. table.concat(out, "", 1, out.n)
+  out.chunks[#out.chunks + 1] = table.concat(out, "", 1, out.n)
+  return table.concat(out.chunks)
 end
 
 return M

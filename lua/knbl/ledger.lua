@@ -170,6 +170,7 @@ end
 -- The data of a ledger's text, checked; nil and an error otherwise.
 function M.parse(text, name)
   if #text == 0 then return nil, errors.new("argument", name .. ": the file is empty") end
+  if #text > 16e6 then collectgarbage("setpause", 130) end -- of a huge ledger not twice as much is held as is in use
   local data, err = json.decode(text)
   if data == nil then return nil, errors.new("argument", ("%s: not JSON: %s"):format(name, err)) end
   local checked, wrong = check(data, name)

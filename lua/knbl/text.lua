@@ -27,9 +27,14 @@ function M.valid(s)
   return table.concat(out)
 end
 
+-- What turns the direction of all that follows it (U+202A to U+202E, U+2066 to U+2069) reaches beyond the name that holds it.
+function M.undirected(s)
+  return (s:gsub("\226\128[\170-\174]", "?"):gsub("\226\129[\166-\169]", "?"))
+end
+
 -- For a terminal or a line of its own: no control characters, so no escape sequences and no line breaks.
 function M.clean(s)
-  return (M.valid(tostring(s)):gsub("[%z\1-\31\127]", "?"):gsub("\194[\128-\159]", "?"))
+  return M.undirected((M.valid(tostring(s)):gsub("[%z\1-\31\127]", "?"):gsub("\194[\128-\159]", "?")))
 end
 
 -- Columns on a terminal: one a character, two for the wide ones of East Asia.

@@ -277,6 +277,23 @@ function TestReport:test_hostile_names_in_csv()
   lu.assertEquals(select(2, outside:gsub("\r\n", "")), 4, "one line for the head and each measurement")
 end
 
+-- A formula after a space, what a terminal obeys, no UTF-8, a turn of direction: each is a name of its own here.
+function TestReport:test_what_reaches_beyond_its_name()
+  local list = {}
+  for i, name in ipairs { " =1+2", "\27[31m", "\255", "\226\128\174rtl", "\194\155" } do list[i] = rr(name, 1000, { params = {} }) end
+  local data = book_of(list).data
+  local csv = require("knbl.format.csv").render(data, { core = core })
+  lu.assertStrContains(csv, ",' =1+2,")
+  lu.assertNil(csv:find("[%z\1-\9\11\12\14-\31\127]"))
+  local metrics = require("knbl.format.openmetrics").render(data)
+  lu.assertNil(metrics:find "[\27\255]")
+  for _, out in ipairs { show(book_of(list)), require("knbl.format.html").render(data, { core = core }), require("knbl.format.markdown").render(data, { core = core }) } do
+    lu.assertNil(out:find("\226\128\174", 1, true))
+    lu.assertNil(out:find("\255", 1, true))
+    lu.assertStrContains(out, "?rtl")
+  end
+end
+
 function TestReport:test_markdown_says_how_runtimes_ran()
   local book = hostile()
   book.data.environment.runtimes = { gvisor = "runsc 2022, ptrace, its own stack", runc = "namespaces" }
@@ -356,6 +373,30 @@ function TestReport:test_ledgers_that_are_no_ledgers()
   end
   os.remove(path)
   lu.assertEquals(fake.knbl(nil, { "report", "/nonexistent.json" }), 2)
+end
+
+function TestReport:test_expectations_and_notes_on_a_narrow_terminal()
+  local data = book_of({ rr("a", 1) }).data
+  data.notes = { "words that are long enough for two lines" }
+  data.expectations = { { test = "tcp_rr", case = "a", expression = "p99 < 1ms", status = "fail", reason = "p99 is 5.00 ms" } }
+  local out = show({ data = data }, { columns = 30, colour = true })
+  lu.assertStrContains(out, "note: words that are long\n  enough for two lines\n\27[31m✗ tcp_rr a: p99 < 1ms (p99\27[0m\n\27[31m  is 5.00 ms)\27[0m\n")
+  lu.assertStrContains(show({ data = data }), "note: words that are long enough for two lines\n✗ tcp_rr a: p99 < 1ms (p99 is 5.00 ms)\n")
+end
+
+-- A ledger with nothing in it, or of a run that was killed, does not pass for a whole one.
+function TestReport:test_what_is_not_whole_says_so()
+  local path = os.tmpname()
+  for said, text in pairs { ["knbl: nothing was measured"] = '{"schema":1,"verdict":{"status":"pass"}}', ["knbl: unfinished"] = '{"schema":1,"verdict":{"status":"running"}}',
+    ["knbl: 1 of 2 failed"] = '{"schema":1,"verdict":{"status":"fail","message":"1 of 2 failed"}}' } do
+    assert(core.write_file(path, text))
+    local code, _, err = fake.knbl(nil, { "report", path })
+    lu.assertEquals(code, 0)
+    lu.assertStrContains(err, said)
+  end
+  assert(core.write_file(path, '{"schema":1,"meas'))
+  lu.assertStrContains(select(3, fake.knbl(nil, { "report", path })), "as a file that was cut off does")
+  os.remove(path)
 end
 
 function TestReport:test_a_short_ledger_is_enough()

@@ -2,6 +2,7 @@
 local errors = require "knbl.errors"
 local ledger = require "knbl.ledger"
 local output = require "knbl.output"
+local text = require "knbl.text"
 
 local M = {
   summary = "Shows the tables of a ledger that --json wrote, and writes it in other formats.",
@@ -20,6 +21,10 @@ function M.run(context, values, words)
   if not data then errors.usage("%s", err.message) end
   output.prepare(context.core, values)
   output.show(context, data, values)
+  local verdict = data.verdict or {}
+  local said = verdict.message or verdict.status == "running" and "unfinished: this is what was measured until then"
+    or #data.measurements == 0 and "nothing was measured"
+  if said then context.err("knbl: " .. text.clean(said) .. "\n") end
   local written = output.write_files(context, { data = data }, values)
   return written and 0 or 1
 end

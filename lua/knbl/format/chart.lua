@@ -1,12 +1,14 @@
 -- knbl.format.chart - charts as HTML: bars with intervals, lines (SVG), heat maps. Colours are classes (s1 … s8) that the page's style gives, so that
 -- one drawing serves light, dark and paper. Every mark carries its value as a title, which browsers show on hovering.
+local texts = require "knbl.text"
+
 local M = {}
 
 local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
 
 -- Text that may stand anywhere in the page: no markup, no control characters.
 function M.escape(s)
-  return (tostring(s):gsub("[%z\1-\8\11\12\14-\31\127]", "�"):gsub("[&<>\"']", entities))
+  return (texts.undirected(texts.valid(tostring(s))):gsub("[%z\1-\8\11\12\14-\31\127]", "�"):gsub("[&<>\"']", entities))
 end
 local escape = M.escape
 

@@ -1,6 +1,6 @@
 -- knbl.format.csv - a line for each measurement, in base units: bits, operations, nanoseconds, cores. RFC 4180, UTF-8.
 --
--- A text that a spreadsheet would take for a formula gets an apostrophe before it.
+-- A text that a spreadsheet would take for a formula gets an apostrophe before it; a control character that a terminal would obey becomes "?".
 local figures = require "knbl.figures"
 local report = require "knbl.report"
 local text = require "knbl.text"
@@ -14,8 +14,8 @@ local function quoted(value)
   if type(value) == "number" then
     return value == math.floor(value) and math.abs(value) < 2 ^ 53 and ("%.0f"):format(value) or ("%.9g"):format(value)
   end
-  value = text.valid(tostring(value)):gsub("%z", "")
-  if value:find("^[=+@\t\r-]") then value = "'" .. value end
+  value = text.valid(tostring(value)):gsub("[%z\1-\8\11\12\14-\31\127]", "?"):gsub("\194[\128-\159]", "?")
+  if value:find("^%s*[=+@-]") or value:find("^[\t\r\n]") then value = "'" .. value end
   if value:find('[",\r\n]') then value = '"' .. value:gsub('"', '""') .. '"' end
   return value
 end

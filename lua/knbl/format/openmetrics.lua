@@ -1,5 +1,6 @@
 -- knbl.format.openmetrics - the figures as OpenMetrics text, for a textfile collector or a push gateway. Base units: seconds, bits, bytes, ratios.
 local figures = require "knbl.figures"
+local text = require "knbl.text"
 
 local M = {}
 
@@ -17,7 +18,7 @@ local families = {
 local quantiles = { { "0.5", "p50" }, { "0.9", "p90" }, { "0.99", "p99" }, { "0.999", "p999" } }
 
 local function escape(s)
-  return (tostring(s):gsub("[%z\1-\9\11-\31]", " "):gsub("\\", "\\\\"):gsub('"', '\\"'):gsub("\n", "\\n"))
+  return (text.valid(tostring(s)):gsub("[%z\1-\9\11-\31\127]", " "):gsub("\\", "\\\\"):gsub('"', '\\"'):gsub("\n", "\\n"))
 end
 
 local function labels_of(m, index, more)

@@ -178,14 +178,23 @@ function M.subject(e)
   return about ~= "" and about .. ": " or ""
 end
 
+-- A line of its own, on a terminal broken at spaces.
+local function add_line(options, colour, line, out)
+  line = text.clean(line)
+  if options.ascii then line = text.ascii(line) end
+  if not options.columns or text.width(line) <= options.columns then
+    out[#out + 1] = paint(options, colour, line)
+    return
+  end
+  for i, part in ipairs(text.wrap(line, math.max(20, options.columns - 2))) do out[#out + 1] = paint(options, colour, (i > 1 and "  " or "") .. part) end
+end
+
 -- A line for each expectation: whether it held, and what was found.
 function M.expectations(list, options, out)
   for _, e in ipairs(list) do
-    local about = text.clean(M.subject(e))
-    local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, about, text.clean(e.expression))
-    if e.reason then line = line .. " (" .. text.clean(e.reason) .. ")" end
-    if options.ascii then line = text.ascii(line) end
-    out[#out + 1] = paint(options, verdict_colours[e.status], line)
+    local line = ("%s %s%s"):format(verdict_words[e.status] or e.status, M.subject(e), e.expression)
+    if e.reason then line = line .. " (" .. e.reason .. ")" end
+    add_line(options, verdict_colours[e.status], line, out)
   end
 end
 
@@ -229,8 +238,7 @@ function M.render(data, options)
   parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
   local below = {}
   for _, note in ipairs(data.notes) do
-    local line = "note: " .. text.clean(M.note_text(note))
-    below[#below + 1] = options.ascii and text.ascii(line) or line
+    add_line(options, nil, "note: " .. M.note_text(note), below)
   end
   M.expectations(data.expectations, options, below)
   if data.comparison then parts[#parts + 1] = require("knbl.format.comparison").text(data.comparison, options) end
