@@ -58,7 +58,7 @@ function M.decode(source)
   local ok, value = pcall(parser.decode, source)
   if not ok then
     local wrong = tostring(value):gsub("^.-: ", "", 1)
-    return nil, wrong:find "T_END" and wrong .. ": it ends too early, as a file that was cut off does" or wrong
+    return nil, (wrong:find "T_END" or wrong:find "unexpected end") and wrong .. ": it ends too early, as a file that was cut off does" or wrong
   end
   if type(value) == "table" then return settle(value) end
   if type(value) == "number" then return tointeger and tointeger(value) or value end

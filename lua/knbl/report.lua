@@ -222,6 +222,9 @@ local function cell_of(core, list, column)
   local cell = M.summarize(core, list, figure) or {}
   cell.figure, cell.unit, cell.measurements = figure, column.unit, list
   cell.notes = remarks(list, cell.value and figure)
+  if figure.name == "share" and cell.value and cell.value > 1.1 then
+    table.insert(cell.notes, "more than the ceiling: what was measured over loopback was disturbed, and is no ceiling")
+  end
   if cell.n and cell.n > 1 then
     local counted, same, first, most, least = {}, true, nil, -math.huge, math.huge
     for _, m in ipairs(list) do

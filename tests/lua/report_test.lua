@@ -375,6 +375,12 @@ function TestReport:test_ledgers_that_are_no_ledgers()
   lu.assertEquals(fake.knbl(nil, { "report", "/nonexistent.json" }), 2)
 end
 
+function TestReport:test_a_ceiling_that_is_none_says_so()
+  local list = { rr("a", 1000, { ceiling = 1050 }), rr("b", 1000, { ceiling = 1000 / 3 }) }
+  local out = show(book_of(list, { { rows = "case", columns = { "share" } } }))
+  lu.assertStrMatches(out, ".*\na +95%.2 %%\nb +300 %% %[1%]\n%[1%] more than the ceiling:.*")
+end
+
 function TestReport:test_expectations_and_notes_on_a_narrow_terminal()
   local data = book_of({ rr("a", 1) }).data
   data.notes = { "words that are long enough for two lines" }
