@@ -205,6 +205,9 @@ local function judge_pair(context, expectation, a, b)
   local test = a[1].test
   local figure = expectation.left.figure or ratio_default[test] and figures.get(ratio_default[test]) or figures.headline(test)
   local about = { test = test }
+  local load, kind = ledger.load(a[1])
+  local other, its = ledger.load(b[1])
+  if kind ~= its then return outcome(about, expectation, "inconclusive", ("no like with like: '%s' is %s, '%s' %s"):format(a[1].case, load, b[1].case, other)) end
   local x, why = M.estimate(context.core, a, figure)
   local y, wrong = M.estimate(context.core, b, figure)
   if not x or not y then return outcome(about, expectation, "inconclusive", why or wrong) end

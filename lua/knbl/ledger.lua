@@ -203,17 +203,24 @@ end
 local beside = { duration = true, warmup = true, interval = true, count = true, timeout = true, rate = true }
 local streams = { tcp_stream = true, tcp_sendfile = true, tcp_bw = true, udp_stream = true }
 
-local function load_of(m)
-  local rate = m.params and m.params.rate
-  if streams[m.test] then return rate and "at " .. rate or "unlimited" end
-  return rate and "open loop at " .. rate or "closed loop"
+-- Whether what is sent waits for answers: "closed loop", "open loop at 5000/s"; of streams "unlimited", "at 1000000bit/s". Without the rate as well: the
+-- two parts of that.
+function M.load(m)
+  local rate = m.params and m.params.rate ~= nil and tostring(m.params.rate) or nil
+  local kind = streams[m.test] and (rate and "at" or "unlimited") or rate and "open loop at" or "closed loop"
+  return rate and kind .. " " .. rate or kind, kind, rate
+end
+
+-- Whether it was warmed up.
+function M.start(m)
+  local warm = m.params and m.params.warmup
+  return warm and warm == 0 and "cold" or "warm"
 end
 
 -- All that makes a measurement what it is: a list of names, and their values as texts by name.
 local function identity(m)
-  local warm = m.params and m.params.warmup
   local names, values = { "test", "case", "via", "start", "load" },
-    { test = m.test, case = m.case or "", via = m.via or "none", start = warm and warm == 0 and "cold" or "warm", load = load_of(m) }
+    { test = m.test, case = m.case or "", via = m.via or "none", start = M.start(m), load = (M.load(m)) }
   local function add(prefix, t)
     local keys = {}
     for k, v in pairs(t or {}) do

@@ -159,7 +159,10 @@ local plain_keys = { test = true, case = true, from = true, to = true, via = tru
 local function key_of(m, key)
   if m.labels and m.labels[key] ~= nil then return m.labels[key] end
   if plain_keys[key] then return m[key] end
-  if m.params then return m.params[key] end
+  if m.params and m.params[key] ~= nil then return m.params[key] end
+  if key == "load" then return (ledger.load(m)) end
+  if key == "start" then return ledger.start(m) end
+  return nil
 end
 M.key_of = key_of
 
@@ -303,6 +306,8 @@ function M.value_text(core, key, value)
   if key == "size" and type(value) == "number" then return core.format_size(value) end
   local bits, times = tostring(value):match "^(%d+)bit/s$", tostring(value):match "^(%d+)/s$" -- a rate, as the engines have it
   if key == "rate" and (bits or times) then return bits and core.format_bits(tonumber(bits)) or core.format_rate(tonumber(times)) end
+  local at, rate = tostring(value):match "^(.*at) (%d+%a*/s)$" -- a load, as the ledger has it
+  if key == "load" and rate then return ("%s %s"):format(at, M.value_text(core, "rate", rate)) end
   if type(value) == "number" then return (value % 1 == 0 and math.abs(value) < 1e15 and "%.0f" or "%.6g"):format(value) end
   return tostring(value)
 end
@@ -497,16 +502,20 @@ function M.plain(core, data)
         end
       end
     end
-    local any = false
+    local any, given, starts = false, false, {}
     for _, m in ipairs(data.measurements) do
       if matches(m, nil, kind.tests) then
         any = true
+        given = given or m.params and m.params.rate ~= nil
+        starts[ledger.start(m)] = m.test ~= "ping" or nil
         if m.params and m.params.size then sizes[tostring(m.params.size)] = true end
       end
     end
     local rows = { "test", "case", "via" }
     local first = next(sizes)
     if first and next(sizes, first) then rows[#rows + 1] = "size" end
+    if given then rows[#rows + 1] = "load" end -- a rate that was asked for should not pass for one that was reached
+    if starts.cold and starts.warm then rows[#rows + 1] = "start" end
     if any then list[#list + 1] = M.grid(core, data, { rows = rows, columns = columns, lenient = true }) end
   end
   return list

@@ -141,6 +141,13 @@ function TestJudge:test_ratios_between_cases()
   lu.assertEquals(verdict({ a, b }, { 'p99 "svc" / "pod" < 1.05' }).exit, 99)
 end
 
+function TestJudge:test_a_ratio_of_open_and_closed_loop_is_none()
+  local a, b = latency(110, 10000), latency(100, 10000)
+  a.case, b.case, a.params = "svc", "pod", { rate = "5000/s" }
+  local v, list = verdict({ a, b }, { 'p99 "svc" / "pod" < 2' })
+  lu.assertEquals({ v.exit, list[1].reason }, { 98, "no like with like: 'svc' is open loop at 5000/s, 'pod' closed loop" })
+end
+
 function TestJudge:test_baseline()
   local function old(value) return book_of { latency(value, 10000) } end
   lu.assertEquals(verdict({ latency(120, 10000) }, { "p99 < 1.25x baseline" }, old(100)).exit, 0)

@@ -86,6 +86,16 @@ function TestPage:test_the_rate_of_an_open_loop_is_no_chart()
   lu.assertStrContains(page, "tcp_rr: rate over time <small>as was asked for, unless it falls;")
 end
 
+function TestPage:test_open_and_closed_cold_and_warm_in_one_chart()
+  local b = ledger.new { core = core, scenario = "x.lua" }
+  b:add { test = "tcp_rr", case = "c", from = "a", to = "b", ok = true, params = { rate = "5000/s", warmup = 1 }, metrics = { rate_per_s = 5000, latency_ns = { p50 = 7000 } } }
+  b:add { test = "tcp_rr", case = "d", from = "a", to = "b", ok = true, params = { warmup = 0 }, metrics = { rate_per_s = 9000, latency_ns = { p50 = 8000 } } }
+  local page = html.render(b.data, { core = core })
+  lu.assertStrContains(page, '<span class="name">c · open loop at 5.00 k/s · warm</span>')
+  lu.assertStrContains(page, '<span class="name">d · closed loop · cold</span>')
+  lu.assertNotStrContains(page, "tcp_rr: rate")
+end
+
 function TestPage:test_a_huge_ledger_is_a_small_page()
   local b = ledger.new { core = core, scenario = "x.lua" }
   local intervals = {}

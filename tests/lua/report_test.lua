@@ -375,6 +375,12 @@ function TestReport:test_ledgers_that_are_no_ledgers()
   lu.assertEquals(fake.knbl(nil, { "report", "/nonexistent.json" }), 2)
 end
 
+function TestReport:test_open_and_closed_cold_and_warm_are_told_apart()
+  local out = show(book_of { rr("a", 5000, { params = { rate = "5000/s", warmup = 1 } }), rr("a", 9000, { params = { warmup = 0 } }) }, { ascii = true })
+  lu.assertStrMatches(out, "test +case +via +load +start .*\ntcp_rr +a +open loop at 5%.00 k/s +warm .*\ntcp_rr +a +closed loop +cold .*")
+  lu.assertNotStrContains(show(book_of { rr("a", 5000, { params = { warmup = 0 } }) }), "loop")
+end
+
 function TestReport:test_a_ceiling_that_is_none_says_so()
   local list = { rr("a", 1000, { ceiling = 1050 }), rr("b", 1000, { ceiling = 1000 / 3 }) }
   local out = show(book_of(list, { { rows = "case", columns = { "share" } } }))

@@ -2,7 +2,9 @@
 -- dark and on paper. First the question and the verdict, then the tables, then the charts, then what it was measured on.
 local chart = require "knbl.format.chart"
 local figures = require "knbl.figures"
+local ledger = require "knbl.ledger"
 local meanwhile = require "knbl.format.meanwhile"
+local native = require "knbl.native"
 local report = require "knbl.report"
 local table_format = require "knbl.format.table"
 
@@ -144,8 +146,14 @@ local function groups_of(data, split)
   return groups
 end
 
--- What groups of one test are called: the case, and what else it takes to tell them apart: the way, the size.
+-- What groups of one test are called: the case, and what else it takes to tell them apart: the way, the size; where there are both, whether the loop
+-- is open, and whether it was warmed up.
 local function label(groups, core)
+  local loads, starts, first = false, false, groups[1].first
+  for _, g in ipairs(groups) do
+    loads = loads or select(2, ledger.load(g.first)) ~= select(2, ledger.load(first))
+    starts = starts or ledger.start(g.first) ~= ledger.start(first)
+  end
   local ways, sizes, way_of, size_of = {}, false, {}, nil
   for _, g in ipairs(groups) do
     local case, via, size = g.first.case, g.first.via or "", g.first.params.size
@@ -157,6 +165,8 @@ local function label(groups, core)
     local parts = { g.first.case }
     if ways[g.first.case] and g.first.via then parts[2] = g.first.via:gsub("_", " ") end
     if sizes and core and tonumber(g.first.params.size) then parts[#parts + 1] = core.format_size(g.first.params.size) end
+    if loads then parts[#parts + 1] = report.value_text(core or native, "load", (ledger.load(g.first))) end
+    if starts then parts[#parts + 1] = ledger.start(g.first) end
     g.label = table.concat(parts, " · ")
   end
 end
@@ -186,7 +196,9 @@ local function bar_charts(data, core, out)
   for _, test in ipairs(order) do
     local figure, bars, doubtful, intervals = figures.headline(test), {}, false, false
     -- the rate of an open loop is what was asked for
-    if figure.name == "rate" and by_test[test][1].first.params.rate then figure = figures.get "p50" end
+    for _, g in ipairs(figure.name == "rate" and by_test[test] or {}) do
+      if g.first.params.rate then figure = figures.get "p50" end
+    end
     for _, g in ipairs(by_test[test]) do
       local values = values_of(g.list, figure)
       if #values > 0 then
