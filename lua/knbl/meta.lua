@@ -413,7 +413,7 @@ function knbl.rounds(n) end
 ---@field unit? "B/s"|"bit/s"|"Mbit/s"|"Gbit/s"|"ms"|"us"|"ns" In place of the figure's own.
 
 ---@class knbl.Report
----@field rows? string|string[] What a row is: a label, test, case, from, to, via, or a parameter. Default: case.
+---@field rows? string|string[] What a row is: a label, test, case, from, to, via, a parameter, load (open or closed loop) or start (cold or warm). Default: case.
 ---@field columns? string|(string|knbl.Column)[] A key: one column for each of its values. Or columns one by one.
 ---@field show? string|(string|knbl.Column)[] What the cells show, where `columns` is a key.
 ---@field title? string

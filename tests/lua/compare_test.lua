@@ -213,6 +213,23 @@ with one run a side, what changed between the runs for another reason counts too
   lu.assertEquals((knbl(old, new, "--fail-if", "rate -9%")), 98)
 end
 
+function TestCompare:test_files_for_people_and_ci()
+  local old, new = file_of(book(fast)), file_of(book(slow))
+  local code, out = knbl(old, new, "--fail-if", "rate -5%", "--html", "-", "-q")
+  lu.assertEquals(code, 99)
+  for _, part in ipairs { '<span class="verdict fail">fail</span> 1 of 1 limits broken', "Figures, old and new", 'class="n worse">-8.9 % worse' } do lu.assertStrContains(out, part) end
+  code, out = knbl(old, new, "--fail-if", "rate -5%", "--junit", "-", "-q")
+  lu.assertEquals(code, 99)
+  lu.assertStrContains(out, '<testsuite name="knbl compare expectations" tests="1" failures="1"')
+  lu.assertStrContains(out, 'name="tcp_rr c: rate -5%"')
+  -- another machine: the limits are not held, and do not pass either
+  local elsewhere = book(slow)
+  elsewhere.environment.kernel = "7.0"
+  code, out = knbl(old, file_of(elsewhere), "--fail-if", "rate -5%", "--junit", "-", "-q")
+  lu.assertEquals(code, 98)
+  lu.assertStrContains(out, '<skipped message="inconclusive: not compared: the environments differ"/>')
+end
+
 function TestCompare:test_several_files_a_side()
   local a, b, c, d = file_of(book { 1, 2 }), file_of(book { 3, 4 }), file_of(book { 7, 8 }), file_of(book { 9, 10 })
   for _, words in ipairs { { a .. "," .. b, c .. "," .. d }, { a, b, "--", c, d } } do

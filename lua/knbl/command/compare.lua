@@ -16,6 +16,8 @@ local M = {
     { name = "any-environment", help = "compare though kernel, CPU, overlay or the like differ" },
     { name = "json", value = "FILE", help = "write what was found as JSON (- is standard output)" },
     { name = "markdown", value = "FILE", help = "write it as Markdown" },
+    { name = "html", value = "FILE", help = "write it as a page of its own" },
+    { name = "junit", value = "FILE", help = "write the limits of --fail-if as JUnit test cases" },
     { name = "quiet", short = "-q", help = "no table" },
   },
 }
@@ -79,6 +81,10 @@ local order = { "alpha", "verdict", "files", "environments", "refused", "expecta
 
 local function render(format, result, core)
   if format == "json" then return json.encode(json.ordered(result, order), true) .. "\n" end
+  if format == "html" then return require("knbl.format.html").comparison(result, { core = core }) end
+  if format == "junit" then
+    return require("knbl.format.junit").render({ scenario = "knbl compare", measurements = {}, expectations = result.expectations }, { core = core })
+  end
   local markdown = require "knbl.format.markdown"
   local text = require("knbl.format.comparison").markdown(result, { core = core })
   local judged = markdown.expectations(result.expectations)
@@ -87,7 +93,7 @@ end
 
 local function write(context, result, values)
   local all = true
-  for _, format in ipairs { "json", "markdown" } do
+  for _, format in ipairs { "json", "markdown", "html", "junit" } do
     local path = values[format]
     all = (not path or output.put(context, format, path, render(format, result, context.core))) and all
   end
@@ -110,7 +116,8 @@ function M.run(context, values, words, before)
   output.prepare(core, values)
   local old, new = sides(words, before)
   local result, matched = compare.run(core, old, new, { figures = values.figure, alpha = alpha, any_environment = values.any_environment })
-  result.expectations = result.refused and json.array() or compare.judge(core, matched, limits, alpha)
+  result.expectations = compare.judge(core, matched, limits, alpha)
+  for _, e in ipairs(result.refused and result.expectations or {}) do e.status, e.reason = "inconclusive", "not compared: the environments differ" end
   result.verdict = verdict_of(result, #limits > 0)
   show(context, result, values)
   local written = write(context, result, values)

@@ -127,9 +127,9 @@ function M.markdown(result, options)
   return table.concat(out, "\n") .. "\n"
 end
 
-function M.html(result, options)
+function M.html(result, options, title)
   local escape = require("knbl.format.chart").escape
-  local out = { "<h2>Beside the baseline</h2>" }
+  local out = { ("<h2>%s</h2>"):format(escape(title or "Beside the baseline")) }
   if #result.comparisons > 0 then
     out[2] = '<div class="wide"><table><tr>'
     for i, head in ipairs(heads_of(result)) do out[#out + 1] = ("<th%s>%s</th>"):format(i > names and ' class="n"' or "", escape(head)) end

@@ -473,16 +473,31 @@ local function verdict_text(data)
   return measured .. (#data.expectations > 0 and ", every expectation held" or "; there was no expectation to hold")
 end
 
+-- A page's beginning, down to the verdict.
+local function begin(title, above, status, sentence)
+  return { '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
+    "<title>", escape(title), "</title><style>", style, "</style></head><body>",
+    ('<p class="soft">%s</p><h1>%s</h1>'):format(escape(above), escape(title)),
+    ('<p><span class="verdict %s">%s</span> %s</p>'):format(escape(status or ""), escape(status or "unfinished"), escape(sentence)) }
+end
+
+-- What `knbl compare` found.
+function M.comparison(result, given)
+  local verdict = result.verdict
+  local sentence = verdict.message or #result.expectations > 0 and "no limit was broken" or "there was no limit to hold"
+  local out = begin("What changed between two sides of ledgers?", ("knbl compare · %d old, %d new"):format(result.files.old, result.files.new), verdict.status,
+    sentence)
+  out[#out + 1] = expectations_html(result)
+  out[#out + 1] = require("knbl.format.comparison").html(result, { core = given.core }, "Figures, old and new")
+  out[#out + 1] = "</body></html>\n"
+  return table.concat(out)
+end
+
 function M.render(data, given)
   local core = given.core
   local options = { core = core }
-  local verdict = data.verdict or {}
   local title = data.question or data.scenario or "knbl"
-  local out = { '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
-    "<title>", escape(title), "</title><style>", style, "</style></head><body>",
-    ('<p class="soft">knbl · %s · %s</p><h1>%s</h1>'):format(escape(data.provider or ""), escape(data.started or ""), escape(title)),
-    ('<p><span class="verdict %s">%s</span> %s</p>'):format(escape(verdict.status or ""), escape(verdict.status or "unfinished"),
-      escape(verdict_text(data))) }
+  local out = begin(title, ("knbl · %s · %s"):format(data.provider or "", data.started or ""), (data.verdict or {}).status, verdict_text(data))
   out[#out + 1] = expectations_html(data)
   out[#out + 1] = "<h2>Figures</h2>"
   local figures_from = #out
