@@ -301,6 +301,14 @@ function TestReport:test_markdown_says_how_runtimes_ran()
   lu.assertStrContains(out, "gvisor: runsc 2022, ptrace, its own stack; runc: namespaces")
 end
 
+function TestReport:test_markdown_begins_with_the_verdict()
+  local book = book_of { rr("a", 1) }
+  book:finish { status = "error", message = "x.lua:5: boom <x>" }
+  lu.assertStrContains(require("knbl.format.markdown").render(book.data, { core = core }), "## What?\n\n❌ **error** x.lua:5: boom &lt;x&gt;\n")
+  book:finish { status = "pass", measured = 1, skipped = 1 }
+  lu.assertStrContains(require("knbl.format.markdown").render(book.data, { core = core }), "✅ **pass** 1 measured, 1 skipped with the reason; there was no expectation")
+end
+
 function TestReport:test_hostile_names_in_markdown()
   local out = require("knbl.format.markdown").render(hostile().data, { core = core })
   lu.assertNil(out:find("<script", 1, true))

@@ -79,12 +79,19 @@ local function scale(low, high, from, to, log)
   end
 end
 
--- Texts are larger where the page is narrow: room for them at both sides, and of many marks every other one goes.
+-- Texts are larger where the page is narrow: room for them at both sides, and of marks that would touch one another there one goes.
 local LEFT, RIGHT = 124, 40
+local LETTER = 10
 
 -- Marks below an axis: { { x, text }… }.
 local function marks_below(list, y, out)
-  for i, mark in ipairs(list) do out[#out + 1] = text(mark[1], y, mark[2], #list > 6 and i % 2 == 0 and "mid alt" or "mid") end
+  local free = -math.huge
+  for _, mark in ipairs(list) do
+    local half = (#mark[2] + 1) / 2 * LETTER
+    local fits = mark[1] - half >= free
+    if fits then free = mark[1] + half end
+    out[#out + 1] = text(mark[1], y, mark[2], fits and "mid" or "mid alt")
+  end
 end
 
 -- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label, beside (all series, where

@@ -461,18 +461,6 @@ local function flags_html(data)
   return table.concat(out) .. "</ul>"
 end
 
-local verdicts = { fail = "an expectation failed", inconclusive = "too few samples to tell",
-  error = "not everything could be measured", interrupted = "interrupted: what was measured until then", running = "unfinished: what was measured until then" }
-
--- The verdict in a sentence: how much was measured, and whether anything was asked of it.
-local function verdict_text(data)
-  local verdict = data.verdict or {}
-  if verdict.status ~= "pass" then return verdict.message or verdicts[verdict.status] or "" end
-  local skipped = tonumber(verdict.skipped) or 0
-  local measured = skipped > 0 and ("%d measured, %d skipped with the reason"):format(tonumber(verdict.measured) or 0, skipped) or "everything was measured"
-  return measured .. (#data.expectations > 0 and ", every expectation held" or "; there was no expectation to hold")
-end
-
 -- A page's beginning, down to the verdict.
 local function begin(title, above, status, sentence)
   return { '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
@@ -497,7 +485,7 @@ function M.render(data, given)
   local core = given.core
   local options = { core = core }
   local title = data.question or data.scenario or "knbl"
-  local out = begin(title, ("knbl · %s · %s"):format(data.provider or "", data.started or ""), (data.verdict or {}).status, verdict_text(data))
+  local out = begin(title, ("knbl · %s · %s"):format(data.provider or "", data.started or ""), (data.verdict or {}).status, table_format.verdict(data))
   out[#out + 1] = expectations_html(data)
   out[#out + 1] = "<h2>Figures</h2>"
   local figures_from = #out

@@ -59,7 +59,7 @@ local function grid_text(grid, options)
   return table.concat(out, "\n") .. "\n"
 end
 
-local signs = { pass = "✅", fail = "❌", error = "❌", inconclusive = "❔" }
+local signs = { pass = "✅", fail = "❌", error = "❌", interrupted = "❌", inconclusive = "❔" }
 
 local function expectations(list)
   if #list == 0 then return nil end
@@ -96,7 +96,9 @@ end
 
 function M.render(data, given)
   local options = { core = given.core }
-  local parts = { "## " .. escaped(data.question or data.scenario or "knbl") .. "\n" }
+  local verdict = data.verdict or {}
+  local parts = { ("## %s\n\n%s **%s** %s\n"):format(escaped(data.question or data.scenario or "knbl"), signs[verdict.status] or signs.inconclusive,
+    escaped(verdict.status or "unfinished"), escaped(table_format.verdict(data))) }
   local size = #parts[1]
   local function add(part)
     if not part then return end

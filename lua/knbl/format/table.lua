@@ -224,6 +224,18 @@ function M.note_text(note)
   return next(rest) and ("%s (%s)"):format(tostring(note.text), told) or tostring(note.text)
 end
 
+local verdicts = { fail = "an expectation failed", inconclusive = "too few samples to tell",
+  error = "not everything could be measured", interrupted = "interrupted: what was measured until then", running = "unfinished: what was measured until then" }
+
+-- The verdict in a sentence: how much was measured, and whether anything was asked of it.
+function M.verdict(data)
+  local verdict = data.verdict or {}
+  if verdict.status ~= "pass" then return verdict.message or verdicts[verdict.status] or "" end
+  local skipped = tonumber(verdict.skipped) or 0
+  local measured = skipped > 0 and ("%d measured, %d skipped with the reason"):format(tonumber(verdict.measured) or 0, skipped) or "everything was measured"
+  return measured .. (#data.expectations > 0 and ", every expectation held" or "; there was no expectation to hold")
+end
+
 -- A ledger's data as a person reads it.
 function M.render(data, options)
   local parts = {}
