@@ -173,9 +173,11 @@ function TestOpenMetrics:test_form()
   for line in text:gmatch "[^\n]+" do
     local label = '[%w_]+="[^"\\]*"'
     local plain = line:gsub('\\[\\"n]', "")
-    lu.assertTrue(line:sub(1, 1) == "#" or plain:match("^knbl_[%w_]+{.*} %-?[%d.e+-]+$") ~= nil and plain:gsub(label, "") ~= plain, line)
+    lu.assertTrue(line:sub(1, 1) == "#" or line:find "^knbl_exit_code %d+$" ~= nil or plain:match("^knbl_[%w_]+{.*} %-?[%d.e+-]+$") ~= nil and plain:gsub(label, "") ~= plain, line)
   end
   lu.assertStrContains(text, 'quantile="0.99"')
+  lu.assertStrContains(text, 'knbl_measurements{state="measured"} 22\nknbl_measurements{state="skipped"} 1\nknbl_measurements{state="failed"} 0\n')
+  lu.assertStrContains(text, "\nknbl_exit_code 0\n")
 end
 
 -- What was watched stands under the curve, over the same seconds; hostile or broken columns spoil nothing.
