@@ -83,7 +83,9 @@ function TestPage:test_the_rate_of_an_open_loop_is_no_chart()
   lu.assertNotStrContains(page, "tcp_rr: rate")
   b.data.measurements[1].metrics.intervals = { { t = 0, ops_per_s = 5000 }, { t = 1, ops_per_s = 5000 }, { t = 2, ops_per_s = 4000 } }
   page = html.render(b.data, { core = core })
-  lu.assertStrContains(page, "tcp_rr: rate over time <small>as was asked for, unless it falls;")
+  lu.assertStrContains(page, "tcp_rr: rate over time <small>as was asked for, unless it falls; seconds since the window opened</small>")
+  b:add(b.data.measurements[1])
+  lu.assertStrContains(html.render(b.data, { core = core }), "opened; of repeats the first</small>")
 end
 
 function TestPage:test_open_and_closed_cold_and_warm_in_one_chart()

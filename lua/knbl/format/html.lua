@@ -289,7 +289,7 @@ end
 local function time_charts(data, core, out)
   local order, by_test = tests_of(groups_of(data, "size"))
   for _, test in ipairs(order) do
-    local figure, series, given = figures.headline(test), {}, true
+    local figure, series, given, repeated = figures.headline(test), {}, true, false
     if figure.name ~= "throughput" then figure = figures.get "rate" end
     local key = figure.name == "throughput" and "bps" or "ops_per_s"
     for _, g in ipairs(by_test[test]) do
@@ -297,12 +297,12 @@ local function time_charts(data, core, out)
       for _, i in ipairs(g.first.metrics.intervals or {}) do points[#points + 1] = { i.t, i[key] or 0 } end
       if #points > 2 then
         series[#series + 1] = { label = g.label, points = thinned(points), measurement = g.first, seconds = points[#points][1] }
-        given = given and (test == "ping" or g.first.params.rate ~= nil)
+        given, repeated = given and (test == "ping" or g.first.params.rate ~= nil), repeated or #g.list > 1
       end
     end
     in_charts(series, out, ("%s: %s over time"):format(test, figure.title), function(part, title)
       local show, base = shower(data, core, test, figure)
-      local note = (given and "as was asked for, unless it falls" or better_note(figure)) .. "; seconds since the window opened"
+      local note = (given and "as was asked for, unless it falls" or better_note(figure)) .. "; seconds since the window opened" .. (repeated and "; of repeats the first" or "")
       return figure_html(title, note, chart.lines(part, { title = title, show_x = function(v) return ("%g s"):format(v) end,
         show_y = show, base = base, beside = series }) .. meanwhile_html(core, part, #series == 1 and #order == 1))
     end)
