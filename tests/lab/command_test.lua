@@ -130,7 +130,7 @@ function TestOptions:test_idle_services_are_known_and_harmless()
     ]]):format(mode), { "--duration", "50ms" })
     lu.assertEquals(data.environment.idle_services, 200)
     lu.assertStrContains(data.environment.proxy_mode, mode)
-    lu.assertTrue(data.measurements[1].metrics.ops > 10)
+    lu.assertTrue(data.measurements[1].metrics.ops > 0)
   end
 end
 

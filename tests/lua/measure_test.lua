@@ -50,7 +50,7 @@ end
 function TestMeasure:test_more_flows_than_an_agent_holds()
   for _, flows in ipairs { "http { to = 'http://127.0.0.1/'", "http { to = b, keepalive = false", "tcp_crr { to = b", "tcp_rr { to = cluster:service { a, b }" } do
     local code, _, err = run(("knbl.%s, from = a, flows = 4000 }"):format(flows), { "-q" })
-    lu.assertEquals(code, 0, err)
+    lu.assertEquals(code, flows:find "service" and 98 or 0, err) -- loopback has no Services: skipped, not refused
   end
 end
 
