@@ -32,10 +32,6 @@ end
 local tointeger = math.tointeger
 local exact = 2 ^ 53
 
-local function integral(x)
-  return x == math.floor(x) and x > -exact and x < exact
-end
-
 local null = cjson.null
 -- cjson gives every number as a float: 1 becomes 1.0. Done in place; null members vanish, null elements stay.
 local function settle(value)
@@ -67,16 +63,16 @@ end
 
 -- ---- writing ----
 
-local digits = { "%.15g", "%.16g", "%.17g" }
+local format, math_type, floor, huge = string.format, math.type, math.floor, math.huge
 
 local function number(x)
-  if x ~= x or x == math.huge or x == -math.huge then error("a number that JSON cannot say: " .. tostring(x), 0) end
-  if math.type and math.type(x) == "integer" then return ("%d"):format(x) end
-  if integral(x) then return ("%.0f"):format(x) end
-  for i = 1, 3 do
-    local written = digits[i]:format(x)
-    if tonumber(written) == x then return written end
-  end
+  if math_type and math_type(x) == "integer" then return format("%d", x) end
+  if x ~= x or x == huge or x == -huge then error("a number that JSON cannot say: " .. tostring(x), 0) end
+  if x == floor(x) and x > -exact and x < exact then return format("%.0f", x) end
+  local written = format("%.15g", x)
+  if tonumber(written) == x then return written end
+  written = format("%.16g", x)
+  return tonumber(written) == x and written or format("%.17g", x)
 end
 
 local function text_of(s)
@@ -137,19 +133,22 @@ local function is_row(v)
   return true
 end
 
--- The keys of an object, and what is written before the value of each: those of the row before where it had the same.
-local function heads_of(row, before)
-  if before then
-    local n = 0
-    for k in next, row do
-      n = n + 1
-      if not before.text[k] then n = -1 break end
-    end
-    if n == #before.keys then return before end
-  end
+-- The keys of an object, and what is written before the value of each.
+local function heads_of(row)
   local heads = { keys = keys_of(row), text = {} }
   for i, k in ipairs(heads.keys) do heads.text[k] = (i == 1 and "{" or ",") .. text_of(k) .. ":" end
   return heads
+end
+
+-- Whether an object has just these keys, and no tables behind them: then it is written as the one before.
+local function fits(row, heads)
+  if type(row) ~= "table" then return false end
+  local n, known = 0, heads.text
+  for k, v in next, row do
+    if not known[k] or type(v) == "table" then return false end
+    n = n + 1
+  end
+  return n == #heads.keys
 end
 
 -- What a value is written as that holds no others.
@@ -164,9 +163,10 @@ end
 
 -- An object of plain values as one piece; `parts` is room that all rows share.
 local function row_of(row, heads, parts)
-  local n = 0
+  local n, known = 0, heads.text
   for _, k in ipairs(heads.keys) do
-    parts[n + 1], parts[n + 2] = heads.text[k], plain(row[k])
+    local v = row[k]
+    parts[n + 1], parts[n + 2] = known[k], type(v) == "number" and number(v) or plain(v)
     n = n + 2
   end
   parts[n + 1] = "}"
@@ -184,8 +184,10 @@ local function encode_array(out, t, indent, depth)
   for i = 1, #t do
     if i > 1 then add(out, inner and "," or indent and ", " or ",") end
     if inner then add(out, "\n" .. inner) end
-    if rows and is_row(t[i]) then
-      heads = heads_of(t[i], heads)
+    if heads and fits(t[i], heads) then
+      add(out, row_of(t[i], heads, parts))
+    elseif rows and is_row(t[i]) then
+      heads = heads_of(t[i])
       add(out, row_of(t[i], heads, parts))
     else
       encode(out, t[i], inner or nil, depth)
