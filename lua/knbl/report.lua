@@ -191,6 +191,9 @@ function M.summarize(core, list, figure)
   return { value = median, low = low, high = high, n = #values }
 end
 
+-- Figures that are shown for any number of operations, and of how many they say next to nothing. Percentiles have a flag of their own.
+local of_few, FEW = { mean = true, latency = true, min = true, max = true, stddev = true, rate = true }, 10
+
 -- Why a cell has no figure, and what makes the one it has doubtful: a list of texts.
 local function remarks(list, figure)
   local notes, seen = {}, {}
@@ -201,6 +204,8 @@ local function remarks(list, figure)
     end
   end
   for _, m in ipairs(list) do
+    local count = type((m.metrics or {}).latency_ns) == "table" and tonumber(m.metrics.latency_ns.count)
+    if m.ok and of_few[(figure or {}).name] and count and count < FEW then add(("of %.0f operation%s only"):format(count, count == 1 and "" or "s")) end
     if m.skipped then add("skipped: " .. m.skipped)
     elseif not m.ok then add(("failed: %s"):format(m.error and m.error.message or "no reason given")) end
     for _, flag in ipairs(figure and m.flags or {}) do

@@ -56,6 +56,11 @@ function TestPage:test_needs_nothing_beside_it()
   lu.assertNil(page:find("nan", 1, true))
 end
 
+function TestPage:test_paper_is_light()
+  local page = html.render(book "a case", { core = core })
+  for query in page:gmatch "@media([^{]*)dark" do lu.assertStrContains(query, "screen and") end
+end
+
 function TestPage:test_names_cannot_leave_their_place()
   local page = html.render(book(hostile), { core = core })
   lu.assertNil(page:find("<script", 1, true))

@@ -389,6 +389,12 @@ function TestReport:test_open_and_closed_cold_and_warm_are_told_apart()
   lu.assertNotStrContains(show(book_of { rr("a", 5000, { params = { warmup = 0 } }) }), "loop")
 end
 
+function TestReport:test_a_mean_of_one_says_so()
+  local function mean(case, count) return rr(case, 1, { metrics = { latency_ns = { mean = 1000, p50 = 1000, count = count } } }) end
+  local out = show(book_of({ mean("a", 1), mean("b", 10) }, { { rows = "case", columns = { "mean", "p50" } } }))
+  lu.assertStrContains(out, "a     1.00 µs [1]  1.00 µs\nb         1.00 µs  1.00 µs\n[1] of 1 operation only\n")
+end
+
 function TestReport:test_a_ceiling_that_is_none_says_so()
   local list = { rr("a", 1000, { ceiling = 1050 }), rr("b", 1000, { ceiling = 1000 / 3 }) }
   local out = show(book_of(list, { { rows = "case", columns = { "share" } } }))

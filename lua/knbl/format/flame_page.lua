@@ -4,7 +4,7 @@ local M = {}
 M.style = [[
 :root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--sat:75%;--light:74%;--mark:#8a3ffc;
 --more:0,100%;--flat:#dfe3e7}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--sat:38%;--light:31%;--mark:#b98cff;
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--sat:38%;--light:31%;--mark:#b98cff;
 --flat:#39424c}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:100rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
 h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0 .6rem}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}p{margin:.4rem 0}.soft,small{color:var(--soft)}

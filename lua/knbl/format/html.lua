@@ -17,7 +17,7 @@ local POINTS_MAX = 600
 local style = [[
 :root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--bar:#2f6fb3;--doubt:#946c00;--on:#fff;
 --good:#1a7f37;--bad:#c0392b;--s1:#2f6fb3;--s2:#d9822b;--s3:#2e8b57;--s4:#b3395b;--s5:#7a5bb5;--s6:#148a8a;--s7:#8a6d3b;--s8:#59636e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;--on:#14181c;
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--bar:#5b9bd9;--doubt:#e0b040;--on:#14181c;
 --good:#4cc26a;--bad:#ff7b6b;--s1:#5b9bd9;--s2:#f0a050;--s3:#5cc08a;--s4:#e8708f;--s5:#ad93e6;--s6:#4cc4c4;--s7:#c9a66b;--s8:#a0abb6}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:84rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
 h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.2rem 0 .2rem}
@@ -45,9 +45,10 @@ details{margin:.6rem 0 0}summary{cursor:pointer;font-size:.9rem}.area{opacity:.8
 .heat td{text-align:center;padding:.4rem .7rem;background:color-mix(in srgb,var(--good) calc(var(--h,0)*55%),transparent)}
 @media(max-width:40rem){body{padding:.8rem}.bars{grid-template-columns:1fr auto;gap:.1rem .8rem}.name{grid-column:1/-1;text-align:left;margin-top:.3rem}
 svg{font-size:18px}.small{font-size:12px}.alt{display:none}figure{padding:.6rem .4rem}.long{white-space:normal;min-width:8.5rem;max-width:38vw}td.wrap{min-width:4rem}}
-@media print{:root{color-scheme:light;--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--bar:#2f6fb3;--doubt:#946c00;--on:#fff;--good:#1a7f37;--bad:#c0392b}
+@media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#bbb;--card:#fff}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.wide,figure{overflow:visible;background:none}body{max-width:none}figure{border:1px solid var(--line)}
-table{font-size:.62rem}th,td{white-space:normal;padding:.15rem .35rem .15rem 0}td.n,th.n{padding-left:.1rem}th:first-child,td:first-child{position:static}}
+table{font-size:.75rem}th,td{padding:.15rem .4rem .15rem 0}td.n,th.n{padding-left:.2rem}th:first-child,td:first-child{position:static}
+.many{font-size:.6rem}.many th,.many td{white-space:normal}.many td:first-child{min-width:6rem}}
 ]]
 for i = 1, 8 do
   style = style .. (".line.s%d{stroke:var(--s%d)}.dot.s%d,.area.s%d{fill:var(--s%d)}.key.s%d{color:var(--s%d)}"):format(i, i, i, i, i, i, i)
@@ -68,7 +69,7 @@ local function grid_html(grid, options)
   local mark, notes = table_format.marker()
   local title = grid.title and ("<h3>%s</h3>"):format(escape(grid.title .. (grid.order and ": " .. grid.order or ""))) or ""
   if grid.empty then return ("%s<p>%s</p>"):format(title, escape(grid.empty)) end
-  local out = { title, '<div class="wide"><table><tr>' }
+  local out = { title, ('<div class="wide"><table%s><tr>'):format(#grid.heads + #grid.columns > 10 and ' class="many"' or "") } -- smaller on paper
   for _, name in ipairs(grid.heads) do out[#out + 1] = "<th>" .. escape(name) .. "</th>" end
   for _, column in ipairs(grid.columns) do out[#out + 1] = '<th class="n">' .. escape(column.title) .. "</th>" end
   out[#out + 1] = "</tr>"
