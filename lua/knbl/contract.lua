@@ -40,6 +40,8 @@ local parts = {
   }, { "count", "buckets" }),
   side = object {
     kind = about(text, "pod, node, service, node_port, external"), node = text, runtime = text, address = text, port = count, endpoints = list(text),
+    handler = about(text, "of the RuntimeClass"), sandbox = about({ type = "object" }, "how the runtime ran: version, platform, network …"),
+    started_ms = about(count, "from its start until it was ready"), memory_bytes = about(count, "of the pod then, as its host sees it"),
   },
   estimate = object({ value = number, low = number, high = number, n = { type = "integer", minimum = 1 } }, { "value", "n" }),
 }

@@ -5,6 +5,8 @@ local lu = require "luaunit"
 local core = require "knbl.native"
 local fake = require "fake"
 local json = require "knbl.json"
+local contract = require "knbl.contract"
+local schema = require "knbl.schema"
 
 TestRuntimes = {}
 
@@ -35,6 +37,7 @@ knbl.tcp_stream { from = pod, to = b }
 knbl.udp_rr { from = a, to = pod }
 knbl.http { from = a, to = pod, connections = 16 } -- requests are on their way when it ends
 ]]):format(runtime))
+  lu.assertNil(schema.validate(contract, data))
   unless_skipped(data)
   lu.assertEquals(code, 0, err)
   for _, m in ipairs(data.measurements) do
