@@ -9,8 +9,9 @@ local needs_agent = {
   tcp_stream = true, tcp_sendfile = true, udp_stream = true, tcp_rr = true, udp_rr = true, tcp_crr = true, tcp_bw = true, tcp_lat = true,
 }
 
--- "http://10.0.0.1:8080/x", "10.0.0.1:80", "host" -> host, port, path
+-- "http://10.0.0.1:8080/x", "10.0.0.1:80", "host", "2001:db8::1" -> host, port, path
 local function parse_url(text)
+  if text:match("^[%x:.]*:[%x.]*:[%x:.]*$") then return text, 80 end
   local rest = text:gsub("^http://", "")
   if text:match("^%a+://") and not text:match("^http://") then return nil, "only http:// can be measured" end
   local authority, where = rest:match("^([^/]+)(/?.*)$")

@@ -47,6 +47,18 @@ function TestMeasure:test_refused_before_the_first_packet()
   refused("cluster:close() knbl.tcp_rr { from = a, to = b }", "closed")
 end
 
+function TestMeasure:test_where_outside_it_goes()
+  local path = require "knbl.path"
+  for text, expected in pairs {
+    ["2001:db8::1"] = { "2001:db8::1", 80 }, ["::1"] = { "::1", 80 }, ["::ffff:10.0.0.1"] = { "::ffff:10.0.0.1", 80 }, ["[::1]:81"] = { "::1", 81 },
+    ["10.0.0.1"] = { "10.0.0.1", 80 }, ["10.0.0.1:81"] = { "10.0.0.1", 81 }, ["http://[::1]:81/x"] = { "::1", 81, "/x" }, ["host:81/y"] = { "host", 81, "/y" },
+    ["cafe:81"] = { "cafe", 81 },
+  } do
+    lu.assertEquals({ path.parse_url(text) }, expected, text)
+  end
+  lu.assertNil((path.parse_url "10.0.0.1:0"))
+end
+
 function TestMeasure:test_more_flows_than_an_agent_holds()
   for _, flows in ipairs { "http { to = 'http://127.0.0.1/'", "http { to = b, keepalive = false", "tcp_crr { to = b", "tcp_rr { to = cluster:service { a, b }" } do
     local code, _, err = run(("knbl.%s, from = a, flows = 4000 }"):format(flows), { "-q" })
