@@ -234,11 +234,18 @@ static void add_from(json_t *to, const char *key, const json_t *cpu, const char 
     put_real(to, key, sum);
 }
 
-/* Of servers on one node only the first counts for the node: they all read the same one. */
+/* Nodes of a lab are one machine. */
+static bool one_machine(const struct kn_server_report *a, const struct kn_server_report *b)
+{
+    const json_t *machine = json_object_get(a->cpu, "machine");
+    return !strcmp(a->node, b->node) || (machine && json_equal(machine, json_object_get(b->cpu, "machine")));
+}
+
+/* Of servers on one machine only the first counts for it: they all read the same. */
 static bool first_of_node(const struct kn_run *run, unsigned i)
 {
     for (unsigned j = 0; j < i; j++)
-        if (!strcmp(run->servers[j].node, run->servers[i].node) && json_is_number(json_object_get(run->servers[j].cpu, "node")))
+        if (one_machine(&run->servers[j], &run->servers[i]) && json_is_number(json_object_get(run->servers[j].cpu, "node")))
             return false;
     return true;
 }

@@ -119,11 +119,14 @@ static void put_share(json_t *json, const char *name, uint64_t from, uint64_t to
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to)
 {
     json_t *json = json_object();
+    char machine[64];
     double elapsed = 0, times_throttled;
     if (!difference(from->at_ns, to->at_ns, &elapsed)) elapsed = 0;
     put_share(json, "process", from->process_ns, to->process_ns, elapsed);
     put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, elapsed);
     put_share(json, "node", from->node_busy_ns, to->node_busy_ns, elapsed);
+    if (json_object_get(json, "node") && !kn_boot_id("", machine, sizeof machine))
+        json_object_set_new(json, "machine", json_string(machine));
     put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, elapsed);
     put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, elapsed);
     put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, elapsed > 0 ? 1e9 : 0);

@@ -23,7 +23,7 @@ struct kn_cpu_reading {
     uint64_t cgroup_memory, process_memory; /* bytes, now */
 };
 void kn_cpu_read(struct kn_cpu_reading *r);
-/* {"process":cores,"cgroup":…,"node":…,"softirq":…,"steal":…,"throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
+/* {"process":cores,"cgroup":…,"node":…,"machine":whose,"softirq":…,"steal":…,"throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
  * Memory is that at `to`. Absent ones are left out, and so is all but memory where no time lies between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);
 

@@ -74,6 +74,7 @@ knbl.note(seen)
   local names = {}
   for _, server in ipairs(m.servers) do names[server.name] = true end
   lu.assertEquals(names, { near = true, far = true })
+  lu.assertTrue((m.metrics.cpu.server_node or 0) <= 1.3 * data.environment.cpus, "both nodes are one machine, which counts once")
   lu.assertNotStrContains(table.concat(m.flags, " "), "several_backends") -- the script gave it both
 end
 
