@@ -74,6 +74,9 @@ function TestExplain.test_why_an_image_was_not_pulled_by_newer_kubelets()
   end
   local bare = why("ImagePullBackOff", 'Back-off pulling image "r/knbl:1"')
   lu.assertStrContains(bare, "image r/knbl:1 cannot be had there; load it")
+  local own = explain.pod(pod { phase = "Pending", containerStatuses = { { name = "server", image = "nginx", state = { waiting = { reason = "ErrImagePull",
+    message = ("failed to do request "):rep(20) .. "no such host" } } } } })
+  lu.assertStrContains(own, "no such host); load it into the nodes, or name one that the cluster can pull") -- the cause is kept, knbl's own image is not meant
   lu.assertTrue(explain.says_less(bare, why("ErrImagePull", cause)))
   lu.assertFalse(explain.says_less(why("ImagePullBackOff", 'Back-off pulling image "r/knbl:1": ErrImagePull: ' .. cause), why("ErrImagePull", cause)))
   lu.assertFalse(explain.says_less(bare, nil))
@@ -93,6 +96,8 @@ end
 
 function TestExplain.test_newest_warning_wins()
   local function event(reason, at, kind) return { type = kind or "Warning", reason = reason, message = reason .. "!", lastTimestamp = at, metadata = {} } end
+  local unready = { event("Unhealthy", "2026-01-01T00:00:01Z") }
+  lu.assertEquals({ explain.events(unready), explain.events(unready, true) }, { nil, "Unhealthy: Unhealthy!" })
   lu.assertEquals(explain.events { event("FailedScheduling", "2026-01-01T00:00:01Z"), event("FailedCreatePodSandBox", "2026-01-01T00:00:09Z"),
     event("Pulled", "2026-01-01T00:00:10Z", "Normal") }, "FailedCreatePodSandBox: FailedCreatePodSandBox!")
   lu.assertNil(explain.events {})

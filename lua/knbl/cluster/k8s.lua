@@ -85,9 +85,7 @@ local function node_named(self, which)
     if node.name == which then return node end
     names[i] = node.name
   end
-  local near = core.nearest(which, names)
-  return nil, { code = "argument", message = ("there is no node '%s' to use%s; there are: %s"):format(which,
-    near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")) }
+  return nil, { code = "argument", message = ("there is no node '%s' to use; there are: %s"):format(which, table.concat(names, ", ")) }
 end
 
 -- ---- pods ----------------------------------------------------------------------------------------------------------------
@@ -352,30 +350,42 @@ local function ready_endpoints(self, service)
   return n
 end
 
--- Which of the endpoints the cluster takes for not ready, as ": …"; "" where that does not explain it.
+-- Which of the endpoints' pods are not ready, as ": …", and whether one is gone for good; "" where that does not explain it.
 local function unready(self, endpoints)
-  local names = {}
+  local list, gone = {}, false
   for _, endpoint in ipairs(endpoints) do
-    local pod = endpoint.object and self.api:get("Pod", endpoint.object, { retry = 0 })
-    if pod and not pods.is_ready(pod) then names[#names + 1] = ("pod %s on %s is not ready"):format(endpoint.object, endpoint.node) end
+    local pod, err = self.api:get("Pod", endpoint.object, { retry = 0 })
+    local is_gone = pod and pod.metadata.deletionTimestamp or not pod and err.status == 404
+    gone = gone or is_gone
+    if is_gone or pod and not pods.is_ready(pod) then
+      list[#list + 1] = ("pod %s on %s is %s"):format(endpoint.object, endpoint.node, is_gone and "gone: somebody deleted it" or "not ready")
+    end
   end
-  return #names > 0 and ": " .. table.concat(names, ", ") or ""
+  return #list > 0 and ": " .. table.concat(list, ", ") or "", gone
 end
 
 -- A Service answers only once every node's proxy has heard of it: waited for, with the API's own word on its endpoints.
 local function await_endpoints(self, service, endpoints)
-  local deadline = core.now() + ENDPOINTS_S
-  repeat
+  local began = core.now()
+  local look = began + 3 -- the usual takes less
+  while true do
     local ready, why = ready_endpoints(self, service)
     if not ready and why.status == 403 then
       why.message = why.message .. "; permit 'list' on endpointslices or 'get' on endpoints"
       return nil, why
     end
     if ready and ready >= #endpoints then return true end
+    local late = core.now() > began + ENDPOINTS_S
+    if late or core.now() > look then
+      local which, gone = unready(self, endpoints)
+      if late or gone then
+        return nil, { code = "unavailable", message = ("its endpoints are not ready after %.0f s%s"):format(core.now() - began, which) }
+      end
+      look = core.now() + 3
+    end
     local ok, err = core.sleep(0.1)
     if not ok then return nil, err end
-  until core.now() > deadline
-  return nil, { code = "unavailable", message = ("its endpoints are not ready after %d s%s"):format(ENDPOINTS_S, unready(self, endpoints)) }
+  end
 end
 
 -- What a Service's object says, as the rest of knbl has it.

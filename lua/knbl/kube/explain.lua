@@ -5,12 +5,14 @@ local M = {}
 local function pull_failure(message)
   local text = (message or ""):gsub("%s+", " "):gsub("^Back%-off pulling image .-: ErrImagePull: ", ""):gsub("^rpc error: .- desc = ", "")
   if text == "" or text:find "^Back%-off" then return "" end
-  return (" (%s)"):format(#text > 200 and text:sub(1, 200) .. "…" or text)
+  return (" (%s)"):format(#text > 240 and text:sub(1, 80) .. " … " .. text:sub(-160) or text) -- the cause stands at the end
 end
 
-local function image_hint(image, message)
-  return ("image %s cannot be had there%s; load it into the nodes (`knbl image save knbl.tar`, then `kind load image-archive knbl.tar` or " ..
-    "`ctr -n k8s.io images import knbl.tar` on each) or name one that the cluster can pull with --image"):format(image, pull_failure(message))
+local function image_hint(status, message)
+  local hint = status.name == "server" and "load it into the nodes, or name one that the cluster can pull" or "load it into the nodes " ..
+    "(`knbl image save knbl.tar`, then `kind load image-archive knbl.tar` or `ctr -n k8s.io images import knbl.tar` on each) or name one that the " ..
+    "cluster can pull with --image"
+  return ("image %s cannot be had there%s; %s"):format(status.image, pull_failure(message), hint)
 end
 
 local waiting = {
@@ -34,7 +36,7 @@ local function container_reason(pod)
     local w, t = state.waiting, state.terminated
     local why = w and waiting[w.reason]
     if why then
-      local text = type(why) == "function" and why(status.image, w.message) or nil
+      local text = type(why) == "function" and why(status, w.message) or nil
       return ("%s: %s"):format(w.reason, text or w.message or "no explanation")
     elseif t and (status.name == nil or status.name == "agent" or t.exitCode ~= 0) then
       return ("its %s ended with code %d (%s)%s"):format(status.name or "agent", t.exitCode, t.reason or "?", t.message and ": " .. t.message or "")
@@ -66,12 +68,12 @@ function M.says_less(reason, before)
   return before ~= nil and reason:find "^ImagePullBackOff" ~= nil and before:find "^ErrImagePull" ~= nil and #reason < #before
 end
 
--- The newest event that says something went wrong.
-function M.events(list)
+-- The newest event that says something went wrong; `probes`: a server that is not ready yet, too.
+function M.events(list, probes)
   local best, stamp
   for _, e in ipairs(list) do
     local at = e.series and e.series.lastObservedTime or e.lastTimestamp or e.eventTime or e.metadata.creationTimestamp or ""
-    if e.type == "Warning" and telling[e.reason] and (not stamp or at >= stamp) then best, stamp = e, at end
+    if e.type == "Warning" and (telling[e.reason] or probes and e.reason == "Unhealthy") and (not stamp or at >= stamp) then best, stamp = e, at end
   end
   return best and ("%s: %s"):format(best.reason, (best.message or ""):gsub("%s+", " "))
 end

@@ -10,9 +10,9 @@ local PICKED_UP_S = 15 -- in which a kubelet takes a pod that was given to it
 local GONE_S, FORCE_S = 30, 10
 
 -- The newest thing that went wrong with an object of that name, or nil.
-function M.events_of(api, name)
+function M.events_of(api, name, probes)
   local list = api:list("Event", { field = "involvedObject.name=" .. name })
-  return list and explain.events(list.items)
+  return list and explain.events(list.items, probes)
 end
 
 function M.is_ready(pod)
@@ -53,7 +53,7 @@ function M.await(api, name)
     elseif given and now >= given + PICKED_UP_S then
       return nil, { code = "pod", message = not_picked_up(last) }
     elseif now >= limit then
-      return nil, { code = "pod", message = M.events_of(api, name) or ("not ready after %d s"):format(READY_S) }
+      return nil, { code = "pod", message = ("not ready after %d s: %s"):format(READY_S, M.events_of(api, name, true) or "nobody says why") }
     end
     if not doubtful_until then
       reason = M.events_of(api, name)
