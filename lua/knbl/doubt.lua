@@ -29,7 +29,7 @@ local list = {
   { "paused", "client, server or the machine was stopped for a while, or had no CPU to run on",
     "half a second in which an agent was not run, or any in which the machine slept (CLOCK_BOOTTIME)" },
   { "wrong_backend", "another pod than those asked for answered", "the name of whoever answered is none of the endpoints'" },
-  { "several_backends", "several backends of the Service answered", "more than one" },
+  { "several_backends", "several backends of the Service answered", "more than one, where the script gave it one" },
   { "backend_missing", "a backend that served could not be found again: what it counted, and its CPU, are not among the server's figures",
     "tcp_crr, where the backends found do not account for all connections" },
   { "mss_differs", "the effective MSS is not the one that was asked for", "by more than the room for timestamps" },

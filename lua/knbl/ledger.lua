@@ -277,8 +277,8 @@ function M.differing(list)
   table.sort(names)
   local told = {}
   for _, name in ipairs(names) do
-    local follows = seen.test and name ~= "test" and not name:find "^label "
-    if not follows and (name ~= "case" or #names == 1) then told[#told + 1] = (name:gsub("^label ", "")) end
+    local follows, plain = seen.test and name ~= "test" and not name:find "^label ", name:gsub("^label ", "")
+    if not follows and (name ~= "case" or #names == 1) and (plain == name or not seen[plain]) then told[#told + 1] = plain end
   end
   return told
 end

@@ -75,8 +75,8 @@ function Cluster:node(which) end
 ---@field name? string A DNS label; one is made up where it is missing.
 ---@field node? knbl.Node|integer|string Where it runs.
 ---@field runtime? string "runc", "host", "gvisor", "kata" (qemu), "kata-clh", "kata-fc", or the name of a RuntimeClass. One that is not there is skipped with the reason.
----@field image? string An image of your own in place of the agent; needs `port`. Only http and ping can be aimed at it.
----@field command? string[] A server of your own in place of the agent (lab); needs `port`.
+---@field image? string An image of your own in place of the agent (k8s); needs `port`. Only http and ping can be aimed at it.
+---@field command? string[] What runs in that image; in the lab, which has no images, a program of this machine in place of the agent. Needs `port`.
 ---@field port? integer The port that it serves, TCP or UDP: it is ready when it answers there.
 ---@field cpu? number CPUs that it may use.
 ---@field memory? string Memory that it may use.

@@ -112,6 +112,11 @@ function TestReport:test_a_cell_of_what_is_no_repeat_says_so()
     "differ in test (tcp_rr, udp_rr: a column's own 'test' takes one of them), which", nil, "not in what follows from it")
   for i = 1, 4 do list[i] = rr("c" .. i, 1000 * i, { labels = { path = "a", flows = i }, path = { to = { started_ms = 3 } } }) end
   lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "pod_start" } } })), "no repeats", nil, "all say the same")
+  for i = 1, 4 do -- of different tests it is the test that says it, once, and not what only one of them is asked for
+    local test = i % 2 == 0 and "tcp_rr" or "udp_rr"
+    list[i] = rr("c", 1000 * i, { test = test, labels = { path = "a", test = test }, params = { size = 1, burst = test == "udp_rr" and 2 or nil } })
+  end
+  lu.assertStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })), "differ in test (tcp_rr, udp_rr: a column's")
   for i = 1, 4 do list[i] = rr("c", 1000 * i, { labels = { path = "a" }, round = i }) end
   lu.assertNotStrContains(show(book_of(list, { { rows = "path", columns = { "rate" } } })), "no repeats")
 end

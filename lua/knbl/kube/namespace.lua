@@ -1,13 +1,27 @@
 -- knbl.kube.namespace: the namespace that a run goes into: as it is there, or made for the run, which then removes it.
+local core = require "knbl.core"
 local manifest = require "knbl.kube.manifest"
 
 local M = {}
 
+local GOING_S = 60 -- in which a namespace that an earlier run made is gone
 local ENFORCE = "pod-security.kubernetes.io/enforce"
+
+-- The namespace; one that an earlier run made and that is going is waited for, so that a run can follow on another.
+local function look_up(api, name)
+  local deadline = core.now() + GOING_S
+  while true do
+    local there, err = api:get("Namespace", name)
+    if not there or not there.metadata.deletionTimestamp then return there, err end
+    if (there.metadata.labels or {})[manifest.MANAGED] ~= "knbl" or core.now() > deadline then return there end
+    local ok, interrupted = core.sleep(0.3)
+    if not ok then return nil, interrupted end
+  end
+end
 
 -- -> { made = whether it is ours to remove, restricted = whether it asks that of its pods } | nil, err
 function M.ensure(api, run)
-  local there, err = api:get("Namespace", run.namespace)
+  local there, err = look_up(api, run.namespace)
   if there and there.metadata.deletionTimestamp then
     return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(run.namespace) }
   end
