@@ -89,6 +89,15 @@ function TestAccess.test_1_the_role_is_enough()
   lu.assertEquals(world.left(NAMESPACE), "")
 end
 
+-- Pods are placed on nodes that may not be looked at without agents of the nodes' own, which would be watched too.
+function TestAccess.test_1_no_host_network_where_pods_will_do()
+  local run = as_account(script_direct)
+  lu.assertEquals(run.code, 0, run.said)
+  local kinds = {}
+  for i, watched in ipairs(run.ledger.measurements[1].monitor) do kinds[i] = watched.kind end
+  lu.assertEquals(kinds, { "pod", "pod" })
+end
+
 function TestAccess.test_1_nodes_must_be_named_then()
   local run = world.scenario(script, { "--kubeconfig", config })
   lu.assertEquals(run.code, 3, run.said)

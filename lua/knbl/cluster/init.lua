@@ -321,15 +321,28 @@ local function exec(self, argv)
 end
 Node.exec, Pod.exec = exec, exec
 
+-- A node's addresses, or nil and why they cannot be had. Who may not look at nodes hears of them from an agent there.
+local function addresses_of(node)
+  local endpoint = node.endpoint
+  if endpoint.prepare and not next(endpoint.addresses) then
+    local ok, err = endpoint:prepare()
+    if not ok and err.code ~= "skip" then errors.raise(err, "node " .. node.name) end
+    if not ok then return nil, err.message end
+  end
+  return endpoint.addresses
+end
+
 -- The Service's NodePort at a node's address.
 function Service:on(node)
   node = self.cluster:node(node)
   if self.type ~= "NodePort" and not self.skip then
     errors.misuse("%s is a ClusterIP and has no port on nodes: make it with type = \"NodePort\"", self.name)
   end
+  local skip, addresses = self.skip or node.skip, nil
+  if not skip then addresses, skip = addresses_of(node) end
   return setmetatable({
-    kind = "node_port", name = self.name .. "@" .. node.name, settled = self.settled, node = node, skip = self.skip or node.skip,
-    cluster = self.cluster, addresses = not node.skip and node.endpoint.addresses or nil, port = self.node_port, endpoints = self.endpoints,
+    kind = "node_port", name = self.name .. "@" .. node.name, settled = self.settled, node = node, skip = skip,
+    cluster = self.cluster, addresses = addresses, port = self.node_port, endpoints = self.endpoints,
   }, Thing)
 end
 

@@ -234,7 +234,7 @@ local function prepare_node(endpoint)
   return true
 end
 
--- A node as an end of a path.
+-- A node as an end of a path. Where its own object could not be read, a pod that lands there, or its agent, tells its addresses.
 local function node_endpoint(self, which)
   local node, err = node_named(self, which)
   if not node then return nil, err end
@@ -243,11 +243,6 @@ local function node_endpoint(self, which)
     endpoint = { kind = "node", name = node.name, node = node.name, addresses = node.addresses, port = self.run.host_port, runtime = "runc",
       token = self.run.token, prepare = prepare_node, provider = self }
     self.node_agents[node.name] = endpoint
-    if not next(node.addresses) then -- the node's own object could not be read: only the agent knows where it is
-      local ok
-      ok, err = endpoint:prepare()
-      if not ok and err.code ~= "skip" then return nil, err end -- pods are placed there nevertheless
-    end
   end
   return endpoint
 end
