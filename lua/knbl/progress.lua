@@ -72,8 +72,16 @@ function Progress:running(progress)
   if self.terminal and type(progress) == "table" then self:draw(so_far(self, progress)) end
 end
 
+-- A long reason is told once where it stands for several in turn.
+local function skipped(self, entry)
+  local reason = text.clean(entry.skipped)
+  local again = self.told == reason
+  self.told = reason
+  return again and #reason > 100 and "skipped, for the same reason" or "skipped: " .. reason
+end
+
 local function outcome(self, entry)
-  if entry.skipped then return "skipped: " .. text.clean(entry.skipped) end
+  if entry.skipped then return skipped(self, entry) end
   if not entry.ok then return "failed: " .. text.clean(entry.error and entry.error.message or "no reason given") end
   local figure = figures.headline(entry.test)
   local shown = figures.show(self.core, figure, figures.value(entry, figure), self.ascii)

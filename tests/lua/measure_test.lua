@@ -197,6 +197,15 @@ function TestMeasure:test_a_lost_agent_ends_the_script_and_the_ledger_is_written
   lu.assertEquals(core.open, 0)
 end
 
+-- A reason that fills lines is not told for each of those that it stands for.
+function TestMeasure:test_a_long_reason_is_told_once()
+  local name = ("k"):rep(120)
+  local _, _, err = run(("local p = cluster:pod { runtime = '%s' }\nfor i = 1, 3 do knbl.tcp_rr { case = 'c' .. i, from = a, to = p } end"):format(name))
+  local _, told = err:gsub("%] [^\n]*skipped: loopback has no runtime " .. name, "")
+  local _, again = err:gsub("skipped, for the same reason\n", "")
+  lu.assertEquals({ told, again }, { 1, 2 }, err)
+end
+
 function TestMeasure:test_skipped_with_the_reason()
   local code, out, err, core = run("local r = knbl.tcp_rr { from = a, to = b:service() } assert(r.skipped and not r.ok)\n"
     .. "knbl.tcp_rr { from = a, to = cluster:pod { runtime = 'kata' } }", { "--json", "-" })
