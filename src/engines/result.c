@@ -396,6 +396,12 @@ static bool mss_differs(const struct view *v)
     return asked && mss && mss != asked && mss + TIMESTAMP_OPTION != asked;
 }
 
+/* Whether anything was measured at all. Where a flow could not be opened nothing was, and no figure is 0 of it. */
+static bool begun(const struct kn_run *run)
+{
+    return run->cpu_open.at_ns != 0;
+}
+
 static json_t *flags_of(const struct view *v, const json_t *metrics, const json_t *my_cpu)
 {
     const struct kn_run *run = v->run;
@@ -407,6 +413,8 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     for (unsigned i = 0; i < run->n_servers; i++)
         throttled = throttled || json_number_value(json_object_get(run->servers[i].cpu, "throttled_s")) > 0;
     flag(flags, atomic_load(&run->asked_to_stop), "stopped");
+    if (!begun(run))
+        return flags;
     flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->client, threads), "generator_cpu_bound");
     flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->server, (double)v->spec->flows), "server_cpu_bound");
     flag(flags, throttled, "throttled");
@@ -496,14 +504,14 @@ json_t *kn_run_result(struct kn_run *run)
     } else {
         json_t *my_cpu = run->cpu_close.at_ns > run->cpu_open.at_ns && run->cpu_open.at_ns
             ? kn_cpu_between(&run->cpu_open, &run->cpu_close) : json_object();
-        json_t *metrics = metrics_of(&v, my_cpu);
+        json_t *metrics = begun(run) ? metrics_of(&v, my_cpu) : json_object();
         put_verdict(result, &v);
         json_object_set_new(result, "flags", flags_of(&v, metrics, my_cpu));
         json_object_set_new(result, "metrics", metrics);
         if ((v.client.has & KN_HAS_LATENCY) && kn_hist_count(v.client.latency))
             json_object_set_new(result, "latency_histogram", kn_hist_to_json(v.client.latency));
         json_decref(my_cpu);
-        if (run->cpu_open.at_ns)
+        if (begun(run))
             json_object_set_new(result, "opened_ns", kn_json_u64(run->cpu_open.at_ns));
     }
     json_object_set_new(result, "params", kn_spec_to_json(&run->spec));

@@ -99,6 +99,7 @@ static void test_refused(void **state)
     target.port = 1;
     json_t *r = finish_run(start_json(&target, "{\"test\":\"tcp_crr\",\"duration\":\"1s\"}"));
     assert_string_equal(text_at(r, "error.code"), "refused");
+    assert_int_equal(json_object_size(at(r, "metrics")), 0); /* not measured, so not 0 */
     json_decref(r);
 }
 
