@@ -19,7 +19,8 @@ local Stop = setmetatable({}, { __tostring = function() return "the plan ends he
 M.stop = Stop
 
 function M.new(limit)
-  return setmetatable({ entries = {}, things = {}, clusters = {}, objects = {}, remarks = {}, seconds = 0, setup = 0, about = false, partial = false, limit = limit or 20000 }, Plan)
+  return setmetatable({ entries = {}, things = {}, clusters = {}, objects = {}, remarks = {}, seconds = 0, setup = 0, about = false, partial = false,
+    limit = limit or 20000 }, Plan)
 end
 
 function Plan:add_cluster(provider, seconds)
