@@ -52,6 +52,25 @@ static int status_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* Whoever is to end ends what it waits for, and reaps it: its namespace cannot go while it is nobody's. */
+static volatile sig_atomic_t to_end;
+static volatile pid_t below;
+
+static void end_below(int signal)
+{
+    (void)signal;
+    to_end = 1;
+    if (below > 0) kill(below, SIGKILL);
+}
+
+static int status_below(pid_t pid)
+{
+    if (pid < 0) return CANNOT;
+    below = pid;
+    if (to_end) kill(pid, SIGKILL);
+    return status_of(pid);
+}
+
 static int step(pid_t pid, int namespaces)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -104,7 +123,7 @@ static int in_lab(const struct entry *entry)
     }
     pid_t pid = fork();
     if (pid == 0) run(entry);
-    return pid < 0 ? CANNOT : status_of(pid);
+    return status_below(pid);
 }
 
 static int outside(const struct entry *entry)
@@ -114,6 +133,7 @@ static int outside(const struct entry *entry)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     die_with_parent();
+    signal(SIGTERM, end_below);
     if (entry->output >= 0) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         dup2(null, 0);
@@ -130,7 +150,7 @@ static int outside(const struct entry *entry)
     }
     pid_t pid = fork();
     if (pid == 0) _exit(in_lab(entry));
-    return pid < 0 ? CANNOT : status_of(pid);
+    return status_below(pid);
 }
 
 /* What does not fit is read and dropped, so that the program can end. NULL: it was to stop. */
@@ -215,7 +235,7 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
     close(fds[0]);
     if (!output) {
         if (pid > 0) {
-            kill(pid, SIGKILL);         /* those below it die with it */
+            kill(pid, SIGTERM);
             status_of(pid);
         }
         kn_fail(err, KN_E_INTERRUPTED, "interrupted");
