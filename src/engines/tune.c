@@ -28,13 +28,20 @@ static void end_turn(struct kn_tuner *t)
     if (!t->measuring)
         return;
     unsigned arm = (unsigned)t->turn % t->arms;
-    uint64_t bytes = t->last_bytes - t->mark_bytes, ns = t->last_ns - t->mark_ns;
-    double rate = ns ? (double)bytes / (double)ns : 0;
-    if (rate > t->rate[arm]) {
-        t->rate[arm] = rate;
-        t->cost[arm] = (double)(kn_thread_cpu_ns() - t->mark_cpu_ns) / (double)bytes;
-    }
+    t->bytes[arm] += t->last_bytes - t->mark_bytes;
+    t->ns[arm] += t->last_ns - t->mark_ns;
+    t->cpu_ns[arm] += kn_thread_cpu_ns() - t->mark_cpu_ns;
     t->measuring = false;
+}
+
+static double rate(const struct kn_tuner *t, unsigned arm)
+{
+    return t->ns[arm] ? (double)t->bytes[arm] / (double)t->ns[arm] : 0;
+}
+
+static double cost(const struct kn_tuner *t, unsigned arm)
+{
+    return t->bytes[arm] ? (double)t->cpu_ns[arm] / (double)t->bytes[arm] : 1e300;
 }
 
 static unsigned best_of(const struct kn_tuner *t)
@@ -42,10 +49,10 @@ static unsigned best_of(const struct kn_tuner *t)
     double top = 0;
     unsigned best = 0;
     for (unsigned i = 0; i < t->arms; i++)
-        if (t->rate[i] > top)
-            top = t->rate[i], best = i;
+        if (rate(t, i) > top)
+            top = rate(t, i), best = i;
     for (unsigned i = 0; i < t->arms; i++)
-        if (t->rate[i] > 0 && t->rate[i] >= ALIKE * top && t->cost[i] < t->cost[best])
+        if (rate(t, i) >= ALIKE * top && cost(t, i) < cost(t, best))
             best = i;
     return best;
 }

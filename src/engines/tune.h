@@ -2,8 +2,7 @@
  * that follows from the start of the flow alone, so that both ends know it and nothing has to be said.
  *
  * No static choice is right: what doubles the throughput of one path halves that of another. Each arm has its turn in
- * several rounds, the beginning of every turn is left out, and the one with the best turn is kept (by CPU where rates are alike):
- * what disturbs a turn makes it slower, never faster. */
+ * several rounds, the beginning of every turn is left out, and the best one by rate is kept (by CPU where the rates are alike). */
 #ifndef KN_ENGINES_TUNE_H
 #define KN_ENGINES_TUNE_H
 
@@ -19,7 +18,7 @@ struct kn_tuner {
     bool over, measuring;
     uint64_t mark_ns, mark_bytes, mark_cpu_ns;
     uint64_t last_ns, last_bytes;
-    double rate[KN_ARMS_MAX], cost[KN_ARMS_MAX];   /* of each arm's best turn: bytes a nanosecond, CPU a byte */
+    uint64_t bytes[KN_ARMS_MAX], ns[KN_ARMS_MAX], cpu_ns[KN_ARMS_MAX];
     unsigned best;
 };
 
