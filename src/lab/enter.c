@@ -130,10 +130,10 @@ static int outside(const struct entry *entry)
 {
     char theirs[64];
     sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     die_with_parent();
     signal(SIGTERM, end_below);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     if (entry->output >= 0) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         dup2(null, 0);
@@ -228,8 +228,13 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
         return NULL;
     }
     entry->output = fds[1];
+    sigset_t term, before;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, &before);     /* until the child hears it in its own way */
     pid_t pid = fork();
     if (pid == 0) _exit(outside(entry));
+    sigprocmask(SIG_SETMASK, &before, NULL);
     close(fds[1]);
     char *output = read_output(fds[0], entry->stop_fd);
     close(fds[0]);
