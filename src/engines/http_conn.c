@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-
 #define BACKOFF_NS KN_NS_PER_MS           /* after a connect that failed; doubles */
 #define BACKOFF_DOUBLINGS 6
 #define CLOSING_NS (250 * KN_NS_PER_MS)   /* for the server to close what it said it would */
