@@ -174,6 +174,9 @@ function TestWish.test_ports_of_services()
   local ends = { { port = 7099, addresses = {}, labels = {} } }
   local s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends }, { a = "b" }))
   lu.assertEquals({ #s.spec.ports, s.spec.ports[1].port, s.spec.ports[1].targetPort, s.spec.ports[2].protocol }, { 2, 7099, 7099, "UDP" })
+  lu.assertNil(s.spec.externalTrafficPolicy)
+  s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends, type = "NodePort", external_traffic_policy = "Local" }, { a = "b" }))
+  lu.assertEquals({ s.spec.type, s.spec.externalTrafficPolicy }, { "NodePort", "Local" })
   s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends, ports = { { port = 80, protocol = "tcp", target = 1 } } }, { a = "b" }))
   lu.assertEquals(s.spec.ports, { { name = "knbl-tcp", port = 80, targetPort = 1, protocol = "TCP" } })
 end
