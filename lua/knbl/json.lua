@@ -64,6 +64,7 @@ end
 -- ---- writing ----
 
 local format, math_type, floor, huge = string.format, math.type, math.floor, math.huge
+local unpack = table.unpack or unpack -- luacheck: ignore
 
 local function number(x)
   if math_type and math_type(x) == "integer" then return format("%d", x) end
@@ -124,31 +125,15 @@ local function is_flat(t)
   return true
 end
 
--- An object without tables in it.
+-- A small object without tables in it.
 local function is_row(v)
   if type(v) ~= "table" or v[1] ~= nil or next(v) == nil then return false end
+  local n = 0
   for _, inner in next, v do
-    if type(inner) == "table" then return false end
+    n = n + 1
+    if n > 64 or type(inner) == "table" then return false end
   end
   return true
-end
-
--- The keys of an object, and what is written before the value of each.
-local function heads_of(row)
-  local heads = { keys = keys_of(row), text = {} }
-  for i, k in ipairs(heads.keys) do heads.text[k] = (i == 1 and "{" or ",") .. text_of(k) .. ":" end
-  return heads
-end
-
--- Whether an object has just these keys, and no tables behind them: then it is written as the one before.
-local function fits(row, heads)
-  if type(row) ~= "table" then return false end
-  local n, known = 0, heads.text
-  for k, v in next, row do
-    if not known[k] or type(v) == "table" then return false end
-    n = n + 1
-  end
-  return n == #heads.keys
 end
 
 -- What a value is written as that holds no others.
@@ -161,16 +146,43 @@ local function plain(value)
   error("JSON cannot say a " .. kind, 0)
 end
 
--- An object of plain values as one piece; `parts` is room that all rows share.
-local function row_of(row, heads, parts)
-  local n, known = 0, heads.text
-  for _, k in ipairs(heads.keys) do
-    local v = row[k]
-    parts[n + 1], parts[n + 2] = known[k], type(v) == "number" and number(v) or plain(v)
-    n = n + 2
+-- The keys of a row, and how the last such row was written: a format for each value, and of all of them together.
+local function heads_of(row, between)
+  local heads = { keys = keys_of(row), place = {}, names = {}, formats = {}, values = {} }
+  for i, k in ipairs(heads.keys) do
+    heads.place[k], heads.names[i] = i, (i == 1 and between .. "{" or ",") .. text_of(k):gsub("%%", "%%%%") .. ":"
   end
-  parts[n + 1] = "}"
-  return table.concat(parts, "", 1, n + 1)
+  return heads
+end
+
+-- An object of plain values in one piece, with what is between it and the one before, or nil where its keys are others: of a million of them every call and every string counts.
+-- A number of few digits after the point is known to be whole in "%.15g"; of others `number` looks at what is written.
+local function row_of(row, heads)
+  local place, formats, values, n, same = heads.place, heads.formats, heads.values, 0, true
+  for k, v in next, row do
+    local i, how = place[k], "%s"
+    if not i then return nil end
+    if math_type and math_type(v) == "integer" then
+      how = "%d"
+    elseif type(v) == "number" then
+      local millionths = floor(v * 1e6 + 0.5)
+      if millionths > -exact and millionths < exact and millionths / 1e6 == v then how = "%.15g" else v = number(v) end
+    elseif type(v) == "table" then
+      return nil
+    else
+      v = plain(v)
+    end
+    n = n + 1
+    values[i] = v
+    if formats[i] ~= how then formats[i], same = how, false end
+  end
+  if n ~= #heads.keys then return nil end
+  if not same then
+    local all = {}
+    for i, name in ipairs(heads.names) do all[i] = name .. formats[i] end
+    heads.all = table.concat(all) .. "}"
+  end
+  return format(heads.all, unpack(values, 1, n))
 end
 
 local encode
@@ -178,19 +190,22 @@ local encode
 -- Lists of plain values, and of lists of them, on one line; lists of small objects with a line for each.
 local function encode_array(out, t, indent, depth)
   if #t == 0 then return add(out, "[]") end
-  local rows, heads, parts = indent and is_row(t[1]), nil, {}
+  local rows, heads = indent and is_row(t[1]), nil
   local inner = indent and (rows or not is_flat(t)) and indent .. "  "
-  add(out, "[")
+  local between = inner and ",\n" .. inner or indent and ", " or ","
+  add(out, inner and "[" .. between:sub(2) or "[")
   for i = 1, #t do
-    if i > 1 then add(out, inner and "," or indent and ", " or ",") end
-    if inner then add(out, "\n" .. inner) end
-    if heads and fits(t[i], heads) then
-      add(out, row_of(t[i], heads, parts))
-    elseif rows and is_row(t[i]) then
-      heads = heads_of(t[i])
-      add(out, row_of(t[i], heads, parts))
+    local row = t[i]
+    local written = heads and type(row) == "table" and row_of(row, heads)
+    if not written and rows and is_row(row) then
+      heads = heads_of(row, between)
+      written = row_of(row, heads)
+    end
+    if written then
+      add(out, i == 1 and written:sub(#between + 1) or written)
     else
-      encode(out, t[i], inner or nil, depth)
+      if i > 1 then add(out, between) end
+      encode(out, row, inner or nil, depth)
     end
   end
   if inner then add(out, "\n" .. indent) end

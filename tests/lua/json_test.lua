@@ -56,6 +56,23 @@ function TestJson:test_pretty_keeps_lists_of_numbers_on_a_line()
   lu.assertEquals(json.encode({ a = { 1, 2 }, b = { { 1, 2 }, { 3, 4 } } }, true), '{\n  "a": [1, 2],\n  "b": [[1,2], [3,4]]\n}')
 end
 
+-- Lists of alike objects are written by a shorter way: it must say the same as the long one.
+function TestJson:test_rows_are_written_as_other_objects_are()
+  local rows = {
+    { t = 0.1, bps = 7 }, { t = 1 / 3, bps = 2 ^ 60 }, { t = 0.30000000000000004, bps = 1e300 }, { t = -0.25, bps = 0 }, { bps = "a%d\"" }, { t = 1 },
+    { t = { 1 }, bps = 1 }, { t = true, bps = json.null }, { t = 123456789012.123456, bps = 5e-324 }, { ["50%"] = 0.5 }, { ["50%"] = 9007199254740991 },
+    5, {}, { t = 1e15 + 0.3, bps = 1e-7 },
+  }
+  local lines = {}
+  for i, row in ipairs(rows) do lines[i] = "\n  " .. json.encode(row, false) end
+  local text = json.encode(rows, true)
+  lu.assertEquals(text, ("[%s\n]"):format(table.concat(lines, ",")):gsub('{"bps":1,"t":%[1%]}', '{\n    "bps": 1,\n    "t": [1]\n  }'))
+  rows[8].bps = nil -- a null member vanishes in reading
+  lu.assertEquals(json.decode(text), rows)
+  lu.assertErrorMsgContains("cannot say", json.encode, { { t = 1 }, { t = 0 / 0 } }, true)
+  lu.assertErrorMsgContains("cannot say", json.encode, { { t = 1.5 }, { t = 1 / 0 } }, true)
+end
+
 function TestJson:test_broken_text_is_an_error_not_a_raise()
   for _, text in ipairs { "", "{", "[1,", "nope", '{"a":}' } do
     local value, err = json.decode(text)
