@@ -38,6 +38,8 @@ local list = {
   { "cpu_server", "cpu.server_process", "cores", "less", "CPU server" },
   { "cpu_client_node", "cpu.client_node", "cores", "less", "CPU client node" },
   { "cpu_server_node", "cpu.server_node", "cores", "less", "CPU server node" },
+  { "cpu_client_others", "cpu.client_others", "cores", "less", "CPU of others, client node" },
+  { "cpu_server_others", "cpu.server_others", "cores", "less", "CPU of others, server node" },
   { "cpu_client_sandbox", "cpu.client_sandbox", "cores", "less", "CPU client, by its host" },
   { "cpu_server_sandbox", "cpu.server_sandbox", "cores", "less", "CPU server, by its host" },
   { "cpu_per_op", "cpu_ns_per_op", "time", "less", "CPU/op" },
@@ -196,7 +198,7 @@ function M.fits(figure, unit) return by_unit[unit] ~= nil and by_unit[unit].kind
 
 -- What puts a whole measurement in doubt, whatever is shown of it; the rest concerns rates, times and losses.
 local whole = { throttled = true, wrong_backend = true, several_backends = true, stopped = true, clock_jump = true,
-  paused = true }
+  paused = true, other_work = true }
 local doubtful_units = { bits = true, rate = true, time = true, ratio = true }
 
 -- Whether a flag has to do with a figure at all: few samples spoil percentiles, not means.

@@ -271,6 +271,12 @@ local function entry_of(s, request, spec)
   }
 end
 
+local function drop(flags, name)
+  for i = #flags, 1, -1 do
+    if flags[i] == name then table.remove(flags, i) end
+  end
+end
+
 local function doubt_backends(request, result, flags)
   local expected = request.route.backends
   if not expected or type(result.servers) ~= "table" then return end
@@ -280,9 +286,18 @@ local function doubt_backends(request, result, flags)
       return
     end
   end
-  for i = #flags, 1, -1 do -- several of those that the script gave the Service are no surprise
-    if flags[i] == "several_backends" then table.remove(flags, i) end
+  drop(flags, "several_backends") -- several of those that the script gave the Service are no surprise
+end
+
+-- Whether what else runs on the machines is a part of what was asked for: the other measurements at this time, the sandboxes of the ends.
+local function shares_cpus(request)
+  local path_of = request.route.to or {}
+  local runtimes = { request.from.runtime, path_of.runtime }
+  for _, endpoint in ipairs(path_of.endpoints or {}) do runtimes[#runtimes + 1] = endpoint.runtime end
+  for _, runtime in pairs(runtimes) do
+    if runtime ~= "runc" and runtime ~= "host" then return true end
   end
+  return request.beside
 end
 
 -- Fills a ledger's entry from what the engines gave.
@@ -295,6 +310,7 @@ local function fill(entry, request, result, err, seen)
     for _, key in ipairs { "connect_histogram", "first_byte_histogram", "meter" } do entry[key] = result[key] end
     if result.error then entry.error = { code = result.error.code, message = result.error.message } end
     doubt_backends(request, result, entry.flags)
+    if shares_cpus(request) then drop(entry.flags, "other_work") end
   end
   for name, list in pairs(seen or {}) do entry[name] = json.array(list) end
   if entry.flags then doubt.add(entry) end
@@ -429,6 +445,7 @@ function M.together(s, list)
     end
     local request = check(s, t.test, options)
     if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
+    request.beside = #list > 1
     requests[i] = request
   end
   for _, request in ipairs(requests) do

@@ -199,8 +199,10 @@ json_t *kn_meter_json(void)
     kn_cpu_read(&r);
     put_number(out, "at_ns", r.at_ns);
     put_number(out, "process_ns", r.process_ns);
+    put_number(out, "process_user_ns", r.process_user_ns);
     put_number(out, "cgroup_ns", r.cgroup_ns);
     put_number(out, "node_busy_ns", r.node_busy_ns);
+    put_number(out, "node_user_ns", r.node_user_ns);
     put_number(out, "node_softirq_ns", r.node_softirq_ns);
     put_number(out, "node_steal_ns", r.node_steal_ns);
     put_number(out, "throttled_ns", r.throttled_ns);

@@ -17,6 +17,8 @@
 #define RESENT 0.001
 #define BUSY 0.95             /* of the CPUs that the generator's threads could have had */
 #define RATE_REACHED 0.98
+#define OTHERS 0.1            /* of a machine's CPUs, used by what has no part in the measurement … */
+#define OTHERS_NS (50 * KN_NS_PER_MS) /* … and more than the steps in which the kernel counts could make up */
 #define SYN_RESENT_NS (KN_NS_PER_S - 10 * KN_NS_PER_MS) /* a first packet without an answer is sent again after a second */
 #define TIMESTAMP_OPTION 12   /* bytes that TCP's timestamps take from the MSS (RFC 7323, padded) */
 
@@ -250,6 +252,31 @@ static bool first_of_node(const struct kn_run *run, unsigned i)
     return true;
 }
 
+/* What other programs had of the CPUs of the machine that `cpu` was read on, in cores: their user time (the kernel's work, theirs or ours, cannot be
+ * told apart) and what its hypervisor took. Absent where a server did not say what it used. */
+static bool others_on(const struct view *v, const json_t *mine, const json_t *cpu, double *cores)
+{
+    const struct kn_run *run = v->run;
+    const json_t *machine = json_object_get(cpu, "machine"), *user = json_object_get(cpu, "node_user");
+    if (!machine || !json_is_number(user) || !run->n_servers)
+        return false;
+    *cores = json_number_value(user) + json_number_value(json_object_get(cpu, "steal"));
+    for (unsigned i = 0; i <= run->n_servers; i++) {
+        const json_t *end = i ? run->servers[i - 1].cpu : mine;
+        if (json_equal(json_object_get(end, "machine"), machine))
+            *cores -= json_number_value(json_object_get(end, "process_user"));
+    }
+    *cores = fmax(*cores, 0);
+    return true;
+}
+
+static void put_others(json_t *to, const struct view *v, const json_t *mine, const json_t *cpu, const char *name)
+{
+    double cores;
+    if (others_on(v, mine, cpu, &cores))
+        put_real(to, name, json_number_value(json_object_get(to, name)) + cores);
+}
+
 static void put_cpu(json_t *m, const struct view *v, const json_t *mine)
 {
     json_t *cpu = json_object();
@@ -260,12 +287,14 @@ static void put_cpu(json_t *m, const struct view *v, const json_t *mine)
     add_from(cpu, "client_cgroup", mine, "cgroup");
     add_from(cpu, "client_node", mine, "node");
     add_from(cpu, "client_softirq", mine, "softirq");
+    put_others(cpu, v, mine, mine, "client_others");
     for (unsigned i = 0; i < v->run->n_servers; i++) {
         const json_t *theirs = v->run->servers[i].cpu;
         add_from(cpu, "server_cgroup", theirs, "cgroup");
         if (first_of_node(v->run, i)) {
             add_from(cpu, "server_node", theirs, "node");
             add_from(cpu, "server_softirq", theirs, "softirq");
+            put_others(cpu, v, mine, theirs, "server_others");
         }
     }
     if (json_object_size(cpu))
@@ -381,6 +410,18 @@ static bool cpu_bound(const struct kn_figures *f, double cpus)
     return (f->has & KN_HAS_CPU) && f->window_ns && (double)f->cpu_ns / (double)f->window_ns >= BUSY * cpus;
 }
 
+static bool shared_cpus(const struct view *v, const json_t *mine)
+{
+    double cores;
+    for (unsigned i = 0; i <= v->run->n_servers; i++) {
+        const json_t *cpu = i ? v->run->servers[i - 1].cpu : mine;
+        if (others_on(v, mine, cpu, &cores) && cores >= OTHERS * json_number_value(json_object_get(cpu, "node_cpus")) &&
+            cores * (double)v->window_ns >= (double)OTHERS_NS)
+            return true;
+    }
+    return false;
+}
+
 static double rate_share(const struct view *v, const json_t *metrics)
 {
     if (v->spec->rate_per_1000s)
@@ -418,6 +459,7 @@ static json_t *flags_of(const struct view *v, const json_t *metrics, const json_
     flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->client, threads), "generator_cpu_bound");
     flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->server, (double)v->spec->flows), "server_cpu_bound");
     flag(flags, throttled, "throttled");
+    flag(flags, shared_cpus(v, my_cpu), "other_work");
     flag(flags, mss_differs(v), "mss_differs");
     flag(flags, json_object_get(metrics, "step") != NULL, "step");
     flag(flags, (v->client.has & KN_HAS_LATENCY) && kn_hist_count(v->client.latency) < FEW_SAMPLES, "too_few_samples");

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -24,6 +25,7 @@ static void read_node(const char *root, struct kn_cpu_reading *r)
     if (n < 4 || total == 0) return; /* gVisor's is all zeros */
     uint64_t tick_ns = KN_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
     r->node_busy_ns = (t[USER] + t[NICE] + t[SYSTEM] + t[IRQ] + t[SOFTIRQ]) * tick_ns;
+    r->node_user_ns = (t[USER] + t[NICE]) * tick_ns;
     if (n > SOFTIRQ) r->node_softirq_ns = t[SOFTIRQ] * tick_ns;
     if (n > STEAL) r->node_steal_ns = t[STEAL] * tick_ns;
 }
@@ -77,11 +79,19 @@ void kn_cgroups_find(const char *root, struct kn_cgroups *c)
     kn_cgroup_find(root, "memory", &c->memory);
 }
 
+static uint64_t user_ns(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u)) return KN_ABSENT;
+    return (uint64_t)u.ru_utime.tv_sec * KN_NS_PER_S + (uint64_t)u.ru_utime.tv_usec * 1000;
+}
+
 void kn_cpu_read_cgroups(const char *root, const struct kn_cgroups *c, struct kn_cpu_reading *r)
 {
     memset(r, 0xff, sizeof *r);
     r->at_ns = kn_now_ns();
     r->process_ns = kn_process_cpu_ns();
+    r->process_user_ns = user_ns();
     read_usage(root, &c->cpuacct, r);
     read_throttling(root, c->cpu, r);
     read_memory(root, &c->memory, r);
@@ -123,10 +133,14 @@ json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_re
     double elapsed = 0, times_throttled;
     if (!difference(from->at_ns, to->at_ns, &elapsed)) elapsed = 0;
     put_share(json, "process", from->process_ns, to->process_ns, elapsed);
+    put_share(json, "process_user", from->process_user_ns, to->process_user_ns, elapsed);
     put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, elapsed);
     put_share(json, "node", from->node_busy_ns, to->node_busy_ns, elapsed);
-    if (json_object_get(json, "node") && !kn_boot_id("", machine, sizeof machine))
-        json_object_set_new(json, "machine", json_string(machine));
+    if (json_object_get(json, "node")) {
+        if (!kn_boot_id("", machine, sizeof machine)) json_object_set_new(json, "machine", json_string(machine));
+        json_object_set_new(json, "node_cpus", json_integer(kn_cpus_online()));
+    }
+    put_share(json, "node_user", from->node_user_ns, to->node_user_ns, elapsed);
     put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, elapsed);
     put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, elapsed);
     put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, elapsed > 0 ? 1e9 : 0);

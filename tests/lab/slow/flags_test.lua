@@ -125,6 +125,18 @@ knbl.tcp_rr { case = "jumped", from = client, to = server, duration = "3s" }
   expect(list[2], "clock_jump")
 end
 
+function TestFlags:test_other_programs_that_use_the_cpus()
+  local list = measured [[
+later(nil, 0, "timeout 3 sh -c 'while :; do :; done'")
+knbl.tcp_rr { case = "beside", from = client, to = server, duration = "1s" }
+knbl.together { { test = "tcp_rr", case = "two", from = client, to = server, duration = "200ms" },
+  { test = "tcp_rr", case = "two", from = client, to = server, duration = "200ms" } }
+]]
+  expect(list[1], "other_work")
+  lu.assertTrue(list[1].metrics.cpu.client_others > 0.3, json.encode(list[1].metrics.cpu))
+  lu.assertFalse(has(list[2], "other_work"), "the other flow was asked for")
+end
+
 function TestFlags:test_too_little_cpu()
   local list = measured [[
 local small = cluster:pod { name = "small", node = 1, cpu = 0.2 }

@@ -41,6 +41,7 @@ static void version_1_on_a_host(void **state)
     assert_int_equal(r.cgroup_memory, 4096);
     uint64_t tick_ns = KN_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
     assert_int_equal(r.node_busy_ns, (100 + 20 + 30 + 6 + 7) * tick_ns);
+    assert_int_equal(r.node_user_ns, (100 + 20) * tick_ns);
     assert_int_equal(r.node_softirq_ns, 7 * tick_ns);
     assert_int_equal(r.node_steal_ns, 8 * tick_ns);
     assert_true(r.process_memory == KN_ABSENT); /* this machine has no statm */
@@ -120,7 +121,8 @@ static void what_cannot_be_seen_is_absent(void **state)
     kn_cpu_read_under(root, &later);
     json_t *json = kn_cpu_between(&r, &later);
     assert_non_null(json_object_get(json, "process"));
-    assert_int_equal(json_object_size(json), 1);
+    assert_non_null(json_object_get(json, "process_user"));
+    assert_int_equal(json_object_size(json), 2);
     json_decref(json);
 }
 
@@ -162,11 +164,13 @@ static void between_two_readings(void **state)
     memset(&a, 0, sizeof a);
     b = (struct kn_cpu_reading){
         .at_ns = 2000, .process_ns = 1000, .cgroup_ns = 3000, .node_busy_ns = 4000, .node_softirq_ns = 500,
+        .process_user_ns = 200, .node_user_ns = 2500,
         .node_steal_ns = 0, .throttled_ns = 1500000000, .throttled_n = 4, .cgroup_memory = 10, .process_memory = 5
     };
     json_t *json = kn_cpu_between(&a, &b);
     assert_true(share(json, "process") == 0.5 && share(json, "cgroup") == 1.5 && share(json, "node") == 2 &&
-                share(json, "softirq") == 0.25);
+                share(json, "softirq") == 0.25 && share(json, "process_user") == 0.1 && share(json, "node_user") == 1.25);
+    assert_true(share(json, "node_cpus") == kn_cpus_online());
     assert_true(share(json, "steal") == 0 && share(json, "throttled_s") == 1.5 && share(json, "throttled") == 4 &&
                 share(json, "process_memory") == 5);
     json_decref(json);
