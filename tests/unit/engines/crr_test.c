@@ -65,7 +65,7 @@ static void test_timeouts(void **state)
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
         snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"500ms\",\"warmup\":0,\"delay\":\"600ms\",\"timeout\":\"100ms\",%s}", options[i]);
-        json_t *r = run_json(&server, spec);
+        json_t *r = run_once(&server, spec);
         assert_true(number_at(r, "metrics.timeouts") >= 1);
         assert_true(number_at(r, "metrics.latency_ns.min") >= 100e6);
         json_decref(r);

@@ -190,18 +190,23 @@ static json_t *finish_run(struct kn_run *run)
     return result;
 }
 
-/* On a busy machine a short window can pass before anything arrives, which is an error as it should be: asked again. */
-static json_t *run_json(const struct loopback *l, const char *spec_json)
+static json_t *run_once(const struct loopback *l, const char *spec_json)
 {
     struct kn_target target;
     target_of(l, &target);
-    json_t *result = finish_run(start_json(&target, spec_json));
+    return finish_run(start_json(&target, spec_json));
+}
+
+/* On a busy machine a short window can pass before anything arrives, which is an error as it should be: asked again. */
+static json_t *run_json(const struct loopback *l, const char *spec_json)
+{
+    json_t *result = run_once(l, spec_json);
     for (int i = 0; i < 8; i++) {
         const char *code = json_string_value(json_object_get(json_object_get(result, "error"), "code"));
         if (!code || strcmp(code, "no_data"))
             break;
         json_decref(result);
-        result = finish_run(start_json(&target, spec_json));
+        result = run_once(l, spec_json);
     }
     return result;
 }
