@@ -56,8 +56,14 @@ void kn_side_chosen(struct kn_side *a, const char *key, const char *format, ...)
     }
 }
 
-/* A moment to get up to speed, then the sender has its arms, then the receiver: each while the other stays as it is. The sender comes first,
- * since what the receiver's wake-ups cost shows only when the sender's calls are no longer the limit. */
+bool kn_stream_free_size(const struct kn_spec *spec)
+{
+    return spec->test != KN_TCP_BW && spec->size == KN_STREAM_SIZE && !spec->zerocopy;
+}
+
+/* A moment to get up to speed, then one end has its arms, then the other: each while the other stays as it is. Where the calls are the sender's to
+ * choose the receiver comes first: what they gain shows only when it wakes up no more often than is good. Where they are not, what the receiver's
+ * wake-ups cost shows only when the sender's calls are no longer the limit. */
 void kn_side_tune_times(const struct kn_side *a, bool sender, uint64_t *from_ns, uint64_t *to_ns)
 {
     const struct kn_spec *spec = a->spec;
@@ -65,8 +71,9 @@ void kn_side_tune_times(const struct kn_side *a, bool sender, uint64_t *from_ns,
     *from_ns = *to_ns = 0;
     if (spec->tune != KN_TUNE_AUTO || warmup_ns < TUNE_MIN_NS || spec->rate_bps || spec->count)
         return;
-    *from_ns = a->start_ns + warmup_ns * (sender ? 15 : 55) / 100;
-    *to_ns = a->start_ns + warmup_ns * (sender ? 55 : 97) / 100;
+    bool first = sender != kn_stream_free_size(spec);
+    *from_ns = a->start_ns + warmup_ns * (first ? 15 : 55) / 100;
+    *to_ns = a->start_ns + warmup_ns * (first ? 55 : 97) / 100;
 }
 
 /* `halt` ends the other direction, from whichever side. */

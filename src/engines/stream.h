@@ -7,6 +7,7 @@
 #include "engines/flow.h"
 #include "engines/tune.h"
 
+#define KN_STREAM_SIZE (128u << 10)         /* of a message where nothing else is asked for */
 #define KN_STREAM_CHUNK_MAX (4u << 20)
 
 /* One direction of one flow, driven by one thread. */
@@ -29,6 +30,8 @@ static inline bool kn_side_stopped(const struct kn_side *a)
 void kn_side_open(struct kn_side *a);       /* the window opens: CPU */
 void kn_side_close(struct kn_side *a);      /* idempotent */
 void kn_side_chosen(struct kn_side *a, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Whether the calls are the sender's to choose: a stream of the default size has no messages. */
+bool kn_stream_free_size(const struct kn_spec *spec);
 void kn_side_tune_times(const struct kn_side *a, bool sender, uint64_t *from_ns, uint64_t *to_ns);
 
 /* Until the end, a stop, or on a client what `count` leaves. -1: the peer is gone. */

@@ -1,14 +1,22 @@
 /* The receiving end of a stream: where the bytes are counted. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "engines/stream.h"
+#include "meter/meter.h"
 
 #define ROOM_MIN (128u << 10)
 #define ROOM_MAX KN_STREAM_CHUNK_MAX
+#define ROOM_TUNED (1u << 20)
+#define SLEEP_NS 1e6
 #define LOWAT_MAX (2u << 20)
+/* Loopback's segments have 64 KB, of which BBR may keep as few as four on the way: a receiver that waits for as many waits for a timer, and
+ * the sender takes that for the pace of the path. */
+#define LARGE_MSS (16u << 10)
+#define LOWAT_LARGE (192u << 10)
 #define ARMS 3
 #define ROUNDS 3
 /* Messages of these sizes: the sender is the limit, and it pays for waking a receiver that sleeps. (Smaller ones are gathered for so long
@@ -36,12 +44,11 @@ static int set_lowat(int fd, int bytes)
 /* How long the receiver sleeps at most while data comes: a share of the rate so far, so that a slow path stays exact. */
 static void choose_arms(struct receiver *r, uint64_t now_ns)
 {
-    double per_ns = (double)r->total / (double)(now_ns - r->a->start_ns + 1);
-    static const double sleeps_ns[ARMS] = {0, 250e3, 1e6};
-    for (int i = 0; i < ARMS; i++) {
-        double bytes = per_ns * sleeps_ns[i];
-        r->arms[i] = bytes > LOWAT_MAX ? (int)LOWAT_MAX : (int)bytes;
-    }
+    static const double shares[ARMS] = {0, 0.25, 1};
+    double most = (double)r->total / (double)(now_ns - r->a->start_ns + 1) * SLEEP_NS;
+    most = fmin(most, kn_tcp_mss(r->a->fd) >= LARGE_MSS ? LOWAT_LARGE : LOWAT_MAX);
+    for (int i = 0; i < ARMS; i++)
+        r->arms[i] = (int)(shares[i] * most);
 }
 
 static void tune(struct receiver *r, uint64_t now_ns)
@@ -126,8 +133,8 @@ int kn_stream_receive(struct kn_side *a, bool until_eof, struct kn_error *err)
         r.room *= 2;
     kn_side_tune_times(a, false, &from_ns, &to_ns);
     kn_tuner_init(&r.tuner, a->spec->size >= AWAKE_MIN && a->spec->size < AWAKE_MAX ? 1 : ARMS, ROUNDS, from_ns, to_ns);
-    if (!r.tuner.over)
-        r.room = LOWAT_MAX;
+    if (!r.tuner.over && r.room < ROOM_TUNED)
+        r.room = ROOM_TUNED;
     r.buf = malloc(r.room);
     if (!r.buf)
         return kn_fail(err, KN_E_MEMORY, "no memory to receive into");

@@ -244,11 +244,11 @@ static void set_pace(struct sender *s)
  * is told that more will come. */
 static void set_arms(struct sender *s)
 {
-    static const size_t sizes[ARMS] = {128u << 10, 512u << 10, 1u << 20};
+    static const size_t sizes[ARMS] = {512u << 10, KN_STREAM_SIZE, 1u << 20};
     const struct kn_spec *spec = s->a->spec;
     uint64_t from_ns, to_ns;
     unsigned arms = 1;
-    bool free_size = spec->test != KN_TCP_BW && spec->size == sizes[0] && !spec->zerocopy;
+    bool free_size = kn_stream_free_size(spec);
     kn_side_tune_times(s->a, true, &from_ns, &to_ns);
     for (int i = 0; i < ARMS; i++)
         s->chunks[i] = free_size ? sizes[i] : s->chunk;
@@ -259,6 +259,8 @@ static void set_arms(struct sender *s)
         arms = 2;
     }
     kn_tuner_init(&s->tuner, arms, ROUNDS, from_ns, to_ns);
+    if (!s->tuner.over)
+        set_arm(s, 0);
 }
 
 /* Nothing that a path could compress; a pattern of 64 KB again and again, for the clock runs already. */
