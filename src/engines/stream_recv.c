@@ -12,9 +12,9 @@
 #define ROOM_MAX KN_STREAM_CHUNK_MAX
 #define ROOM_TUNED (1u << 20)
 #define SLEEP_NS 1e6
-#define LOWAT_MAX (2u << 20)
-/* Loopback's segments have 64 KB, of which BBR may keep as few as four on the way: a receiver that waits for as many waits for a timer, and
- * the sender takes that for the pace of the path. */
+/* A receiver that waits for more than congestion control keeps on the way waits for a timer, and the sender takes that for the pace of the
+ * path. BBR may keep as little as four segments, which on loopback have 64 KB each; and where it finds a path slow for a moment, little more. */
+#define LOWAT_MAX (384u << 10)
 #define LARGE_MSS (16u << 10)
 #define LOWAT_LARGE (192u << 10)
 #define ARMS 3
