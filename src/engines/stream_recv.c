@@ -13,8 +13,10 @@
 #define ROOM_TUNED (1u << 20)
 #define SLEEP_NS 1e6
 /* A receiver that waits for more than congestion control keeps on the way waits for a timer, and the sender takes that for the pace of the
- * path. BBR may keep as little as four segments, which on loopback have 64 KB each; and where it finds a path slow for a moment, little more. */
+ * path. BBR may keep as little as four segments, which on loopback have 64 KB each; and where it finds a path slow for a moment, little more.
+ * What sendfile sends comes without a copy, faster than it can be taken: there is always more on the way. */
 #define LOWAT_MAX (384u << 10)
+#define LOWAT_SENDFILE (2u << 20)
 #define LARGE_MSS (16u << 10)
 #define LOWAT_LARGE (192u << 10)
 #define ARMS 3
@@ -46,7 +48,7 @@ static void choose_arms(struct receiver *r, uint64_t now_ns)
 {
     static const double shares[ARMS] = {0, 0.25, 1};
     double most = (double)r->total / (double)(now_ns - r->a->start_ns + 1) * SLEEP_NS;
-    most = fmin(most, kn_tcp_mss(r->a->fd) >= LARGE_MSS ? LOWAT_LARGE : LOWAT_MAX);
+    most = fmin(most, kn_tcp_mss(r->a->fd) >= LARGE_MSS ? LOWAT_LARGE : r->a->spec->test == KN_TCP_SENDFILE ? LOWAT_SENDFILE : LOWAT_MAX);
     for (int i = 0; i < ARMS; i++)
         r->arms[i] = (int)(shares[i] * most);
 }

@@ -15,7 +15,7 @@
 #include "core/pace.h"
 #include "engines/stream.h"
 
-#define ARMS 3
+#define ARMS 2
 #define ROUNDS 3
 #define PACE_NS (1 * KN_NS_PER_MS)         /* of data at a time, where there is a rate */
 #define PEEK_NS (10 * KN_NS_PER_MS)        /* how often a server that sends looks whether its client has had enough */
@@ -244,7 +244,7 @@ static void set_pace(struct sender *s)
  * is told that more will come. */
 static void set_arms(struct sender *s)
 {
-    static const size_t sizes[ARMS] = {512u << 10, KN_STREAM_SIZE, 1u << 20};
+    static const size_t sizes[ARMS] = {512u << 10, 1u << 20};
     const struct kn_spec *spec = s->a->spec;
     uint64_t from_ns, to_ns;
     unsigned arms = 1;
@@ -256,7 +256,7 @@ static void set_arms(struct sender *s)
         arms = ARMS;
     } else if (s->file < 0 && !spec->nodelay && spec->size < (64u << 10)) {
         s->more[1] = MSG_MORE;
-        arms = 2;
+        arms = ARMS;
     }
     kn_tuner_init(&s->tuner, arms, ROUNDS, from_ns, to_ns);
     if (!s->tuner.over)
