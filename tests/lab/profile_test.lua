@@ -13,7 +13,7 @@ local script = [[
 local knbl = require "knbl"
 local cluster <close> = knbl.cluster()
 local client, server = cluster:pair()
-knbl.tcp_rr { from = client, to = server:service(), count = 20000, duration = "8s", warmup = 0, profile = 499 }
+knbl.tcp_rr { from = client, to = server:service(), duration = "1500ms", profile = 499 }
 ]]
 
 function TestProfile:test_both_ends_and_the_kernel_between_them()

@@ -36,10 +36,11 @@ static void *acceptor_serve(void *arg)
     return NULL;
 }
 
-static bool acceptor_has(const struct acceptor *a, const struct kn_addr *peer)
+/* A hello that was sent again; a later run may well come from the same port. */
+static bool acceptor_has(const struct acceptor *a, const struct kn_hello *hello, const struct kn_addr *peer)
 {
     for (unsigned i = 0; i < a->n; i++)
-        if (kn_addr_equal(&a->flows[i]->peer, peer))
+        if (a->flows[i]->hello.run_id == hello->run_id && kn_addr_equal(&a->flows[i]->peer, peer))
             return true;
     return false;
 }
@@ -47,7 +48,7 @@ static bool acceptor_has(const struct acceptor *a, const struct kn_addr *peer)
 static void acceptor_start(struct acceptor *a, const struct kn_hello *hello, const struct kn_addr *peer)
 {
     int on = 1;
-    if (a->n == ACCEPTOR_FLOWS || acceptor_has(a, peer))
+    if (a->n == ACCEPTOR_FLOWS || acceptor_has(a, hello, peer))
         return;
     struct accepted *f = calloc(1, sizeof *f);
     f->a = a;
