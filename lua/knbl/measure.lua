@@ -291,9 +291,9 @@ end
 
 -- Whether what else runs on the machines is a part of what was asked for: the other measurements at this time, the sandboxes of the ends.
 local function shares_cpus(request)
-  local path_of = request.route.to or {}
-  local runtimes = { request.from.runtime, path_of.runtime }
-  for _, endpoint in ipairs(path_of.endpoints or {}) do runtimes[#runtimes + 1] = endpoint.runtime end
+  local to = request.route.to or {}
+  local runtimes = { request.from.runtime, to.runtime }
+  for _, endpoint in ipairs(to.endpoints or {}) do runtimes[#runtimes + 1] = endpoint.runtime end
   for _, runtime in pairs(runtimes) do
     if runtime ~= "runc" and runtime ~= "host" then return true end
   end
