@@ -14,7 +14,7 @@ local list = {
     "95 % of a core for each flow, where it waits by blocking" },
   { "throttled", "a CPU limit (cgroup quota) stopped client or server for a part of the time", "any throttling in the window" },
   { "other_work", "other programs used the machine's CPUs meanwhile, or its hypervisor took them: the next run may differ",
-    "a tenth of the CPUs of a machine that client or server is on; not told where an end is in a sandbox or no agent of knbl" },
+    "a tenth of the CPUs of a machine that client or server is on, and 50 ms; not told where an end is in a sandbox or no agent of knbl" },
   { "conntrack_full", "the connection tracking table was nearly full",
     "90 % of nf_conntrack_max at client, server or their nodes, or entries dropped to make room" },
   { "retransmits", "TCP sent one segment in a thousand again, or more: something on the path drops packets", "at least one segment in a thousand" },

@@ -253,7 +253,7 @@ static bool first_of_node(const struct kn_run *run, unsigned i)
 }
 
 /* What other programs had of the CPUs of the machine that `cpu` was read on, in cores: their user time (the kernel's work, theirs or ours, cannot be
- * told apart) and what its hypervisor took. Absent where a server did not say what it used. */
+ * told apart) and what its hypervisor took. Absent where an end did not say what it used: that would be counted as others'. */
 static bool others_on(const struct view *v, const json_t *mine, const json_t *cpu, double *cores)
 {
     const struct kn_run *run = v->run;
@@ -263,6 +263,8 @@ static bool others_on(const struct view *v, const json_t *mine, const json_t *cp
     *cores = json_number_value(user) + json_number_value(json_object_get(cpu, "steal"));
     for (unsigned i = 0; i <= run->n_servers; i++) {
         const json_t *end = i ? run->servers[i - 1].cpu : mine;
+        if (!json_is_number(json_object_get(end, "process_user")))
+            return false;
         if (json_equal(json_object_get(end, "machine"), machine))
             *cores -= json_number_value(json_object_get(end, "process_user"));
     }
