@@ -82,7 +82,8 @@ static const struct kn_spec_field fields[] = {
     CHOICE("wait", wait, U | R | V | C | L | H, waits,
            "how to wait for data: block, auto (spin a little, then block) or spin"),
     CHOICE("tune", tune, ALL & ~P, tunes,
-           "plain: system calls as other tools make them; auto: what was fastest in the warm-up, reported"),
+           "plain: system calls as other tools make them; auto: what was fastest in the warm-up, reported; "
+           "a stream without a size sends 16 KiB out of the cache again and again"),
     FLAG("fin", fin, C, "the FIN rides on the data (labelled in the result)"),
     DURATION("timeout", timeout_ns, ALL, MS, 3600 * SEC, "after which an operation or a connect has failed"),
     DURATION("delay", delay_ns, R | V | C | H, 0, 60 * SEC, "the server waits so long before each response"),

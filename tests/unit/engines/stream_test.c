@@ -17,9 +17,24 @@ static void test_defaults(void **state)
     assert_true(number_at(r, "metrics.cpu_s_per_gb.send") > 0);
     assert_true(number_at(r, "metrics.cpu_s_per_gb.recv") > 0);
     assert_true(number_at(r, "metrics.mss_effective") > 500);
-    assert_non_null(text_at(r, "chosen.write"));
+    assert_non_null(strstr(text_at(r, "chosen.write"), " of the same 16 KiB"));
     assert_non_null(text_at(r, "chosen.rcvlowat"));
     json_decref(r);
+}
+
+/* sendfile has no MSG_MORE to choose, and a size that is asked for is no choice. */
+static void test_nothing_to_choose(void **state)
+{
+    static const char *const specs[] = {
+        "{\"test\":\"tcp_sendfile\",\"size\":\"4K\",\"duration\":\"60ms\",\"warmup\":\"300ms\"}",
+        "{\"test\":\"tcp_stream\",\"size\":\"1M\",\"duration\":\"60ms\",\"warmup\":\"300ms\"}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        json_t *r = run_within(&server, specs[i], "metrics.throughput_bps", 1e5, 1e15);
+        assert_null(json_object_get(json_object_get(r, "chosen"), "write"));
+        json_decref(r);
+    }
 }
 
 static void test_combinations(void **state)
@@ -188,7 +203,8 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_count_is_exact),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_nothing_to_choose), cmocka_unit_test(test_combinations), cmocka_unit_test(test_count_is_exact),
         cmocka_unit_test(test_count_of_both_directions),
         cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_mss), cmocka_unit_test(test_both_directions_are_told_apart),
         cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
