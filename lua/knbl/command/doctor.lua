@@ -114,30 +114,30 @@ local probes = {
   { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
 }
 
--- What fails without having been foreseen is a line as well: a doctor does not fall ill.
-local function examine(core, values)
-  local findings = json.array {}
+-- What fails without having been foreseen is a line as well: a doctor does not fall ill. `tell` hears of each finding as soon as it is made.
+local function examine(core, values, tell)
   for _, probe in ipairs(probes) do
     local ok, found = pcall(probe[2], core, values)
     if not ok then found = no(tostring(type(found) == "table" and found.message or found)) end
     for _, finding in ipairs(found.text and { found } or found) do
       finding.name = finding.name or probe[1]
-      findings[#findings + 1] = finding
+      tell(finding)
     end
   end
-  return findings
 end
 
 function M.run(context, values, words)
   if words[1] then errors.usage("'%s' is too much: knbl doctor takes options only", words[1]) end
-  local findings = examine(context.core, values)
   if values.json then
+    local findings = json.array {}
+    examine(context.core, values, function(f) findings[#findings + 1] = f end)
     context.out(json.encode(findings) .. "\n")
     return 0
   end
-  for _, f in ipairs(findings) do
+  examine(context.core, values, function(f)
     context.out(("%-11s %-4s %s%s\n"):format(f.name, f.ok and "yes" or "no", f.text, f.advice and "; " .. f.advice or ""))
-  end
+    io.stdout:flush() -- runtimes take seconds to try
+  end)
   return 0
 end
 
