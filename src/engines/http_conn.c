@@ -129,13 +129,19 @@ static void nonsense(struct kn_http_client *h, struct kn_http_conn *c, size_t n)
     op_failed(h, c, &h->w->figures.errors);
 }
 
+/* Where the server would not close first: leaves no TIME_WAIT behind. */
+static void reset(struct kn_http_conn *c)
+{
+    const struct linger now = {.l_onoff = 1};
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    kn_http_close(c);
+}
+
 void kn_http_timed_out(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
 {
     struct kn_figures *f = &h->w->figures;
-    if (c->state == KN_HTTP_CLOSING) { /* it kept its side open: a reset leaves no TIME_WAIT behind */
-        const struct linger now = {.l_onoff = 1};
-        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-        kn_http_close(c);
+    if (c->state == KN_HTTP_CLOSING) { /* it kept its side open */
+        reset(c);
         return;
     }
     if (c->state == KN_HTTP_CONNECTING || c->state == KN_HTTP_WELCOME) {
@@ -313,6 +319,8 @@ static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_e
         c->state = KN_HTTP_READY;
     } else if (at_end) {
         kn_http_close(c);
+    } else if (c->parse.framed_twice) {
+        reset(c);
     } else {
         c->state = KN_HTTP_CLOSING;
         await(h, c, now_ns + CLOSING_NS);

@@ -67,7 +67,7 @@ static bool status_line(struct kn_http_parse *p, struct text t)
     p->minor = (uint8_t)(t.at[7] - '0');
     p->status = (uint16_t)((d[0] - '0') * 100 + (d[1] - '0') * 10 + (d[2] - '0'));
     p->keepalive = p->minor > 0;
-    p->chunked = p->coded = p->has_length = p->framing_field = false;
+    p->chunked = p->coded = p->has_length = p->framed_twice = p->framing_field = false;
     p->left = 0;
     p->state = FIELD;
     return true;
@@ -146,6 +146,7 @@ static enum kn_http_got head_end(struct kn_http_parse *p)
     p->head_bytes = 0;
     if (p->no_body || p->status == 204 || p->status == 304) return finish(p);
     if (p->coded) {
+        p->framed_twice = p->has_length;
         if (p->has_length || p->minor == 0 || !p->chunked) p->keepalive = false;
         p->state = p->chunked ? CHUNK : UNTIL_END;
         return KN_HTTP_MORE;

@@ -29,6 +29,7 @@ struct kn_http_parse {
     bool keepalive;              /* the connection can carry another request */
     bool chunked, coded;         /* Transfer-Encoding: chunked is the last one; there was any */
     bool has_length;
+    bool framed_twice;           /* by chunks, and by a length that was passed over: the server may not know that this ends the connection */
     bool framing_field;          /* the last field line framed the message: it must not be folded */
     uint8_t minor;               /* HTTP/1.minor */
     uint16_t status;             /* of the final response */

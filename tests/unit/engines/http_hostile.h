@@ -96,6 +96,8 @@ static bool answer(struct visit *v, const char *r, unsigned number)
     if (is(r, "/500")) return say(fd, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
     if (is(r, "/chunked"))
         return say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n") && say(fd, "6\r\n there\r\n0\r\nX: y\r\n\r\n");
+    if (is(r, "/framed-twice"))
+        return say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     if (is(r, "/continue"))
         return say(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     if (is(r, "/bytewise")) return send_bytewise(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");

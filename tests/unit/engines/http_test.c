@@ -94,6 +94,17 @@ static void framings_are_understood(void **state)
     }
 }
 
+/* Chunks are believed over a length, but not what comes after them: each has a connection of its own, which the server keeps open
+ * and the client does not wait for (250 ms each it would). */
+static void a_response_framed_twice_ends_its_connection(void **state)
+{
+    (void)state;
+    json_t *r = all_good("/framed-twice", "\"requests\": 60, \"connections\": 2", 60, 2);
+    assert_int_equal(atomic_load(&server.connections), 60);
+    assert_true(number_at(r, "metrics.duration_s") < 60 / 2 * 0.25);
+    json_decref(r);
+}
+
 static void a_connection_a_request(void **state)
 {
     (void)state;
@@ -358,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(the_count_is_exact), WITH_SERVER(many_connections_are_swept_and_counted), WITH_SERVER(framings_are_understood),
+        WITH_SERVER(a_response_framed_twice_ends_its_connection),
         WITH_SERVER(a_connection_a_request), WITH_SERVER(a_close_between_requests_is_the_servers_right), WITH_SERVER(statuses_are_counted),
         WITH_SERVER(other_lengths_are_counted), WITH_SERVER(failures_are_counted_and_survived), WITH_SERVER(some_fail_and_the_rest_goes_on),
         WITH_SERVER(timeouts_count_at_their_time), WITH_SERVER(times_are_told_apart), WITH_SERVER(open_loop_counts_from_the_due_time),
