@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engines/crr_client.h"
+#include "engines/payload.h"
 #include "engines/rr.h"
 
 #define FAILURES_MAX 1000              /* in a row */
@@ -170,7 +171,7 @@ static bool options_needed(const struct kn_spec *spec)
 static int prepare(struct kn_crr *c, struct kn_error *err)
 {
     c->request_size = padded(c->spec);
-    c->request = calloc(1, c->request_size);
+    c->request = kn_payload_new(c->request_size);
     c->response = malloc(KN_CRR_CHUNK);
     c->w->figures.connect = kn_hist_new();
     c->options = options_needed(c->spec);

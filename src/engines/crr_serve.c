@@ -9,6 +9,7 @@
 
 #include "engines/crr.h"
 #include "engines/http_serve.h"
+#include "engines/payload.h"
 
 #define RUNS_MAX 64
 #define FORGET_NS (60 * KN_NS_PER_S)    /* after the end of a run that nobody asked after */
@@ -16,8 +17,6 @@
 #define THREADS_MAX 16
 #define READ_EVERY 64                   /* transactions from one reading of a thread's CPU time to the next */
 #define BLOCKING_TIMEOUT_NS (30 * KN_NS_PER_S)
-
-static const uint8_t zeros[SHORT_MAX];
 
 /* A thread that serves a run: its CPU time inside the window. */
 struct thread_cpu { pthread_t id; uint64_t open_ns, last_ns, n; };
@@ -233,7 +232,7 @@ bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hel
         !take_rest(fd, request_left(hello, extra_size)))
         return false;
     kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
-    send(fd, zeros, (size_t)hello->spec.response_size, MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0));
+    send(fd, kn_payload(), (size_t)hello->spec.response_size, MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0));
     return true;
 }
 
@@ -250,8 +249,8 @@ int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello,
     kn_crr_note(server, hello, rx_bytes, hello->spec.response_size);
     left = hello->spec.response_size;
     for (size_t n; left; left -= n) {
-        n = left < sizeof zeros ? (size_t)left : sizeof zeros;
-        if (kn_write_full(fd, zeros, n, deadline_ns, err))
+        n = left < KN_PAYLOAD_SIZE ? (size_t)left : KN_PAYLOAD_SIZE;
+        if (kn_write_full(fd, kn_payload(), n, deadline_ns, err))
             return -1;
     }
     return 0;

@@ -8,12 +8,10 @@
 #include <sys/uio.h>
 
 #include "engines/crr.h"
+#include "engines/payload.h"
 
-#define CHUNK (64u << 10)
 #define PIECES 16
 #define ONCE_TIMEOUT_NS (30 * KN_NS_PER_S)
-
-static const uint8_t filler[CHUNK];
 
 /* ---- requests and replies ---- */
 
@@ -45,7 +43,7 @@ void kn_http_flow_init(struct kn_http_flow *f, struct kn_served *s, int fd)
     f->have = 0;
     f->left = f->served = 0;
     size_t head = kn_http_reply_head((char *)f->out, body, true);
-    memset(f->out + head, 0, (size_t)first);
+    kn_payload_fill(f->out + head, (size_t)first);
     f->out_size = head + (size_t)first;
     f->reply_size = head + body;
 }
@@ -63,7 +61,7 @@ static ssize_t send_some(const struct kn_http_flow *f, int flags)
         left -= f->out_size - at;
     }
     for (; left && n < PIECES; left -= pieces[n++].iov_len)
-        pieces[n] = (struct iovec){(void *)(uintptr_t)filler, left < CHUNK ? (size_t)left : CHUNK};
+        pieces[n] = (struct iovec){(void *)(uintptr_t)kn_payload(), left < KN_PAYLOAD_SIZE ? (size_t)left : KN_PAYLOAD_SIZE};
     struct msghdr m = {.msg_iov = pieces, .msg_iovlen = n};
     return sendmsg(f->fd, &m, flags | MSG_NOSIGNAL);
 }
@@ -163,7 +161,7 @@ int kn_http_serve(struct kn_served *s, int fd, struct kn_error *err)
 static size_t reply_short(uint8_t *to, uint64_t body)
 {
     size_t head = kn_http_reply_head((char *)to, body, false);
-    memset(to + head, 0, (size_t)body);
+    kn_payload_fill(to + head, (size_t)body);
     return head + (size_t)body;
 }
 
@@ -207,8 +205,8 @@ int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *
     if (kn_write_full(fd, head, kn_http_reply_head(head, left, false), deadline_ns, err))
         return -1;
     for (size_t n; left; left -= n) {
-        n = left < CHUNK ? (size_t)left : CHUNK;
-        if (kn_write_full(fd, filler, n, deadline_ns, err))
+        n = left < KN_PAYLOAD_SIZE ? (size_t)left : KN_PAYLOAD_SIZE;
+        if (kn_write_full(fd, kn_payload(), n, deadline_ns, err))
             return -1;
     }
     return 0;

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engines/payload.h"
 #include "engines/udp.h"
 
 #define ICMP_HEAD 8u
@@ -355,7 +356,7 @@ static int ping_init(struct ping *p, struct kn_worker *w, struct kn_error *err)
     const struct kn_spec *spec = w->spec;
     *p = (struct ping){.w = w, .spec = spec, .fd = -1, .v6 = w->peer.u.sa.sa_family == AF_INET6, .paced = spec->every_ns > 0};
     p->most = p->paced ? kn_least(spec->timeout_ns / spec->every_ns + 2, OUTSTANDING_MAX) : 1;
-    p->out = calloc(1, ICMP_HEAD + spec->size);
+    p->out = kn_payload_new(ICMP_HEAD + spec->size);
     p->in = malloc(ROOM);
     if (!p->out || !p->in)
         return kn_fail(err, KN_E_MEMORY, "no memory for an echo of %llu bytes", (unsigned long long)spec->size);

@@ -9,6 +9,7 @@
 
 #include "core/pace.h"
 #include "engines/flow.h"
+#include "engines/payload.h"
 #include "engines/rr.h"
 
 #define SPIN_NS (60 * KN_NS_PER_US)
@@ -151,7 +152,7 @@ static int client(struct kn_worker *w, struct kn_error *err)
 {
     uint64_t request = w->spec->size, response = kn_rr_response_size(w->spec);
     uint64_t burst = w->spec->burst ? w->spec->burst : 1;
-    uint8_t *chunk = calloc(1, kn_rr_chunk((request > response ? request : response) * burst));
+    uint8_t *chunk = kn_payload_new(kn_rr_chunk((request > response ? request : response) * burst));
     if (!chunk)
         return kn_fail(err, KN_E_MEMORY, "no memory for a message");
     if (kn_spec_open_loop(w->spec))
@@ -210,7 +211,7 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
 {
     uint64_t response = kn_rr_response_size(s->spec), burst = s->spec->burst ? s->spec->burst : 1;
     size_t room = kn_rr_chunk(s->spec->size > CHUNK / burst ? CHUNK : s->spec->size * burst);
-    uint8_t *chunk = calloc(1, room > kn_rr_chunk(response * burst) ? room : CHUNK);
+    uint8_t *chunk = kn_payload_new(room > kn_rr_chunk(response * burst) ? room : CHUNK);
     if (!chunk)
         return kn_fail(err, KN_E_MEMORY, "no memory for a message");
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/pace.h"
+#include "engines/payload.h"
 #include "engines/stream.h"
 
 #define EVENTS 64
@@ -227,7 +228,7 @@ static int make_source(struct many *m, struct kn_error *err)
         if (piece < (double)m->chunk)
             m->chunk = piece < 1 ? 1 : (size_t)piece;
     }
-    m->buf = calloc(1, KN_STREAM_CHUNK_MAX);
+    m->buf = kn_payload_new(KN_STREAM_CHUNK_MAX);
     m->flows = calloc(m->w->n_flows, sizeof *m->flows);
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!m->buf || !m->flows)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/pace.h"
+#include "engines/payload.h"
 #include "engines/stream.h"
 
 #define ARMS 2
@@ -270,26 +271,12 @@ static void set_arms(struct sender *s)
         set_arm(s, 0);
 }
 
-/* Nothing that a path could compress; a pattern of 64 KB again and again, for the clock runs already. */
-static void fill(uint8_t *buf, size_t size)
-{
-    size_t n = size < (64u << 10) ? size : (64u << 10);
-    uint32_t x = 2463534242u;
-    for (size_t i = 0; i < n; i++) {
-        x ^= x << 13, x ^= x >> 17, x ^= x << 5;
-        buf[i] = (uint8_t)x;
-    }
-    for (; n < size; n *= 2)
-        memcpy(buf + n, buf, size - n < n ? size - n : n);
-}
-
 static int make_source(struct sender *s, struct kn_error *err)
 {
     size_t room = s->tuner.over ? s->chunk : KN_STREAM_CHUNK_MAX;
-    s->buf = malloc(room);
+    s->buf = kn_payload_new(room);
     if (!s->buf)
         return kn_fail(err, KN_E_MEMORY, "no memory to send from");
-    fill(s->buf, room);
     for (size_t i = 0; i < CALL_MAX / HOT; i++)
         s->parts[i] = (struct iovec){.iov_base = s->buf, .iov_len = HOT};
     if (s->a->spec->test != KN_TCP_SENDFILE)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/pace.h"
+#include "engines/payload.h"
 #include "engines/rr.h"
 #include "engines/udp.h"
 
@@ -351,7 +352,7 @@ static int rr_init(struct rr *r, struct kn_worker *w, struct kn_error *err)
     const struct kn_spec *spec = w->spec;
     *r = (struct rr){.w = w, .spec = spec, .n = w->n_flows, .epoll = -1};
     r->head = kn_least(kn_least(spec->size, spec->response_size), KN_UDP_SEQ_SIZE);
-    r->request = calloc(1, spec->size);
+    r->request = kn_payload_new(spec->size);
     r->answer = malloc(ROOM);
     r->flows = calloc(w->n_flows, sizeof *r->flows);
     if (!r->request || !r->answer || !r->flows)
@@ -474,7 +475,7 @@ static void serve_all(struct answering *a)
 
 static int serve(struct kn_served *s, int fd, struct kn_error *err)
 {
-    struct answering a = {.s = s, .fd = fd, .in = malloc(ROOM), .out = calloc(1, s->spec->response_size)};
+    struct answering a = {.s = s, .fd = fd, .in = malloc(ROOM), .out = kn_payload_new(s->spec->response_size)};
     a.head = kn_least(kn_least(s->spec->size, s->spec->response_size), KN_UDP_SEQ_SIZE);
     int failed = a.in && a.out ? 0 : kn_fail(err, KN_E_MEMORY, "no memory for datagrams");
     kn_udp_buffers(fd, s->spec, false);

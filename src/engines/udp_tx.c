@@ -4,6 +4,7 @@
 #include <netinet/udp.h>
 #include <stdlib.h>
 
+#include "engines/payload.h"
 #include "engines/udp_ends.h"
 
 #ifndef UDP_SEGMENT
@@ -38,7 +39,7 @@ int kn_udp_tx_init(struct kn_udp_tx *tx, int fd, const struct kn_spec *spec, str
     tx->stamp_all = paced || spec->tune == KN_TUNE_PLAIN;
     if (spec->gso && set_segments(tx, err))
         return -1;
-    tx->buf = calloc(tx->segments, tx->size);
+    tx->buf = kn_payload_new(tx->segments * tx->size);
     return tx->buf ? 0 : kn_fail(err, KN_E_MEMORY, "no memory for datagrams of %zu bytes", tx->size);
 }
 
