@@ -66,6 +66,12 @@ function Process:says(text, seconds)
 end
 
 -- knbl with these words, in the background. options: env (text before the command), ledger = false where it writes none.
+-- Whether a signal to end would be heard: before that it ends a program as any other.
+local function listens(pid)
+  local caught = read(("/proc/%d/status"):format(pid)):match "SigCgt:%s*(%x+)"
+  return caught and tonumber(caught, 16) & 1 << 14 ~= 0
+end
+
 function M.start(words, options)
   options = options or {}
   local p = setmetatable({ path = os.tmpname(), began = core.now() }, Process)
@@ -75,6 +81,7 @@ function M.start(words, options)
   M.sh(("{ env %s %s %s >%s.out 2>%s.err </dev/null & echo $! >%s.pid; wait $!; echo $? >%s.rc; } >/dev/null 2>&1 &"):format(options.env or "", M.knbl,
     table.concat(quoted, " "), p.path, p.path, p.path, p.path))
   repeat p.pid = tonumber(read(p.path .. ".pid")) until p.pid or not core.sleep(0.01)
+  repeat until listens(p.pid) or tonumber(read(p.path .. ".rc")) or not core.sleep(0.01)
   return p
 end
 
