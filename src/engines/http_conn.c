@@ -319,7 +319,7 @@ static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_e
         c->state = KN_HTTP_READY;
     } else if (at_end) {
         kn_http_close(c);
-    } else if (c->parse.framed_twice) {
+    } else if (c->parse.framed_twice && h->w->spec->keepalive) {
         reset(c);
     } else {
         c->state = KN_HTTP_CLOSING;

@@ -277,7 +277,7 @@ static int make_source(struct sender *s, struct kn_error *err)
     s->buf = kn_payload_new(room);
     if (!s->buf)
         return kn_fail(err, KN_E_MEMORY, "no memory to send from");
-    for (size_t i = 0; i < CALL_MAX / HOT; i++)
+    for (size_t i = 0; s->hot && i < CALL_MAX / HOT; i++)
         s->parts[i] = (struct iovec){.iov_base = s->buf, .iov_len = HOT};
     if (s->a->spec->test != KN_TCP_SENDFILE)
         return 0;
