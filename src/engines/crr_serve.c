@@ -18,7 +18,7 @@
 #define READ_EVERY 64                   /* transactions from one reading of a thread's CPU time to the next */
 #define BLOCKING_TIMEOUT_NS (30 * KN_NS_PER_S)
 
-/* A thread that serves a run: its CPU time inside the window. */
+/* A thread that takes connections, and serves the short ones: its CPU time inside the window. */
 struct thread_cpu { pthread_t id; uint64_t open_ns, last_ns, n; };
 
 struct run {
@@ -27,6 +27,7 @@ struct run {
     struct kn_served served;            /* window, figures and readings */
     struct thread_cpu threads[THREADS_MAX];
     unsigned n_threads;
+    uint64_t alone_ns;                  /* CPU of threads that served one transaction each */
 };
 
 struct kn_crr_ledger {
@@ -145,7 +146,11 @@ static void count(struct run *r, uint64_t rx_bytes, uint64_t tx_bytes, uint64_t 
     s->figures.ops++;
     s->figures.rx_bytes += rx_bytes;
     s->figures.tx_bytes += tx_bytes;
-    read_cpu(r, false);
+}
+
+static bool is_open(const struct run *r)
+{
+    return r->served.opened && !r->served.closed && r->last_ns < r->served.end_ns;
 }
 
 void kn_crr_note(struct kn_server *server, const struct kn_hello *hello, uint64_t rx_bytes, uint64_t tx_bytes)
@@ -155,6 +160,24 @@ void kn_crr_note(struct kn_server *server, const struct kn_hello *hello, uint64_
     struct run *r = find_or_make(server->crr, server, hello, now_ns);
     if (r)
         count(r, rx_bytes, tx_bytes, now_ns);
+    pthread_mutex_unlock(&server->crr->lock);
+}
+
+void kn_crr_alone(struct kn_server *server, const struct kn_hello *hello)
+{
+    pthread_mutex_lock(&server->crr->lock);
+    struct run *r = find(server->crr, hello->run_id);
+    if (r && is_open(r))
+        r->alone_ns += kn_thread_cpu_ns();
+    pthread_mutex_unlock(&server->crr->lock);
+}
+
+static void read_acceptor(struct kn_server *server, const struct kn_hello *hello)
+{
+    pthread_mutex_lock(&server->crr->lock);
+    struct run *r = find(server->crr, hello->run_id);
+    if (r && is_open(r))
+        read_cpu(r, false);
     pthread_mutex_unlock(&server->crr->lock);
 }
 
@@ -168,7 +191,7 @@ static void close_window(struct run *r)
         return;
     read_cpu(r, true);
     kn_served_close(s, r->last_ns);
-    s->figures.cpu_ns = 0;
+    s->figures.cpu_ns = r->alone_ns;
     for (unsigned i = 0; i < r->n_threads; i++)
         s->figures.cpu_ns += r->threads[i].last_ns - r->threads[i].open_ns;
 }
@@ -219,6 +242,15 @@ static bool take_rest(int fd, size_t left)
     return recv(fd, rest, left, MSG_DONTWAIT) == (ssize_t)left;
 }
 
+static bool serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size)
+{
+    if (hello->spec.delay_ns || hello->spec.response_size > SHORT_MAX || !take_rest(fd, request_left(hello, extra_size)))
+        return false;
+    kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
+    send(fd, kn_payload(), (size_t)hello->spec.response_size, MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0));
+    return true;
+}
+
 bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hello, const uint8_t *extra, size_t extra_size)
 {
     struct kn_error ignored;
@@ -226,14 +258,11 @@ bool kn_serve_short(struct kn_server *server, int fd, const struct kn_hello *hel
         kn_crr_serve_stats(server, fd, hello, &ignored);
         return true;
     }
-    if (hello->spec.test == KN_HTTP && !hello->spec.keepalive)
-        return kn_http_serve_short(server, fd, hello, extra, extra_size);
-    if (hello->spec.test != KN_TCP_CRR || hello->spec.delay_ns || hello->spec.response_size > SHORT_MAX ||
-        !take_rest(fd, request_left(hello, extra_size)))
+    if (!kn_crr_is_short(&hello->spec))
         return false;
-    kn_crr_note(server, hello, kn_hello_size() + extra_size + request_left(hello, extra_size), hello->spec.response_size);
-    send(fd, kn_payload(), (size_t)hello->spec.response_size, MSG_NOSIGNAL | MSG_DONTWAIT | (hello->spec.fin ? MSG_MORE : 0));
-    return true;
+    bool served = hello->spec.test == KN_HTTP ? kn_http_serve_short(server, fd, hello, extra, extra_size) : serve_short(server, fd, hello, extra_size);
+    read_acceptor(server, hello);
+    return served;
 }
 
 int kn_crr_serve(struct kn_server *server, int fd, const struct kn_hello *hello, size_t extra_size, struct kn_error *err)

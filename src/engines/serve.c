@@ -196,10 +196,12 @@ int kn_serve_tcp(struct kn_server *server, int fd, const struct kn_hello *hello,
     const struct kn_test_ops *ops = kn_test_ops((enum kn_test)hello->spec.test);
     if (kn_serve_limits(server, &hello->spec, err))
         return refuse(server, fd, err);
-    if (hello->spec.test == KN_TCP_CRR)
-        return kn_crr_serve(server, fd, hello, extra_size, err);
-    if (hello->spec.test == KN_HTTP && !hello->spec.keepalive)
-        return kn_http_serve_once(server, fd, hello, extra, extra_size, err);
+    if (kn_crr_is_short(&hello->spec)) {
+        int failed = hello->spec.test == KN_HTTP ? kn_http_serve_once(server, fd, hello, extra, extra_size, err)
+                                                 : kn_crr_serve(server, fd, hello, extra_size, err);
+        kn_crr_alone(server, hello);
+        return failed;
+    }
     if (extra_size) {
         kn_fail(err, KN_E_PROTOCOL, "%zu bytes came before the welcome", extra_size);
         return refuse(server, fd, err);
