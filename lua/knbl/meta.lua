@@ -327,12 +327,12 @@ function Service:on(node) end
 ---@field retransmits? integer Segments that TCP sent again.
 ---@field resent_ratio? number Their share of all segments that carried data.
 ---@field mss_effective? integer
----@field cpu? table<string, number> Cores: client_process, server_process, client_node, server_node, client_others …; in the lab client_sandbox: all of the pod, by its host.
+---@field cpu? table<string, number> Cores: client_process, server_process, client_node …; in the lab client_sandbox: all of the pod, by its host. Cgroups need 10 ms, nodes 50.
 ---@field memory? table<string, number> Bytes: client_process, server_process …; in the lab client_sandbox, server_sandbox
 ---@field cpu_ns_per_op? number
----@field cpu_s_per_gb? { send: number, recv: number }
+---@field cpu_s_per_gb? { send: number, recv: number } Not with bidir, where each end does both.
 ---@field duration_s? number
----@field intervals? table[]
+---@field intervals? table[] Over time, from the warm-up's end: { t, bps, ops_per_s }; with bidir of both directions together.
 ---@field step? { t: number, before: number, after: number } Where the series changed its level, from what and to what.
 
 ---Bulk TCP.

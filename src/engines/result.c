@@ -70,6 +70,7 @@ struct view {
     const struct kn_spec *spec;
     struct kn_figures client, server;
     const struct kn_figures *sender, *receiver; /* of the bulk; NULL where a test has none */
+    struct kn_figures both;         /* of a test in both directions: what both ends received; else empty */
     uint64_t rx_bytes, ops, window_ns;
 };
 
@@ -94,11 +95,14 @@ static int view_init(struct view *v, const struct kn_run *run, struct kn_error *
     for (unsigned i = 0; i < run->n_servers; i++)
         if (kn_figures_merge(&v->server, &run->servers[i].figures, err))
             return -1;
+    if (run->spec.bidir && (kn_figures_init(&v->both, run->spec.interval_ns, err) || kn_figures_merge(&v->both, &v->client, err) ||
+                            kn_figures_merge(&v->both, &v->server, err)))
+        return -1;
     if (is_bulk(run->spec.test)) {
         v->sender = run->spec.reverse ? &v->server : &v->client;
         v->receiver = run->spec.reverse ? &v->client : &v->server;
-        v->rx_bytes = v->receiver->rx_bytes + (run->spec.bidir ? v->client.rx_bytes : 0);
-        v->ops = v->receiver->ops + (run->spec.bidir ? v->client.ops : 0);
+        v->rx_bytes = run->spec.bidir ? v->both.rx_bytes : v->receiver->rx_bytes;
+        v->ops = run->spec.bidir ? v->both.ops : v->receiver->ops;
         v->window_ns = v->receiver->window_ns;
         /* what queues hold at the end arrives after it; what is lost at the end must not make the window shorter */
         if (run->spec.test == KN_UDP_STREAM && v->sender->window_ns > v->window_ns)
@@ -115,6 +119,7 @@ static void view_fini(struct view *v)
 {
     kn_figures_fini(&v->client);
     kn_figures_fini(&v->server);
+    kn_figures_fini(&v->both);
 }
 
 /* ---- metrics ---- */
@@ -321,10 +326,11 @@ static void put_memory(json_t *m, const struct view *v, const json_t *mine)
     json_decref(memory);
 }
 
+/* Not of both directions: each end does both. */
 static void put_cpu_per_gb(json_t *m, const struct view *v)
 {
     double gb = (double)v->rx_bytes / 1e9;
-    if (!v->sender || !v->rx_bytes)
+    if (!v->sender || !v->rx_bytes || v->spec->bidir)
         return;
     json_t *cost = json_object();
     if (v->sender->has & KN_HAS_CPU)
@@ -355,7 +361,7 @@ static void put_step(json_t *m, const json_t *intervals, double step_s, double w
  * says nothing. */
 static void put_intervals(json_t *m, const struct view *v)
 {
-    const struct kn_series *s = v->receiver ? &v->receiver->series : &v->client.series;
+    const struct kn_series *s = v->spec->bidir ? &v->both.series : v->receiver ? &v->receiver->series : &v->client.series;
     json_t *list = json_array();
     for (uint32_t i = 0; i < KN_SERIES_MAX && s->step_ns && i * s->step_ns < v->window_ns; i++) {
         uint64_t from_ns = i * s->step_ns, left_ns = v->window_ns - from_ns, width_ns = left_ns < s->step_ns ? left_ns : s->step_ns;

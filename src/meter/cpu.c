@@ -126,23 +126,29 @@ static void put_share(json_t *json, const char *name, uint64_t from, uint64_t to
     if (per > 0 && difference(from, to, &d)) json_object_set_new(json, name, json_real(d / per));
 }
 
+/* Readings are taken within some 100 µs of the window's edges, and /proc/stat has steps of 10 ms: what they say of a shorter time is
+ * no figure. */
+#define CGROUP_LEAST_NS (10 * KN_NS_PER_MS)
+#define NODE_LEAST_NS (50 * KN_NS_PER_MS)
+
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to)
 {
     json_t *json = json_object();
     char machine[64];
     double elapsed = 0, times_throttled;
     if (!difference(from->at_ns, to->at_ns, &elapsed)) elapsed = 0;
+    double cgroup = elapsed >= CGROUP_LEAST_NS ? elapsed : 0, node = elapsed >= NODE_LEAST_NS ? elapsed : 0;
     put_share(json, "process", from->process_ns, to->process_ns, elapsed);
     put_share(json, "process_user", from->process_user_ns, to->process_user_ns, elapsed);
-    put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, elapsed);
-    put_share(json, "node", from->node_busy_ns, to->node_busy_ns, elapsed);
+    put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, cgroup);
+    put_share(json, "node", from->node_busy_ns, to->node_busy_ns, node);
     if (json_object_get(json, "node")) {
         if (!kn_boot_id("", machine, sizeof machine)) json_object_set_new(json, "machine", json_string(machine));
         json_object_set_new(json, "node_cpus", json_integer(kn_cpus_online()));
     }
-    put_share(json, "node_user", from->node_user_ns, to->node_user_ns, elapsed);
-    put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, elapsed);
-    put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, elapsed);
+    put_share(json, "node_user", from->node_user_ns, to->node_user_ns, node);
+    put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, node);
+    put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, node);
     put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, elapsed > 0 ? 1e9 : 0);
     if (elapsed > 0 && difference(from->throttled_n, to->throttled_n, &times_throttled))
         json_object_set_new(json, "throttled", kn_json_u64((uint64_t)times_throttled));

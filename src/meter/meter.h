@@ -25,7 +25,7 @@ struct kn_cpu_reading {
 };
 void kn_cpu_read(struct kn_cpu_reading *r);
 /* {"process":cores,"process_user":…,"cgroup":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,"throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
- * Memory is that at `to`. Absent ones are left out, and so is all but memory where no time lies between the two. */
+ * Memory is that at `to`. Absent ones are left out, and so is what is too coarse for the time between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);
 
 unsigned kn_cpus_allowed(void);   /* affinity, and the cgroup's quota rounded up; at least 1 */

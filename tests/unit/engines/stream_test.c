@@ -126,10 +126,15 @@ static void test_mss(void **state)
 static void test_both_directions_are_told_apart(void **state)
 {
     (void)state;
-    json_t *r = run_json(&server, "{\"test\":\"tcp_stream\",\"duration\":\"100ms\",\"warmup\":\"20ms\",\"bidir\":true}");
+    json_t *r = run_json(&server, "{\"test\":\"tcp_stream\",\"duration\":\"100ms\",\"warmup\":\"20ms\",\"interval\":\"50ms\",\"bidir\":true}");
     assert_ok(r);
-    double sum = number_at(r, "metrics.send_bps") + number_at(r, "metrics.receive_bps"), all = number_at(r, "metrics.throughput_bps");
+    double sum = number_at(r, "metrics.send_bps") + number_at(r, "metrics.receive_bps"), all = number_at(r, "metrics.throughput_bps"), curve = 0;
     assert_true(sum > 0.98 * all && sum < 1.02 * all);
+    json_t *intervals = at(r, "metrics.intervals");
+    for (size_t i = 0; i < json_array_size(intervals); i++)
+        curve += number_at(json_array_get(intervals, i), "bps") / 2;
+    assert_true(curve > 0.95 * all && curve < 1.05 * all); /* of both directions, as the sum */
+    assert_null(json_object_get(at(r, "metrics"), "cpu_s_per_gb")); /* both ends do both */
     json_decref(r);
 }
 

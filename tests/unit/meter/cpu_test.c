@@ -163,8 +163,8 @@ static void between_two_readings(void **state)
     (void)state;
     memset(&a, 0, sizeof a);
     b = (struct kn_cpu_reading){
-        .at_ns = 2000, .process_ns = 1000, .cgroup_ns = 3000, .node_busy_ns = 4000, .node_softirq_ns = 500,
-        .process_user_ns = 200, .node_user_ns = 2500,
+        .at_ns = 2000 * KN_NS_PER_MS, .process_ns = 1000 * KN_NS_PER_MS, .cgroup_ns = 3000 * KN_NS_PER_MS, .node_busy_ns = 4000 * KN_NS_PER_MS,
+        .node_softirq_ns = 500 * KN_NS_PER_MS, .process_user_ns = 200 * KN_NS_PER_MS, .node_user_ns = 2500 * KN_NS_PER_MS,
         .node_steal_ns = 0, .throttled_ns = 1500000000, .throttled_n = 4, .cgroup_memory = 10, .process_memory = 5
     };
     json_t *json = kn_cpu_between(&a, &b);
@@ -174,7 +174,7 @@ static void between_two_readings(void **state)
     assert_true(share(json, "steal") == 0 && share(json, "throttled_s") == 1.5 && share(json, "throttled") == 4 &&
                 share(json, "process_memory") == 5);
     json_decref(json);
-    a.cgroup_ns = 9999; /* moved to another cgroup in between */
+    a.cgroup_ns = 9999 * KN_NS_PER_MS; /* moved to another cgroup in between */
     b.node_busy_ns = KN_ABSENT;
     json = kn_cpu_between(&a, &b);
     assert_null(json_object_get(json, "cgroup"));
@@ -183,6 +183,21 @@ static void between_two_readings(void **state)
     json = kn_cpu_between(&b, &b);
     assert_null(json_object_get(json, "process")); /* not 0/0 */
     json_decref(json);
+}
+
+static void what_is_too_coarse_is_absent(void **state)
+{
+    static const struct { uint64_t ms; bool cgroup, node; } cases[] = {{1, false, false}, {9, false, false}, {10, true, false}, {49, true, false}, {50, true, true}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct kn_cpu_reading a = {0}, b = {.at_ns = cases[i].ms * KN_NS_PER_MS, .cgroup_ns = 10 * KN_NS_PER_MS, .node_busy_ns = 10 * KN_NS_PER_MS};
+        json_t *json = kn_cpu_between(&a, &b);
+        assert_non_null(json_object_get(json, "process"));
+        assert_true((json_object_get(json, "cgroup") != NULL) == cases[i].cgroup);
+        for (size_t k = 0; k < 5; k++)
+            assert_true((json_object_get(json, (const char *[]){"node", "node_user", "softirq", "steal", "node_cpus"}[k]) != NULL) == cases[i].node);
+        json_decref(json);
+    }
 }
 
 /* ---- this machine ---- */
@@ -288,7 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MADE_UP(version_1_on_a_host), MADE_UP(version_2_in_a_container), MADE_UP(version_2_takes_the_least_quota_above),
         MADE_UP(the_hosts_path_in_a_container), MADE_UP(what_cannot_be_seen_is_absent), MADE_UP(garbage_is_absent),
-        cmocka_unit_test(between_two_readings), cmocka_unit_test(as_getrusage_has_it),
+        cmocka_unit_test(between_two_readings), cmocka_unit_test(what_is_too_coarse_is_absent), cmocka_unit_test(as_getrusage_has_it),
         cmocka_unit_test(memory_grows_by_what_is_touched), cmocka_unit_test(a_real_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
