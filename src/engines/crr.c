@@ -152,7 +152,7 @@ static int one_at_a_time(struct kn_crr *c, struct kn_error *err)
         if (c->pace.per) {
             begun_ns = kn_pace_due_ns(&c->pace);
             kn_pace_take(&c->pace, 1);
-            if (begun_ns >= w->end_ns || !kn_rr_sleep(w, begun_ns))
+            if (!kn_rr_await(w, begun_ns))
                 break;
         }
         if (transaction(c, w->first_flow, begun_ns, &now_ns, err))

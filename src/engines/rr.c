@@ -85,6 +85,14 @@ bool kn_rr_sleep(const struct kn_worker *w, uint64_t until_ns)
     return true;
 }
 
+bool kn_rr_await(const struct kn_worker *w, uint64_t due_ns)
+{
+    if (due_ns < w->end_ns)
+        return kn_rr_sleep(w, due_ns);
+    kn_rr_sleep(w, w->end_ns); /* the time without requests is part of the window */
+    return false;
+}
+
 /* When the next request is sent: now, or where there is a rate when it is due. False: not before the end. */
 static bool next_due(struct kn_worker *w, struct kn_pace *pace, uint64_t now_ns, uint64_t *at_ns)
 {
@@ -93,7 +101,7 @@ static bool next_due(struct kn_worker *w, struct kn_pace *pace, uint64_t now_ns,
         return true;
     *at_ns = kn_pace_due_ns(pace);
     kn_pace_take(pace, 1);
-    return *at_ns < w->end_ns && kn_rr_sleep(w, *at_ns);
+    return kn_rr_await(w, *at_ns);
 }
 
 struct trip { uint64_t ended_ns, took_ns; };    /* ended_ns 0: none */

@@ -10,6 +10,8 @@ size_t kn_rr_chunk(uint64_t size);   /* of a message of that size: what one call
 
 /* Sleeps till then, or a stop (false). With `wait` auto and spin the last part is spun, so that nothing is sent late. */
 bool kn_rr_sleep(const struct kn_worker *w, uint64_t until_ns);
+/* Sleeps till what is due then; false: it is not due before the end, which has come, or there was a stop. */
+bool kn_rr_await(const struct kn_worker *w, uint64_t due_ns);
 
 /* Many flows, or several requests outstanding on one. `chunk` has room for kn_rr_chunk of a burst of the larger message. */
 int kn_rr_many(struct kn_worker *w, uint8_t *chunk, struct kn_error *err);

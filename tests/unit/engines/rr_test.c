@@ -124,6 +124,18 @@ static void test_rate_is_held(void **state)
                            "metrics.ops", 190, 202));
 }
 
+/* The time after the last request is part of the window: what is measured is the rate that was asked for, no more. */
+static void test_few_a_second(void **state)
+{
+    static const char *const tests[] = {"tcp_rr", "tcp_crr", "http"};
+    (void)state;
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        char spec[128];
+        snprintf(spec, sizeof spec, "{\"test\":\"%s\",\"duration\":\"300ms\",\"warmup\":\"20ms\",\"rate\":\"5/s\"}", tests[i]);
+        json_decref(run_within(&server, spec, "metrics.duration_s", 0.299, 0.301));
+    }
+}
+
 static void test_stop_in_the_middle(void **state)
 {
     struct kn_target target;
@@ -221,7 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_lat_is_half),
         cmocka_unit_test(test_timeouts), cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_delay_is_seen), cmocka_unit_test(test_open_loop_counts_from_due),
-        cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
+        cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_few_a_second), cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_wrong_key), cmocka_unit_test(test_longer_than_allowed),
     };
     return cmocka_run_group_tests(tests, start, stop);
