@@ -207,6 +207,8 @@ static void loop(struct rr *r)
     while (r->alive && (!r->dry || r->pending) && !kn_worker_stopped(r->w)) {
         if (r->pace.per)
             spend(r, now_ns);
+        if (r->dry && !r->pending)
+            break;
         if (r->spec->wait == KN_WAIT_BLOCK || (r->spec->wait == KN_WAIT_AUTO && now_ns - busy_ns > SWEEP_NS)) {
             sleep_for_events(r, sleep_ns(r, now_ns));
             now_ns = busy_ns = kn_now_ns();

@@ -306,7 +306,9 @@ static int loop(struct rr *r, struct kn_error *err)
         if (issue(r, r->now_ns, err))
             return -1;
         pay(r);
-        if (!r->waiting && !r->dry && is_open_loop(r)) {
+        if (!r->waiting && r->dry)
+            break;
+        if (!r->waiting && is_open_loop(r)) {
             if (!kn_rr_sleep(w, kn_least(due_ns(r, r->now_ns), w->end_ns)))
                 break;
             r->now_ns = kn_now_ns();

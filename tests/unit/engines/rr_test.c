@@ -124,6 +124,13 @@ static void test_rate_is_held(void **state)
                            "metrics.ops", 190, 202));
 }
 
+/* A count is over with its last answer, or in open loop when another request would be due; nothing is waited for then. */
+static void test_count_ends_in_time(void **state)
+{
+    (void)state;
+    json_decref(run_within(&server, "{\"test\":\"tcp_rr\",\"count\":20,\"warmup\":0,\"rate\":\"200/s\",\"flows\":4,\"threads\":1}", "metrics.duration_s", 0.090, 0.120));
+}
+
 /* The time after the last request is part of the window: what is measured is the rate that was asked for, no more. */
 static void test_few_a_second(void **state)
 {
@@ -233,7 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_combinations), cmocka_unit_test(test_lat_is_half),
         cmocka_unit_test(test_timeouts), cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_delay_is_seen), cmocka_unit_test(test_open_loop_counts_from_due),
-        cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_few_a_second), cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
+        cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_few_a_second), cmocka_unit_test(test_count_ends_in_time), cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_server_vanishes),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_wrong_key), cmocka_unit_test(test_longer_than_allowed),
     };
     return cmocka_run_group_tests(tests, start, stop);
