@@ -54,12 +54,6 @@ void kn_hist_free(struct kn_hist *h)
     free(h);
 }
 
-void kn_hist_clear(struct kn_hist *h)
-{
-    memset(h, 0, sizeof *h);
-    h->min = UINT64_MAX;
-}
-
 static unsigned __int128 add_saturating(unsigned __int128 a, unsigned __int128 b)
 {
     unsigned __int128 sum = a + b;
@@ -154,23 +148,6 @@ uint64_t kn_hist_percentile(const struct kn_hist *h, double percent)
         if (seen >= rank) return middle_of(h, i);
     }
     return h->max;
-}
-
-void kn_hist_halve(struct kn_hist *h)
-{
-    if (h->count == 0) return;
-    uint64_t over = h->buckets[OVER];
-    h->buckets[OVER] = 0;
-    for (unsigned i = 1; i < OVER; i++) {
-        uint64_t n = h->buckets[i];
-        h->buckets[i] = 0;
-        h->buckets[i < 2 * STEPS ? i / 2 : i - STEPS] += n;
-    }
-    h->min /= 2;
-    h->max /= 2;
-    h->sum /= 2;
-    h->sum_sq /= 4;
-    h->buckets[index_of(h->max)] += over;
 }
 
 /* ---- JSON ---- */

@@ -17,7 +17,6 @@ struct kn_hist;
 
 struct kn_hist *kn_hist_new(void); /* NULL: out of memory */
 void kn_hist_free(struct kn_hist *h);
-void kn_hist_clear(struct kn_hist *h);
 void kn_hist_record(struct kn_hist *h, uint64_t value);
 void kn_hist_record_n(struct kn_hist *h, uint64_t value, uint64_t times);
 void kn_hist_merge(struct kn_hist *into, const struct kn_hist *from);
@@ -36,7 +35,5 @@ json_t *kn_hist_to_json(const struct kn_hist *h);
 struct kn_hist *kn_hist_from_json(const json_t *json, struct kn_error *err);
 /* The lower bound and the width of a bucket, for whoever draws it. */
 void kn_hist_bucket(unsigned index, uint64_t *low, uint64_t *width);
-/* Every value halved (tcp_lat is half a round trip): the buckets are recounted, the exact figures scaled. */
-void kn_hist_halve(struct kn_hist *h);
 
 #endif

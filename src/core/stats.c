@@ -62,20 +62,6 @@ int kn_stats_median(const double *values, size_t n, double confidence, struct kn
     return 0;
 }
 
-int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_error *err)
-{
-    double sum = 0;
-    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a mean");
-    if (check_finite(values, n, err)) return -1;
-    for (size_t i = 0; i < n; i++) {
-        if (values[i] <= 0)
-            return kn_fail(err, KN_E_ARGUMENT, "value %zu is not positive, and a geometric mean takes no other", i + 1);
-        sum += log(values[i]);
-    }
-    *out = exp(sum / (double)n);
-    return 0;
-}
-
 /* ---- ranks ---- */
 
 struct ranked { double value; bool of_a; };

@@ -18,9 +18,6 @@ struct kn_interval {
  * for that it is the interval, and `confidence` says less. */
 int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err);
 
-/* The geometric mean of positive values. */
-int kn_stats_geomean(const double *values, size_t n, double *out, struct kn_error *err);
-
 /* Mann-Whitney U, two-sided: the probability of ranks as uneven as these if both came from one distribution. Exact,
  * with ties too (over all ways to part the ranks), while both together are at most KN_STATS_EXACT; beyond it the normal
  * approximation with the corrections for ties and continuity. 1 where one side is empty or all values are equal. */

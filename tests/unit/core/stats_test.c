@@ -78,21 +78,6 @@ static void the_interval_covers_as_often_as_it_says(void **state)
     }
 }
 
-static void geometric_means(void **state)
-{
-    static const double values[] = { 1, 10, 100 }, small[] = { 1e-300, 1e-300, 1e300 }, none[] = { 1, 0 };
-    struct kn_error err = { .message = "" };
-    double mean;
-    (void)state;
-    assert_int_equal(kn_stats_geomean(values, 3, &mean, &err), 0);
-    near(mean, 10, 1e-12);
-    assert_int_equal(kn_stats_geomean(small, 3, &mean, &err), 0);
-    near(mean, 1e-100, 1e-110);
-    assert_int_equal(kn_stats_geomean(values, 0, &mean, &err), -1);
-    assert_int_equal(kn_stats_geomean(none, 2, &mean, &err), -1);
-    check_refusal(&err, KN_E_ARGUMENT, "value 2 is not positive");
-}
-
 static double rank_test(const double *a, size_t n_a, const double *b, size_t n_b)
 {
     struct kn_error err = { .message = "" };
@@ -358,7 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(medians), cmocka_unit_test(medians_that_cannot_be),
         cmocka_unit_test(the_interval_covers_as_often_as_it_says),
-        cmocka_unit_test(geometric_means), cmocka_unit_test(ranks_known), cmocka_unit_test(ranks_by_brute_force),
+        cmocka_unit_test(ranks_known), cmocka_unit_test(ranks_by_brute_force),
         cmocka_unit_test(ranks_of_many),
         cmocka_unit_test(false_alarms), cmocka_unit_test(ranks_refuse_what_is_no_number),
         cmocka_unit_test(shifts_known), cmocka_unit_test(shifts_go_with_the_ranks),
