@@ -198,7 +198,8 @@ void kn_run_stop(struct kn_run *run)
     halt(run);
 }
 
-void kn_run_fail(struct kn_run *run, const struct kn_error *err)
+/* Keeps the first, and stops the run. */
+static void fail_run(struct kn_run *run, const struct kn_error *err)
 {
     pthread_mutex_lock(&run->lock);
     if (!run->failed) {
@@ -277,7 +278,7 @@ static void *work(void *arg)
         slot->failed = true;
         /* a worker that gave up because others had failed, or because it was told to, is not the cause */
         if (!atomic_load(&run->asked_to_stop) && (slot->err.code != KN_E_INTERRUPTED || !atomic_load(&run->stop)))
-            kn_run_fail(run, &slot->err);
+            fail_run(run, &slot->err);
     }
     kn_worker_cpu_close(&slot->w);
     pthread_mutex_lock(&run->lock);
@@ -408,7 +409,7 @@ static void measure_count(struct kn_run *run)
         if (now_ns - since_ns > stall_ns) {
             struct kn_error err;
             kn_fail(&err, KN_E_LOST, "nothing moved for %llu s", (unsigned long long)(stall_ns / KN_NS_PER_S));
-            kn_run_fail(run, &err);
+            fail_run(run, &err);
         }
     }
 }
@@ -479,13 +480,13 @@ static void *control(void *arg)
     struct kn_error err;
     atomic_store(&run->phase, KN_PHASE_CONNECT);
     if (kn_addr_resolve(run->target.host, run->target.port, (unsigned)run->spec.ip, RESOLVE_TIMEOUT_NS, &run->peer, &err)) {
-        kn_run_fail(run, &err);
+        fail_run(run, &err);
     } else {
         choose_family(run);
         int failed = start_workers(run);
         if (failed) {
             kn_fail_errno_at(&err, __func__, failed, "cannot start a thread");
-            kn_run_fail(run, &err);
+            fail_run(run, &err);
         }
         if (await(run, MARK_READY, kn_now_ns() + 3600 * KN_NS_PER_S, true) && !atomic_load(&run->stop)) {
             open_window(run);

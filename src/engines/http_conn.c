@@ -263,7 +263,8 @@ static bool take(struct kn_http_client *h, uint64_t now_ns)
     return !h->dry;
 }
 
-void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
+/* Closed loop: the next operation on a connection that is free. Open loop: it goes to the idle ones. */
+static void next_op(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns)
 {
     if (c->busy || c->state == KN_HTTP_CLOSING || !h->measured)
         return;
@@ -326,7 +327,7 @@ static void complete(struct kn_http_client *h, struct kn_http_conn *c, bool at_e
         await(h, c, now_ns + CLOSING_NS);
         return;
     }
-    kn_http_next(h, c, now_ns);
+    next_op(h, c, now_ns);
 }
 
 /* ---- receiving ---- */
@@ -339,7 +340,7 @@ static void end_of_stream(struct kn_http_client *h, struct kn_http_conn *c)
         return;
     }
     lost(h, c, 0);
-    kn_http_next(h, c, kn_now_ns());
+    next_op(h, c, kn_now_ns());
 }
 
 static void take_bytes(struct kn_http_client *h, struct kn_http_conn *c, size_t n)
@@ -351,7 +352,7 @@ static void take_bytes(struct kn_http_client *h, struct kn_http_conn *c, size_t 
             c->first_ns = kn_now_ns();
     } else if (got == KN_HTTP_BAD || used < n || c->out_left) { /* what nobody asked for is nonsense too */
         nonsense(h, c, n);
-        kn_http_next(h, c, kn_now_ns());
+        next_op(h, c, kn_now_ns());
     } else {
         complete(h, c, false);
     }
@@ -367,7 +368,7 @@ static bool take_result(struct kn_http_client *h, struct kn_http_conn *c, ssize_
         if (errno == EAGAIN || errno == EINTR)
             return false;
         lost(h, c, errno);
-        kn_http_next(h, c, kn_now_ns());
+        next_op(h, c, kn_now_ns());
     }
     return true;
 }
@@ -397,7 +398,7 @@ static bool drain(struct kn_http_client *h, struct kn_http_conn *c)
     if (n > 0 && c->state == KN_HTTP_CLOSING) /* an agent's report */
         return true;
     kn_http_close(c);
-    kn_http_next(h, c, kn_now_ns());
+    next_op(h, c, kn_now_ns());
     return true;
 }
 
@@ -474,6 +475,6 @@ void kn_http_tick(struct kn_http_client *h, uint64_t now_ns)
             kn_http_timed_out(h, c, now_ns);
         else if (waits)
             wake_at(h, c->deadline_ns);
-        kn_http_next(h, c, now_ns);
+        next_op(h, c, now_ns);
     }
 }

@@ -79,8 +79,6 @@ int kn_http_register_all(struct kn_http_client *h);
 void kn_http_unregister_all(struct kn_http_client *h);
 bool kn_http_register(struct kn_http_client *h, struct kn_http_conn *c);
 
-/* Closed loop: the next operation on a connection that is free. Open loop: it goes to the idle ones. */
-void kn_http_next(struct kn_http_client *h, struct kn_http_conn *c, uint64_t now_ns);
 /* Open loop: begins what is due, as far as there are idle connections; the rest stays due. */
 void kn_http_issue(struct kn_http_client *h, uint64_t now_ns);
 /* Does what can be done without waiting. True: something moved. */

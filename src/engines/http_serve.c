@@ -15,7 +15,8 @@
 
 /* ---- requests and replies ---- */
 
-size_t kn_http_reply_head(char *to, uint64_t body, bool keepalive)
+/* `to` has KN_HTTP_REPLY_HEAD bytes. */
+static size_t reply_head(char *to, uint64_t body, bool keepalive)
 {
     int n = snprintf(to, KN_HTTP_REPLY_HEAD,
                      "HTTP/1.1 200 OK\r\nServer: knbl/" KNBL_VERSION "\r\nContent-Type: application/octet-stream\r\n"
@@ -24,7 +25,8 @@ size_t kn_http_reply_head(char *to, uint64_t body, bool keepalive)
     return (size_t)n;
 }
 
-ssize_t kn_http_request_length(const uint8_t *bytes, size_t n)
+/* Of the request that `bytes` begin with; 0 where it is not whole yet, -1 where it is none. */
+static ssize_t request_length(const uint8_t *bytes, size_t n)
 {
     if (memcmp(bytes, "GET /", n < 5 ? n : 5))
         return -1;
@@ -42,7 +44,7 @@ void kn_http_flow_init(struct kn_http_flow *f, struct kn_served *s, int fd)
     f->failed = f->at_desk = false;
     f->have = 0;
     f->left = f->served = 0;
-    size_t head = kn_http_reply_head((char *)f->out, body, true);
+    size_t head = reply_head((char *)f->out, body, true);
     kn_payload_fill(f->out + head, (size_t)first);
     f->out_size = head + (size_t)first;
     f->reply_size = head + body;
@@ -98,7 +100,7 @@ static int reply(struct kn_http_flow *f, int flags)
 {
     int sent = flush(f, flags);
     while (sent > 0 && f->have) {
-        ssize_t length = kn_http_request_length(f->in, f->have);
+        ssize_t length = request_length(f->in, f->have);
         if (length <= 0)
             return length ? -1 : 1;
         if (f->s->spec->delay_ns)
@@ -160,7 +162,7 @@ int kn_http_serve(struct kn_served *s, int fd, struct kn_error *err)
 
 static size_t reply_short(uint8_t *to, uint64_t body)
 {
-    size_t head = kn_http_reply_head((char *)to, body, false);
+    size_t head = reply_head((char *)to, body, false);
     kn_payload_fill(to + head, (size_t)body);
     return head + (size_t)body;
 }
@@ -170,7 +172,7 @@ bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello
 {
     const struct kn_spec *spec = &hello->spec;
     uint8_t wire[KN_HTTP_REPLY_HEAD + KN_HTTP_REPLY_WHOLE];
-    bool whole = extra_size && kn_http_request_length(extra, extra_size) == (ssize_t)extra_size;
+    bool whole = extra_size && request_length(extra, extra_size) == (ssize_t)extra_size;
     if (!whole || spec->delay_ns || spec->body > KN_HTTP_REPLY_WHOLE)
         return false;
     kn_crr_note(server, hello, kn_hello_size() + extra_size, spec->body);
@@ -181,7 +183,7 @@ bool kn_http_serve_short(struct kn_server *server, int fd, const struct kn_hello
 static int read_request(int fd, uint8_t *in, size_t have, uint64_t deadline_ns, struct kn_error *err)
 {
     ssize_t length;
-    while (!(length = kn_http_request_length(in, have)))
+    while (!(length = request_length(in, have)))
         if (kn_read_full(fd, in + have++, 1, deadline_ns, err))
             return -1;
     return length < 0 ? kn_fail(err, KN_E_PROTOCOL, "a client of http asked for what there is not") : 0;
@@ -202,7 +204,7 @@ int kn_http_serve_once(struct kn_server *server, int fd, const struct kn_hello *
     if (hello->spec.delay_ns)
         kn_sleep_until_ns(kn_now_ns() + hello->spec.delay_ns);
     kn_crr_note(server, hello, kn_hello_size() + extra_size, hello->spec.body);
-    if (kn_write_full(fd, head, kn_http_reply_head(head, left, false), deadline_ns, err))
+    if (kn_write_full(fd, head, reply_head(head, left, false), deadline_ns, err))
         return -1;
     for (size_t n; left; left -= n) {
         n = left < KN_PAYLOAD_SIZE ? (size_t)left : KN_PAYLOAD_SIZE;

@@ -13,11 +13,6 @@
 #define KN_HTTP_REPLY_WHOLE (16u << 10)   /* a reply that is not longer is one piece of memory */
 #define KN_HTTP_REQUEST_MAX (4u << 10)
 
-/* The head of the reply; `to` has KN_HTTP_REPLY_HEAD bytes. */
-size_t kn_http_reply_head(char *to, uint64_t body, bool keepalive);
-/* The length of the request that `bytes` begin with, 0 where it is not whole yet, -1 where it is none. */
-ssize_t kn_http_request_length(const uint8_t *bytes, size_t n);
-
 struct kn_http_flow {
     int fd;
     struct kn_served *s;

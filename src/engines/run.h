@@ -64,7 +64,6 @@ struct kn_run {
 
 static inline struct kn_slot *kn_slot_of(struct kn_worker *w) { return (struct kn_slot *)w; }
 
-void kn_run_fail(struct kn_run *run, const struct kn_error *err);           /* keeps the first; stops the run */
 void kn_run_flag(struct kn_run *run, const char *flag);                     /* takes the lock */
 void kn_run_chosen(struct kn_run *run, const char *key, const char *text);  /* the lock is held */
 int kn_run_add_report(struct kn_run *run, const json_t *report, struct kn_error *err);

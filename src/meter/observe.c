@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct kn_observer_ops *const kn_observers[] = { &kn_monitor, &kn_profile, NULL };
+static const struct kn_observer_ops *const observers[] = { &kn_monitor, &kn_profile };
 
-#define OBSERVERS (sizeof kn_observers / sizeof *kn_observers - 1)
+#define OBSERVERS (sizeof observers / sizeof *observers)
 
 struct kn_observation {
     void *running[OBSERVERS];        /* NULL: not asked for, or refused */
@@ -16,7 +16,7 @@ struct kn_observation {
 static size_t find(const char *name)
 {
     size_t i = 0;
-    while (i < OBSERVERS && strcmp(kn_observers[i]->name, name))
+    while (i < OBSERVERS && strcmp(observers[i]->name, name))
         i++;
     return i;
 }
@@ -25,7 +25,7 @@ static int unknown(const char *name, struct kn_error *err)
 {
     char known[128] = "", quoted[KN_QUOTE_MAX];
     for (size_t i = 0, n = 0; i < OBSERVERS && n < sizeof known; i++)
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", kn_observers[i]->name);
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", observers[i]->name);
     return kn_fail(err, KN_E_ARGUMENT, "nothing here observes %s; there are: %s", kn_quote(quoted, name), known);
 }
 
@@ -36,7 +36,7 @@ static int start(struct kn_observation *o, const char *name, const json_t *optio
         return unknown(name, err);
     if (!json_is_object(options))
         return kn_fail(err, KN_E_ARGUMENT, "\"%s\" takes an object of options", name);
-    o->running[i] = kn_observers[i]->start(options, err);
+    o->running[i] = observers[i]->start(options, err);
     if (o->running[i])
         return 0;
     if (err->code == KN_E_ARGUMENT || err->code == KN_E_MEMORY)
@@ -72,9 +72,9 @@ json_t *kn_observation_stop(struct kn_observation *o)
     json_t *out = json_object();
     for (size_t i = 0; i < OBSERVERS; i++) {
         if (o->running[i])
-            json_object_set_new(out, kn_observers[i]->name, kn_observers[i]->stop(o->running[i]));
+            json_object_set_new(out, observers[i]->name, observers[i]->stop(o->running[i]));
         else if (o->refused[i])
-            json_object_set(out, kn_observers[i]->name, o->refused[i]);
+            json_object_set(out, observers[i]->name, o->refused[i]);
     }
     return out;
 }
@@ -83,7 +83,7 @@ void kn_observation_free(struct kn_observation *o)
 {
     for (size_t i = 0; o && i < OBSERVERS; i++) {
         if (o->running[i])
-            kn_observers[i]->free(o->running[i]);
+            observers[i]->free(o->running[i]);
         json_decref(o->refused[i]);
     }
     free(o);

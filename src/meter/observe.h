@@ -18,8 +18,6 @@ struct kn_observer_ops {
     void (*free)(void *observer);      /* ends it too where stop was not called */
 };
 
-/* All that there are, NULL-ended. */
-extern const struct kn_observer_ops *const kn_observers[];
 extern const struct kn_observer_ops kn_monitor, kn_profile;
 
 /* Several observers at once. `request`: {NAME: options, …}; NULL where it asks for nonsense. */
