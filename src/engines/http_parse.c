@@ -144,7 +144,7 @@ static enum kn_http_got head_end(struct kn_http_parse *p)
         return KN_HTTP_MORE;
     }
     p->head_bytes = 0;
-    if (p->no_body || p->status == 204 || p->status == 304) return finish(p);
+    if (p->status == 204 || p->status == 304) return finish(p);
     if (p->coded) {
         p->framed_twice = p->has_length;
         if (p->has_length || p->minor == 0 || !p->chunked) p->keepalive = false;
@@ -277,12 +277,6 @@ static enum kn_http_got take_memo(struct kn_http_parse *p, const struct kn_http_
     return KN_HTTP_MORE;
 }
 
-void kn_http_parse_init(struct kn_http_parse *p, bool head_request)
-{
-    memset(p, 0, sizeof *p);
-    p->no_body = head_request;
-}
-
 void kn_http_parse_next(struct kn_http_parse *p)
 {
     p->state = STATUS;
@@ -295,7 +289,7 @@ enum kn_http_got kn_http_parse_feed(struct kn_http_parse *p, struct kn_http_memo
                                     size_t size, size_t *used)
 {
     enum kn_http_got got = p->state == BAD ? KN_HTTP_BAD : p->state == DONE ? KN_HTTP_DONE : KN_HTTP_MORE;
-    bool fresh = memo && !p->wire_bytes && !p->no_body && got == KN_HTTP_MORE;
+    bool fresh = memo && !p->wire_bytes && got == KN_HTTP_MORE;
     *used = 0;
     if (fresh && memo->size && size >= memo->size && !memcmp(memo->bytes, bytes, memo->size)) {
         fresh = false;

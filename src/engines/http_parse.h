@@ -3,7 +3,7 @@
  * Incremental, in whatever pieces the network brings them, and without memory of its own: of a line that is split
  * only the first KN_HTTP_KEPT bytes are kept, enough for every field that frames a message. The rules are those of
  * RFC 9112: Content-Length, chunked (extensions and trailers skipped), until the end of the stream, or no body at
- * all (HEAD, 204, 304); 1xx are skipped.
+ * all (204, 304); 1xx are skipped. Nobody asks with HEAD.
  *
  * It refuses what cannot be framed or is out of bounds: no status line, lengths that disagree or overflow, a field
  * without a name, a switch of protocols that nobody asked for, endless lines, heads, trailers or interim responses.
@@ -23,9 +23,8 @@
 
 enum kn_http_got { KN_HTTP_MORE, KN_HTTP_DONE, KN_HTTP_BAD };
 
-struct kn_http_parse {
+struct kn_http_parse {             /* all zeros: ready for the first response */
     uint8_t state;
-    bool no_body;                /* the answer to HEAD: set by kn_http_parse_init, kept */
     bool keepalive;              /* the connection can carry another request */
     bool chunked, coded;         /* Transfer-Encoding: chunked is the last one; there was any */
     bool has_length;
@@ -51,7 +50,6 @@ struct kn_http_memo {
     uint8_t bytes[1024];
 };
 
-void kn_http_parse_init(struct kn_http_parse *p, bool head_request);
 void kn_http_parse_next(struct kn_http_parse *p);    /* ready for the next response on the same connection */
 
 /* Takes bytes until the response is complete; *used says how many. DONE: the fields above tell what it was. After
