@@ -428,25 +428,42 @@ local function start(s, request, entry, target, token, active)
   return observation
 end
 
--- Runs measurements at the same time: each a table as a verb takes it, with its `test`. Returns their results in the same order, in which
--- the ledger has them too, whichever ends first. All are checked before one is started.
+-- One of several at the same time, checked: a table as a verb takes it, with its `test`.
+local function check_member(s, i, t)
+  local options = {}
+  for key, value in pairs(type(t) == "table" and t or errors.misuse("knbl.together: measurement %d is no table", i)) do options[key] = value end
+  options.test = nil
+  local tests = fields_of(s).duration
+  if t.test == nil then errors.misuse("knbl.together: measurement %d has no 'test'", i) end
+  if not tests.tests[t.test] then
+    errors.misuse("knbl.together: measurement %d: unknown test '%s'%s", i, tostring(t.test), errors.hint(s.core, tostring(t.test), tests.list))
+  end
+  local request = check(s, t.test, options)
+  if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
+  return request
+end
+
+-- Planned, left out, skipped, or started into `active`. Returns its entry, its observation, and what ends the script.
+local function begin(s, request, group, active)
+  local entry = entry_of(s, request, request.specs[1])
+  if not selected(s, request) then return unselected(s, entry) end
+  if s.plan then return planned(s, entry, request, group) end
+  local reason, target, token = obstacle(request, entry.params)
+  if not reason then return entry, start(s, request, entry, target, token, active) end
+  entry.skipped = reason
+  if s.progress then s.progress:done(entry) end
+  return entry
+end
+
+-- Runs measurements at the same time. Returns their results in the same order, in which the ledger has them too, whichever ends first. All are
+-- checked before one is started.
 function M.together(s, list)
   if type(list) ~= "table" or #list == 0 then errors.misuse("knbl.together takes a list of measurements") end
   s:check_words()
   local requests, results, active, observations, failed = {}, {}, {}, {}, nil
   for i, t in ipairs(list) do
-    local options = {}
-    for key, value in pairs(type(t) == "table" and t or errors.misuse("knbl.together: measurement %d is no table", i)) do options[key] = value end
-    options.test = nil
-    local tests = fields_of(s).duration
-    if t.test == nil then errors.misuse("knbl.together: measurement %d has no 'test'", i) end
-    if not tests.tests[t.test] then
-      errors.misuse("knbl.together: measurement %d: unknown test '%s'%s", i, tostring(t.test), errors.hint(s.core, tostring(t.test), tests.list))
-    end
-    local request = check(s, t.test, options)
-    if #request.specs ~= 1 then errors.misuse("knbl.together: measurement %d has several sizes", i) end
-    request.beside = #list > 1
-    requests[i] = request
+    requests[i] = check_member(s, i, t)
+    requests[i].beside = #list > 1
   end
   for _, request in ipairs(requests) do
     if selected(s, request) and not s.plan then
@@ -458,22 +475,9 @@ function M.together(s, list)
   for _, request in ipairs(requests) do longest = math.max(longest, (expected_time(request.specs[1]))) end
   if s.progress then s.progress:start({ test = "together", case = ("%d at the same time"):format(#list) }, longest) end
   for i, request in ipairs(requests) do
-    local entry = entry_of(s, request, request.specs[1])
-    results[i] = entry
-    if not selected(s, request) then
-      unselected(s, entry)
-    elseif s.plan then
-      results[i] = planned(s, entry, request, group)
-    else
-      local reason, target, token = obstacle(request, entry.params)
-      if reason then
-        entry.skipped = reason
-        if s.progress then s.progress:done(entry) end
-      else
-        local observation, err = start(s, request, entry, target, token, active)
-        observations[#observations + 1], failed = observation, failed or err
-      end
-    end
+    local observation, err
+    results[i], observation, err = begin(s, request, group, active)
+    observations[#observations + 1], failed = observation, failed or err
   end
   local stopped, lost = follow_all(s, active, observations)
   failed = failed or lost
