@@ -105,8 +105,7 @@ local function is_column(core, list)
   return list.show ~= nil or type(figure) == "string" and not list[3] and figures.get(figure) ~= nil and not core.nearest(title, figures.names)
 end
 
--- A declaration as the ledger keeps it; raises on what makes no sense.
-function M.declare(core, t)
+local function check_keys(core, t)
   if type(t) ~= "table" then errors.misuse("knbl.report takes a table") end
   for key in pairs(t) do
     if not keys[key] then
@@ -115,28 +114,45 @@ function M.declare(core, t)
       errors.misuse("knbl.report: unknown key '%s'%s", tostring(key), errors.hint(core, tostring(key), names))
     end
   end
-  local rows = list_of(t.rows or "case")
+end
+
+local function check_rows(rows)
+  rows = list_of(rows or "case")
   if type(rows) ~= "table" or #rows == 0 then errors.misuse("knbl.report: rows names what a row is") end
   for _, key in ipairs(rows) do
     if type(key) ~= "string" then errors.misuse("knbl.report: rows names what a row is") end
   end
-  local declaration = { rows = rows, title = check_title(t.title), layout = t.layout, join = t.join, where = check_where(t.where), line = errors.where() }
-  local base = t.baseline
+  return rows
+end
+
+-- One of the values of rows or columns: of a table that a matrix went over, what it shows by.
+local function check_baseline(given)
+  local base = given
   if type(base) == "table" then base = base.name or base[1] end
-  if t.baseline ~= nil and type(base) ~= "string" and type(base) ~= "number" then
+  if given ~= nil and type(base) ~= "string" and type(base) ~= "number" then
     errors.misuse("knbl.report: baseline is one of the values of rows or columns: the others show how far they are from it")
   end
-  declaration.baseline = base
+  return base
+end
+
+-- What is shown, as a list: beside a pivot `show`, else `columns`; the headline of the test where nothing is said.
+local function shows_of(core, t, pivot)
   local tests = tests_of(core, t.test)
   local usual = figures.headline(tests and tests[1] or "tcp_stream").name
-  local pivot, shows = pivot_of(t), nil
-  if pivot then shows = t.show or usual else shows = t.columns or t.show or usual end
+  local shows = not pivot and t.columns or t.show or usual
   if type(shows) ~= "string" and (type(shows) ~= "table" or #shows == 0 and not shows.show) then
     errors.misuse("knbl.report: %s is a text or a list", pivot and "show" or "columns")
   end
-  if type(shows) == "string" or shows.show or is_column(core, shows) then shows = { shows } end
-  declaration.pivot = pivot
-  declaration.columns = {}
+  if type(shows) == "string" or shows.show or is_column(core, shows) then return { shows } end
+  return shows
+end
+
+-- A declaration as the ledger keeps it; raises on what makes no sense.
+function M.declare(core, t)
+  check_keys(core, t)
+  local declaration = { rows = check_rows(t.rows), title = check_title(t.title), layout = t.layout, join = t.join, where = check_where(t.where),
+    line = errors.where(), baseline = check_baseline(t.baseline), pivot = pivot_of(t), columns = {} }
+  local shows = shows_of(core, t, declaration.pivot)
   local fits = t.unit == nil
   for i, column in ipairs(shows) do
     declaration.columns[i] = check_column(core, column, t)
@@ -434,42 +450,52 @@ local function emptiness(core, data, declaration)
   end
 end
 
--- A declaration over a ledger's data: { title, order?, empty?, remark?, heads = {…}, columns = {…}, rows = { { values = {…}, cells = {…} }… } }.
--- A cell is { value?, low?, high?, n?, relative?, figure, unit, notes, state?, measurements }, or a list of such (`join`).
-function M.grid(core, data, declaration)
+-- The measurements that a table is about, by its rows: { { values, list }… }.
+local function rows_of(data, declaration)
   local rows, by_key = {}, {}
   for _, m in ipairs(data.measurements) do
-    if matches(m, declaration.where) then
-      local key, values = row_key(m, declaration.rows, declaration.lenient)
-      if key then
-        if not by_key[key] then
-          by_key[key] = { values = values, list = {} }
-          rows[#rows + 1] = by_key[key]
-        end
-        table.insert(by_key[key].list, m)
+    local key, values
+    if matches(m, declaration.where) then key, values = row_key(m, declaration.rows, declaration.lenient) end
+    if key then
+      if not by_key[key] then
+        by_key[key] = { values = values, list = {} }
+        rows[#rows + 1] = by_key[key]
       end
+      table.insert(by_key[key].list, m)
     end
   end
   if #declaration.rows == 1 and declaration.rows[1] ~= "case" then in_order(rows, function(row) return row.values[1] end) end
+  return rows
+end
+
+-- A row's cells, and whether anything is in them.
+local function cells_of(core, row, columns, declaration)
+  local cells, any = {}, false
+  local function cell(part, pivot)
+    local list = select_for(row.list, part, declaration, pivot)
+    any = any or #list > 0
+    return cell_of(core, list, part)
+  end
+  for i, column in ipairs(columns) do
+    if column.joined then
+      cells[i] = { joined = {} }
+      for k, part in ipairs(column.joined) do cells[i].joined[k] = cell(part, column.pivot) end
+    else
+      cells[i] = cell(column.column, column.pivot)
+    end
+  end
+  return cells, any
+end
+
+-- A declaration over a ledger's data: { title, order?, empty?, remark?, heads = {…}, columns = {…}, rows = { { values = {…}, cells = {…} }… } }.
+-- A cell is { value?, low?, high?, n?, relative?, figure, unit, notes, state?, measurements }, or a list of such (`join`).
+function M.grid(core, data, declaration)
   local columns = columns_of(core, data.measurements, declaration)
   local grid = { heads = declaration.rows, columns = columns, rows = {}, declaration = declaration }
   grid.title, grid.order = title_of(declaration)
-  for _, row in ipairs(rows) do
-    local cells, any, extra = {}, false, nil
-    for i, column in ipairs(columns) do
-      if column.joined then
-        cells[i] = { joined = {} }
-        for k, part in ipairs(column.joined) do
-          local list = select_for(row.list, part, declaration, column.pivot)
-          cells[i].joined[k] = cell_of(core, list, part)
-          any = any or #list > 0
-        end
-      else
-        local list = select_for(row.list, column.column, declaration, column.pivot)
-        cells[i] = cell_of(core, list, column.column)
-        any = any or #list > 0
-      end
-    end
+  for _, row in ipairs(rows_of(data, declaration)) do
+    local cells, any = cells_of(core, row, columns, declaration)
+    local extra
     if declaration.pivot then
       -- what was measured once, and not for each value of the pivot
       local once = select_for(row.list, declaration.columns[1], declaration, M.none)

@@ -94,6 +94,29 @@ local function marks_below(list, y, out)
   end
 end
 
+-- The class of the i-th colour: there are eight.
+local function shade(i) return "s" .. (i - 1) % 8 + 1 end
+
+local function legend(list)
+  local keys = {}
+  for i, item in ipairs(list) do keys[i] = ('<span class="key %s">%s</span>'):format(shade(i), escape(item.label)) end
+  return '<p class="legend">' .. table.concat(keys, " ") .. "</p>"
+end
+
+-- A series as a path, and with a dot for each of its points where they are few.
+local function line(s, colour, px, py, options, out)
+  local path, dots = {}, {}
+  for k, p in ipairs(s.points) do
+    if not options.log_y or p[2] > 0 then
+      path[#path + 1] = ("%s%.1f %.1f"):format(k == 1 and "M" or "L", px(p[1]), py(p[2]))
+      dots[#dots + 1] = ('<circle cx="%.1f" cy="%.1f" r="3" class="dot %s"><title>%s: %s</title></circle>'):format(px(p[1]), py(p[2]), colour,
+        escape(s.label), escape(options.show_y(p[2])))
+    end
+  end
+  out[#out + 1] = ('<path d="%s" class="line %s"><title>%s</title></path>'):format((table.concat(path, " "):gsub("^L", "M")), colour, escape(s.label))
+  if #s.points <= 24 then out[#out + 1] = table.concat(dots) end
+end
+
 -- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label, beside (all series, where
 -- these are a part: then the parts have one scale), base (what of y is 1 as it is shown: round numbers are those that one sees)
 function M.lines(series, options)
@@ -126,28 +149,9 @@ function M.lines(series, options)
   marks_below(marks, height - bottom + 20, out)
   out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/>'):format(left, top, height - bottom, width - right)
   if options.x_label then out[#out + 1] = text((left + width - right) / 2, height - 4, options.x_label, "mid") end
-  for i, s in ipairs(series) do
-    local path = {}
-    for k, p in ipairs(s.points) do
-      if not options.log_y or p[2] > 0 then path[#path + 1] = ("%s%.1f %.1f"):format(k == 1 and "M" or "L", px(p[1]), py(p[2])) end
-    end
-    out[#out + 1] = ('<path d="%s" class="line s%d"><title>%s</title></path>'):format((table.concat(path, " "):gsub("^L", "M")), (i - 1) % 8 + 1,
-      escape(s.label))
-    if #s.points <= 24 then
-      for _, p in ipairs(s.points) do
-        if not options.log_y or p[2] > 0 then
-          out[#out + 1] = ('<circle cx="%.1f" cy="%.1f" r="3" class="dot s%d"><title>%s: %s</title></circle>'):format(px(p[1]), py(p[2]), (i - 1) % 8 + 1,
-            escape(s.label), escape(options.show_y(p[2])))
-        end
-      end
-    end
-  end
+  for i, s in ipairs(series) do line(s, shade(i), px, py, options, out) end
   out[#out + 1] = "</svg>"
-  if #series > 1 or series[1].label ~= "" then
-    local legend = {}
-    for i, s in ipairs(series) do legend[i] = ('<span class="key s%d">%s</span>'):format((i - 1) % 8 + 1, escape(s.label)) end
-    out[#out + 1] = '<p class="legend">' .. table.concat(legend, " ") .. "</p>"
-  end
+  if #series > 1 or series[1].label ~= "" then out[#out + 1] = legend(series) end
   return table.concat(out)
 end
 
@@ -159,7 +163,7 @@ function M.stack(edges, layers, options)
   if to <= from then return nil end
   local px, py = scale(from, to, left, width - right), scale(0, options.top, height - bottom, top)
   local function clipped(x) return px(math.max(from, math.min(to, x))) end
-  local out, base, legend = { open(width, height, options.title) }, {}, {}
+  local out, base = { open(width, height, options.title) }, {}
   for _, y in ipairs(ticks(0, options.top, 4)) do
     out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right) .. text(left - 6, py(y) + 4, options.show_y(y), "end")
   end
@@ -179,13 +183,12 @@ function M.stack(edges, layers, options)
       base[i] = high
     end
     if #above > 0 then
-      out[#out + 1] = ('<path d="M%s L%s Z" class="area s%d"><title>%s</title></path>'):format(table.concat(above, " L"), table.concat(below, " L"),
-        (k - 1) % 8 + 1, escape(layer.label))
+      out[#out + 1] = ('<path d="M%s L%s Z" class="area %s"><title>%s</title></path>'):format(table.concat(above, " L"), table.concat(below, " L"),
+        shade(k), escape(layer.label))
     end
-    legend[k] = ('<span class="key s%d">%s</span>'):format((k - 1) % 8 + 1, escape(layer.label))
   end
-  out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/></svg><p class="legend">'):format(left, top, height - bottom, width - right)
-  return table.concat(out) .. table.concat(legend, " ") .. "</p>"
+  out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/></svg>'):format(left, top, height - bottom, width - right)
+  return table.concat(out) .. legend(layers)
 end
 
 -- A strip for each row, the darker the fuller. edges: as those of a stack; rows: { label, values (0 to 1) }; options: from, to, show, title.
