@@ -98,7 +98,7 @@ local function spread(list) return ("%.3g-%.3g"):format(list[1], list[#list]) en
 function TestPeers.test_within_the_noise_of_iperf3_and_qperf()
   local load = os.getenv "E2E_LOAD"
   lu.skipIf(not load, "E2E_LOAD is not given: no way to bring the peers' image")
-  lu.skipIf(world.sh "command -v iperf3 && command -v qperf" == "" or not world.sh "command -v qperf":find "qperf", "iperf3 and qperf are not installed")
+  lu.skipIf(world.sh "command -v iperf3 >/dev/null && command -v qperf" == "", "iperf3 and qperf are not installed")
   local archive, packer, list = os.tmpname(), world.script(pack), world.script(json.encode { apiVersion = "v1", kind = "List",
     items = { pod("peer-near", "node-a"), pod("peer-beside", "node-a"), pod("peer-far", "node-b"), service } })
   local said = world.sh(("sh %s %s && %s %s"):format(packer, archive, load, archive))

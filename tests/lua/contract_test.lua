@@ -41,6 +41,11 @@ end
 
 TestContract = {}
 
+function TestContract:test_junit_s_schema_finds_what_is_wrong()
+  lu.skipIf(not xmllint, "xmllint is not installed: no JUnit is held against its schema")
+  lu.assertError(check_junit, '<testsuites name="knbl"><testcase/></testsuites>')
+end
+
 function TestContract:test_the_validator_finds_what_is_wrong()
   local good = { schema = 1, knbl = "x", started = "2026-01-01T00:00:00.000Z", verdict = { status = "pass" }, measurements = json.array {} }
   lu.assertNil(schema.validate(described, good))

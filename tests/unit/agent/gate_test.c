@@ -338,16 +338,12 @@ static void both_families_on_one_port(void **state)
     live_config(&any);
     assert_int_equal(kn_addr_resolve("", 0, 0, 0, &any.config.listen, &err), 0);
     live_start(&any);
-    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
-        for (int udp = 0; udp < 2; udp++) {
-            struct kn_addr at;
-            assert_int_equal(kn_addr_resolve(hosts[i], kn_agent_port(any.agent), 0, 0, &at, &err), 0);
-            int probe = kn_tcp_connect(&at, NULL, soon(), &err);
-            if (probe < 0)
-                continue; /* a machine without that family */
-            close(probe);
-            expect_run(&any, hosts[i], udp ? "udp_rr" : "tcp_rr", "");
-        }
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        if (strchr(hosts[i], ':') && !has_ipv6())
+            continue;
+        expect_run(&any, hosts[i], "tcp_rr", "");
+        expect_run(&any, hosts[i], "udp_rr", "");
+    }
     live_end(&any);
 }
 

@@ -2,21 +2,14 @@
 #ifndef TESTS_LIVE_H
 #define TESTS_LIVE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/un.h>
-#include <unistd.h>
 
+#include "../core/check.h"
 #include "agent/agent.h"
 #include "core/clock.h"
 #include "net/io.h"

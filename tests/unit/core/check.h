@@ -1,5 +1,5 @@
 /* What the tests of the lower floors share: cmocka with its headers, random numbers that are the same at every run,
- * errors. */
+ * errors, whether there is IPv6. */
 #ifndef KN_TESTS_CHECK_H
 #define KN_TESTS_CHECK_H
 
@@ -10,7 +10,10 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/error.h"
 
@@ -40,6 +43,16 @@ static inline void check_refusal(const struct kn_error *err, enum kn_code code, 
         fail_msg("\"%s\" (%s) should be %s and say \"%s\"", err->message, kn_code_name(err->code), kn_code_name(code),
                  says ? says : "");
     json_decref(text);
+}
+
+/* Whether this machine has IPv6, on its loopback at least. */
+static inline bool has_ipv6(void)
+{
+    struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&at, sizeof at);
+    if (fd >= 0) close(fd);
+    return has;
 }
 
 #endif

@@ -1,11 +1,5 @@
 /* ping over loopback, where this host lets the test have an ICMP socket. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include <netinet/in.h>
-
+#include "../core/check.h"
 #include "udp_acceptor.h"
 
 static bool allowed(int family, int protocol)
@@ -16,16 +10,6 @@ static bool allowed(int family, int protocol)
     if (fd >= 0)
         close(fd);
     return fd >= 0;
-}
-
-static bool has_six(void)
-{
-    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
-    bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&at, sizeof at);
-    if (fd >= 0)
-        close(fd);
-    return has;
 }
 
 static void check(const char *text, const char *host, double sent)
@@ -55,7 +39,7 @@ static void echoes_come_back(void **state)
 static void echoes_come_back_over_ipv6(void **state)
 {
     (void)state;
-    if (!has_six() || !allowed(AF_INET6, IPPROTO_ICMPV6))
+    if (!has_ipv6() || !allowed(AF_INET6, IPPROTO_ICMPV6))
         skip();
     check("{\"test\":\"ping\",\"count\":5,\"every\":0.01}", "::1", 5);
     check("{\"test\":\"ping\",\"count\":200,\"every\":0,\"size\":1001}", "::1", 200);

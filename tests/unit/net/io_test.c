@@ -1,15 +1,8 @@
 /* Sockets with deadlines: all of it, or an error in time; options that take; ports in use. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <string.h>
-#include <unistd.h>
 
+#include "../core/check.h"
 #include "core/clock.h"
 #include "net/io.h"
 
@@ -182,10 +175,11 @@ static void any_address_takes_both_families(void **state)
 {
     (void)state;
     struct kn_addr any;
+    if (!has_ipv6())
+        skip();
     assert_int_equal(kn_addr_resolve("", 0, 0, 0, &any, &err), 0);
     int on = kn_tcp_listen(&any, 16, &err);
-    if (on < 0)
-        skip();
+    assert_true(on >= 0);
     struct kn_addr at = name_of(on), v4 = addr("127.0.0.1", kn_addr_port(&at));
     int fd = kn_tcp_connect(&v4, NULL, soon(), &err);
     assert_true(fd >= 0);
