@@ -2,6 +2,7 @@
 -- users may make namespaces. `--on lab:KEY=VALUE,…` overrides what the script asked of the lab: mtu, overlay, families, services, mode.
 local errors = require "knbl.errors"
 local json = require "knbl.json"
+local machine = require "knbl.machine"
 
 local M = {
   name = "lab", options = { families = true }, pods_max = 1000,
@@ -183,37 +184,13 @@ end
 
 -- ---- the lab itself ----
 
-local function read_line(path, pattern)
-  local file = io.open(path, "r")
-  if not file then return "unknown" end
-  local found
-  for line in file:lines() do
-    found = line:match(pattern)
-    if found then break end
-  end
-  file:close()
-  return found or "unknown"
-end
-
-local function count_cpus()
-  local n = 0
-  for line in io.lines "/proc/stat" do
-    if line:match "^cpu%d" then n = n + 1 end
-  end
-  return n
-end
-
 function Provider:environment()
   local status = ask(self, { op = "status" })
   local lab = status and status.lab or {}
-  return {
-    kernel = read_line("/proc/sys/kernel/osrelease", "^(.+)$"), cpus = count_cpus(),
-    cpu_model = read_line("/proc/cpuinfo", "^model name%s*:%s*(.+)$"),
-    congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$"), mtu = lab.mtu,
-    pod_mtu = lab.pod_mtu,
-    overlay = lab.overlay, families = lab.families, proxy_mode = lab.mode and "nftables, " .. lab.mode, idle_services = lab.services,
-    runtimes = self.runtimes,
-  }
+  local out = machine.environment()
+  out.mtu, out.pod_mtu, out.overlay, out.families, out.idle_services = lab.mtu, lab.pod_mtu, lab.overlay, lab.families, lab.services
+  out.proxy_mode, out.runtimes = lab.mode and "nftables, " .. lab.mode, self.runtimes
+  return out
 end
 
 function Provider:close()

@@ -1,32 +1,12 @@
 -- knbl.cluster.loopback - "nodes" and "pods" that are agents in this very process, on 127.0.0.1 and ::1: what a generator reaches
 -- with no network at all. The provider under LuaJIT, and what figures are held against.
+local machine = require "knbl.machine"
+
 local M = { name = "loopback" }
 
 local Provider = {}
 Provider.__index = Provider
 Provider.one_machine = true
-
-local function read_line(path, pattern)
-  local file = io.open(path, "r")
-  if not file then return nil end
-  local found
-  for line in file:lines() do
-    found = line:match(pattern)
-    if found then break end
-  end
-  file:close()
-  return found
-end
-
-local function count_cpus()
-  local file, n = io.open("/proc/stat", "r"), 0
-  if not file then return nil end
-  for line in file:lines() do
-    if line:match("^cpu%d") then n = n + 1 end
-  end
-  file:close()
-  return n
-end
 
 local function endpoint(self, kind, name, node)
   local agent, err = self.core.agent { listen = "127.0.0.1:0", token = self.token, name = name, node = node }
@@ -63,11 +43,9 @@ function Provider:delete(name)
 end
 
 function Provider:environment() -- luacheck: no self
-  return {
-    kernel = read_line("/proc/sys/kernel/osrelease", "^(.+)$") or "unknown", cpus = count_cpus() or "unknown",
-    cpu_model = read_line("/proc/cpuinfo", "^model name%s*:%s*(.+)$") or "unknown", mtu = 65536, overlay = "none",
-    congestion_control = read_line("/proc/sys/net/ipv4/tcp_congestion_control", "^(.+)$") or "unknown",
-  }
+  local out = machine.environment()
+  out.mtu, out.overlay = 65536, "none"
+  return out
 end
 
 function Provider:close()

@@ -1,6 +1,7 @@
 -- knbl doctor - what this machine can do, found out by trying; a line each, and what to do about a no.
 local errors = require "knbl.errors"
 local json = require "knbl.json"
+local machine = require "knbl.machine"
 
 local M = {
   summary = "What this machine can do, and what to do about the rest.",
@@ -13,14 +14,6 @@ local M = {
 }
 
 -- ---- what probes share ----
-
-local function first_line(path)
-  local file = io.open(path, "r")
-  if not file then return nil end
-  local line = file:read "l"
-  file:close()
-  return line
-end
 
 local function yes(text) return { ok = true, text = text } end
 local function no(text, advice) return { ok = false, text = text, advice = advice } end
@@ -73,13 +66,13 @@ end
 local function ipv6(core)
   local ok, err = core.probe "ipv6"
   if not ok then return no(err.message, "the kernel has it switched off; measurements keep to IPv4") end
-  local addresses = first_line "/proc/net/if_inet6"
+  local addresses = machine.line "/proc/net/if_inet6"
   return addresses and yes "is there" or no("no interface has an address", "sysctl net.ipv6.conf.all.disable_ipv6 says whether it is off")
 end
 
 local function conntrack()
-  local most = tonumber(first_line "/proc/sys/net/netfilter/nf_conntrack_max" or "")
-  local count = tonumber(first_line "/proc/sys/net/netfilter/nf_conntrack_count" or "")
+  local most = tonumber(machine.line "/proc/sys/net/netfilter/nf_conntrack_max" or "")
+  local count = tonumber(machine.line "/proc/sys/net/netfilter/nf_conntrack_count" or "")
   if not most or not count then return no("its table cannot be read", "it is not loaded (modprobe nf_conntrack), or hidden here") end
   local text = ("%d of %d entries in use"):format(count, most)
   if count > 0.8 * most then return no(text, "as root: sysctl -w net.netfilter.nf_conntrack_max=" .. most * 4) end
@@ -94,9 +87,9 @@ local function cpus(core)
 end
 
 local function congestion()
-  local now = first_line "/proc/sys/net/ipv4/tcp_congestion_control"
+  local now = machine.line "/proc/sys/net/ipv4/tcp_congestion_control"
   if not now then return no("cannot be read") end
-  return yes(("%s (there are: %s)"):format(now, first_line "/proc/sys/net/ipv4/tcp_available_congestion_control" or now))
+  return yes(("%s (there are: %s)"):format(now, machine.line "/proc/sys/net/ipv4/tcp_available_congestion_control" or now))
 end
 
 local function cluster(_, values)

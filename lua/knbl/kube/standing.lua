@@ -3,6 +3,7 @@
 local core = require "knbl.core"
 local explain = require "knbl.kube.explain"
 local manifest = require "knbl.kube.manifest"
+local pods = require "knbl.kube.pods"
 
 local M = {}
 local Standing = {}
@@ -59,14 +60,6 @@ local function token_of(self, pod, container)
   return (text:gsub("%s+$", ""))
 end
 
-local function is_ready(pod)
-  if pod.metadata.deletionTimestamp then return false end
-  for _, c in ipairs(pod.status.conditions or {}) do
-    if c.type == "Ready" then return c.status == "True" end
-  end
-  return false
-end
-
 -- The ready agents with those labels, in the order of their names. -> standing | nil, err
 function M.find(api, selector, token)
   local list, err = api:list("Pod", { selector = selector })
@@ -74,7 +67,7 @@ function M.find(api, selector, token)
   local self = setmetatable({ api = api, selector = selector, token = token, secrets = {}, agents = {}, taken = {} }, Standing)
   local why
   for _, pod in ipairs(list.items) do
-    if is_ready(pod) then
+    if not pod.metadata.deletionTimestamp and pods.is_ready(pod) then
       local container = agent_container(pod)
       local secret
       secret, err = token_of(self, pod, container)
