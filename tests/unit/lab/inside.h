@@ -1,8 +1,9 @@
 /* What the tests of the lab share: questions to a lab, and the test program itself as what runs inside:
  *   PROGRAM serve PORT        answers each TCP connection and each datagram with "NAME PEER\n"
  *   PROGRAM ask PROTO HOST PORT…   prints the answer of each, a line each; "-" where there is none.
- *                             PROTO: tcp, udp, udp1400 (of that size, sent again where it is lost), tmss (what fits a
- * segment) Each test file calls inside_main first thing in main. */
+ *                             PROTO: tcp, udp, udp1400 (of that size, sent again where it is lost),
+ *                             tmss (what fits a segment)
+ * Each test file calls inside_main first thing in main. */
 #ifndef KN_TESTS_LAB_INSIDE_H
 #define KN_TESTS_LAB_INSIDE_H
 
