@@ -52,7 +52,8 @@ local function scenario(name, more)
     local argv = { "scenarios/" .. name .. ".lua", "--json", "-", "--duration", duration }
     for _, word in ipairs(short[name] or {}) do argv[#argv + 1] = word end
     code, out, err = main(argv)
-    if code ~= 1 and code ~= 99 or not fake.starved(out) then break end
+    local disturbed = code == 99 and name == "ci_gate" -- other work may cost one side of its ratio what the other has not paid
+    if code ~= 1 and code ~= 99 or not (disturbed or fake.starved(out)) then break end
   end
   if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
   -- so short a run may be too short for an expectation of its own
