@@ -34,8 +34,17 @@ function words.event(kind, object) return json.encode { type = kind, object = ob
 function words.object(name, version) return { metadata = { name = name, uid = name, resourceVersion = version } } end
 function words.list(version, items, more) return words.ok { metadata = { resourceVersion = version, continue = more }, items = json.array(items) } end
 
-local discovery = { status = 200, body = json.encode { kind = "APIResourceList", resources = json.array { { name = "configmaps", kind = "ConfigMap",
-  namespaced = true }, { name = "configmaps/status", kind = "ConfigMap", namespaced = true } } } }
+-- What a group says of the kinds that it has.
+function words.kinds(...)
+  local list = json.array {}
+  for _, kind in ipairs { ... } do
+    list[#list + 1] = { name = kind:lower() .. "s", kind = kind, namespaced = kind ~= "Namespace" and kind ~= "Node" }
+    list[#list + 1] = { name = kind:lower() .. "s/status", kind = kind, namespaced = list[#list].namespaced }
+  end
+  return words.ok { kind = "APIResourceList", resources = list }
+end
+
+local core_group = words.kinds("ConfigMap", "Event", "Namespace", "Node", "Pod", "ServiceAccount")
 
 -- ---- one request ----
 
@@ -90,7 +99,7 @@ end
 local text, answers, at
 
 local function answer_to(request)
-  if request.path:match "^/api/v1$" then return discovery end
+  if request.path:match "^/api/v1$" then return core_group end
   local now = read "answers.lua"
   if now ~= text then
     text, at = now, 0

@@ -82,7 +82,7 @@ function TestPolicy.test_1_restricted()
   local _, n = r.err:gsub("warning of the API server: pods are watched here", "")
   lu.assertEquals(n, 1) -- the server's warning is shown, once
   -- from inside, where nodes may not be looked at: the same
-  r = world.run { "submit", "scenarios/ping.lua", "--namespace", NAMESPACE, "--", "--pings", "2" }
+  r = world.submit { "scenarios/ping.lua", "--namespace", NAMESPACE, "--", "--pings", "2" }
   lu.assertEquals(measured_and_skipped(r), { 3, 4 })
   lu.assertEquals(world.left(NAMESPACE), "")
 end

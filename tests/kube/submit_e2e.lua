@@ -8,7 +8,7 @@ local world = require "world"
 TestSubmit = {}
 
 function TestSubmit.test_results_come_home()
-  local run = world.run { "submit", "scenarios/ping.lua", "--", "--pings", "3" }
+  local run = world.submit { "scenarios/ping.lua", "--", "--pings", "3" }
   lu.assertEquals(run.code, 0, run.said)
   lu.assertEquals(#run.ledger.measurements, 7)
   for _, m in ipairs(run.ledger.measurements) do
@@ -23,7 +23,7 @@ end
 
 -- A namespace that is not there is made, and goes again.
 function TestSubmit.test_namespace_of_its_own()
-  local run = world.run { "submit", "scenarios/ping.lua", "--namespace", "knbl-submit", "--", "--pings", "2" }
+  local run = world.submit { "scenarios/ping.lua", "--namespace", "knbl-submit", "--", "--pings", "2" }
   lu.assertEquals(run.code, 0, run.said)
   local deadline = core.now() + 40
   while world.kubectl "get namespace knbl-submit -o name" == "namespace/knbl-submit\n" and core.now() < deadline do core.sleep(0.3) end

@@ -1,8 +1,8 @@
 -- knbl submit - a scenario run from inside the cluster, in one command: the script goes in as a ConfigMap, a Job runs it, its log is followed, and
 -- the results come home. Everything it makes is removed again.
 local errors = require "knbl.errors"
-local json = require "knbl.json"
 local kube = require "knbl.kube"
+local ledger = require "knbl.ledger"
 local manifest = require "knbl.kube.manifest"
 local namespace = require "knbl.kube.namespace"
 local output = require "knbl.output"
@@ -97,35 +97,7 @@ end
 
 local AWAY_S = 30 -- in which an API server that went away may come back
 
--- Shows the log as it comes; the ledger's lines, which are marked, are kept for the end.
-local function follow(context, api, pod)
-  local core, ledger, seen = context.core, {}, 0
-  local function take(line)
-    if not output.unmark(ledger, line) then context.err(line .. "\n") end
-  end
-  local away -- since when there is no answer
-  while true do
-    local stream, err = api:logs(pod.metadata.name, { follow = true })
-    local n, line = 0, nil
-    while stream do
-      line, err = stream:line(3600)
-      if line then
-        n, away = n + 1, nil
-        if n > seen then seen = n take(line) end -- the log begins anew with each request
-      elseif not (err and err.code == "timeout") then
-        stream:close()
-        stream = nil
-      end
-    end
-    if not err then return ledger[1] and table.concat(ledger, "\n") end
-    away = away or core.now()
-    if err.code == "interrupted" or err.status or core.now() - away > AWAY_S then return nil, err end
-    local ok, interrupted = core.sleep(0.5)
-    if not ok then return nil, interrupted end
-  end
-end
-
--- The exit code of the scenario's process.
+-- The exit code of the scenario's process, once it has one.
 local function exit_code(api, pod)
   local w <close> = api:watch("Pod", { field = "metadata.name=" .. pod.metadata.name, timeout = 30 })
   while true do
@@ -133,6 +105,62 @@ local function exit_code(api, pod)
     if not event then return nil, err end
     for _, status in ipairs(event.object.status.containerStatuses or {}) do
       if status.state.terminated then return status.state.terminated.exitCode end
+    end
+  end
+end
+
+-- What reads a pod's log: log.follow() while it is written, log.rest() once it is whole. Both return true, or nil and an error. Each line is shown once;
+-- those of the ledger, which are marked, are kept in log.results. log.away is for who asks: it is gone when a line has come.
+local function reader(context, api, pod)
+  local log, seen, n = { results = {} }, 0, 0
+  local function take(line)
+    n, log.away = n + 1, nil
+    if n <= seen then return end -- a log begins anew with each request
+    seen = n
+    if not output.unmark(log.results, line) then context.err(line .. "\n") end
+  end
+  function log.follow()
+    n = 0
+    local stream, err = api:logs(pod.metadata.name, { follow = true })
+    if not stream then return nil, err end
+    while true do
+      local line, why = stream:line(3600)
+      if line then
+        take(line)
+      elseif not (why and why.code == "timeout") then
+        stream:close()
+        return not why or nil, why
+      end
+    end
+  end
+  function log.rest()
+    n = 0
+    local text, err = api:logs(pod.metadata.name)
+    for line in (text or ""):gmatch "([^\n]*)\n" do take(line) end
+    return text and true, err
+  end
+  return log
+end
+
+-- The ledger that a pod's log brings, as text ("" where there is none), and the exit code of its process. A log that is followed may end before the
+-- process has and before its last lines; so what is missing is read when the process is known to have ended.
+local function await_end(context, api, pod)
+  local core, log = context.core, reader(context, api, pod)
+  local read, code = log.follow, nil
+  while true do
+    local ok, err = read()
+    if ok and code then return table.concat(log.results, "\n"), code end
+    if ok then
+      code, err = exit_code(api, pod)
+      if code then read = log.rest end
+      if err and err.code == "timeout" then err = nil end -- it still runs
+    end
+    if err and err.status == 404 and log.results[1] then return table.concat(log.results, "\n"), code or 1 end -- the Job's time was over, and its pod is gone
+    if err then
+      log.away = log.away or core.now() -- since when there is no answer
+      if err.code == "interrupted" or err.status or core.now() - log.away > AWAY_S then return nil, err end
+      ok, err = core.sleep(0.5)
+      if not ok then return nil, err end
     end
   end
 end
@@ -159,22 +187,26 @@ local function carry_out(context, api, run, name, values, words)
   local pod, err = await_pod(context.core, api, name)
   if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
-  local ledger
-  ledger, err = follow(context, api, pod)
-  if err and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
-  if err then errors.raise(errors.new("lost", "its log: " .. err.message)) end
-  return ledger, exit_code(api, pod) or 1
+  local text, code = await_end(context, api, pod)
+  if not text and code.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
+  if not text then errors.raise(errors.new("lost", "its log: " .. code.message)) end
+  return text, code
 end
 
-local function deliver(context, values, ledger)
+-- Shows the ledger, and writes it where that was asked for. A scenario that failed may have none.
+local function deliver(context, values, text, code)
   local core = context.core
+  if text == "" and code ~= 0 then return end
+  if text == "" then errors.raise(errors.new("lost", "its log does not hold the results; run it again")) end
+  local data, err = ledger.parse(text, "the results in its log")
+  if not data then errors.raise(errors.new("lost", err.message)) end
   if values.json == "-" then
-    context.out(ledger .. "\n")
+    context.out(text .. "\n")
   elseif values.json then
-    local ok, err = core.write_file(values.json, ledger .. "\n")
-    if not ok then errors.raise(err) end
+    local ok, why = core.write_file(values.json, text .. "\n")
+    if not ok then errors.raise(why) end
   end
-  output.show(context, json.decode(ledger), { json = values.json })
+  output.show(context, data, { json = values.json })
 end
 
 -- The Job first, and its permissions only once its pod has ended: until then it removes what it made itself.
@@ -202,10 +234,10 @@ function M.run(context, values, words)
   local name = "knbl-" .. run.id
   local entered, why = namespace.ensure(api, run)
   if not entered then errors.raise(errors.new("unavailable", why.message)) end
-  local ok, ledger, code = pcall(carry_out, context, api, run, name, values, words)
+  local ok, results, code = pcall(carry_out, context, api, run, name, values, words)
   remove(api, name, entered.made and run.namespace)
-  if not ok then error(ledger, 0) end
-  if ledger then deliver(context, values, ledger) end
+  if not ok then error(results, 0) end
+  deliver(context, values, results, code)
   return code
 end
 
