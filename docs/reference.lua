@@ -115,7 +115,7 @@ end
 
 local function command_line()
   say "## The command line\n\n    knbl [OPTIONS] SCENARIO [SCENARIO'S OPTIONS]\n\n| option | |\n|:--|:--|"
-  for _, flag in ipairs(cli.available()) do
+  for _, flag in ipairs(cli.flags) do
     say("| `--%s%s`%s | %s |", flag.name, flag.value and " " .. cell(flag.value) or "", flag.short and (", `%s`"):format(flag.short) or "", cell(flag.help))
   end
   say "\n| command | |\n|:--|:--|"

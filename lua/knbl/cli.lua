@@ -81,23 +81,6 @@ M.commands = {
   { "completion", "a script for bash, zsh or fish that completes all this" },
 }
 
--- A module that this build has, or nil.
-local function optional(name)
-  if package.loaded[name] then return package.loaded[name] end
-  local ok, module = pcall(require, name)
-  if ok then return module end
-  if not tostring(module):find("module '" .. name .. "' not found", 1, true) then error(module, 0) end
-end
-
--- The flags that this build can serve.
-function M.available()
-  local list = {}
-  for _, flag in ipairs(M.flags) do
-    if not flag.module or optional(flag.module) then list[#list + 1] = flag end
-  end
-  return list
-end
-
 local function of_group(flags, name)
   local list = {}
   for _, flag in ipairs(flags) do
@@ -164,7 +147,7 @@ end
 -- The module of a command; nil where there is none of this name, or where the program itself has it (agent).
 function M.command(name)
   for _, command in ipairs(M.commands) do
-    if command[1] == name then return optional("knbl.command." .. name) end
+    if command[1] == name and name ~= "agent" then return require("knbl.command." .. name) end
   end
 end
 
@@ -221,7 +204,7 @@ function M.main(argv, context)
   context.core = context.core or require "knbl.native"
   context.out = context.out or function(s) io.stdout:write(s) end
   context.err = context.err or function(s) io.stderr:write(s) end
-  context.flags = M.available()
+  context.flags = M.flags
   local ok, code = xpcall(dispatch, function(e)
     if type(e) == "table" then return e end
     return debug.traceback(tostring(e), 2)
@@ -234,7 +217,7 @@ end
 function M.standalone(words)
   local list = {}
   for i = 1, #words do list[i] = words[i] end
-  return require("knbl.command.run").standalone(list, words[0], M.available())
+  return require("knbl.command.run").standalone(list, words[0], M.flags)
 end
 
 return M

@@ -272,7 +272,7 @@ function Client:stream(kind, options, query, subpath)
   for _ = 1, 2 do
     transfer, err = self:transfer("GET", path .. (subpath or ""), selection(options, query))
     if not transfer then return nil, err end
-    transfer.timeout = options and options.open_timeout or 10
+    transfer.timeout = 10
     local stream
     stream, err = core.fetch_open(transfer)
     if not stream then return nil, no_answer(self, err) end

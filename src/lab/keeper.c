@@ -161,7 +161,7 @@ static bool serve(struct kn_keeper *keeper)
 
 int kn_keeper_main(const struct kn_lab_options *options, int request_fd, int warden_fd)
 {
-    struct kn_keeper keeper = { .options = *options, .request_fd = request_fd, .warden_fd = warden_fd };
+    struct kn_keeper keeper = { .options = *options, .request_fd = request_fd };
     struct kn_error err = { .code = KN_OK };
     char pid[32] = "";
     if (read(warden_fd, pid, sizeof pid - 1) <= 0) return 1;

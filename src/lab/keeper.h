@@ -137,7 +137,7 @@ struct kn_lab_service {
 
 struct kn_keeper {
     struct kn_lab_options options;
-    int request_fd, warden_fd, signal_fd;
+    int request_fd, signal_fd;
     int netns, pidns;           /* its own: the way back */
     struct nl_sock *nl;         /* in the fabric */
     pid_t outer_pid;            /* the keeper's PID as the opener sees it */

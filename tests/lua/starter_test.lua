@@ -101,7 +101,7 @@ end
 -- All words are taken as the program takes them, up to where it would look for the files.
 local function check(words)
   local command = cli.command(words[1])
-  local flags = command and words[1] ~= "run" and command.flags or cli.available()
+  local flags = command and words[1] ~= "run" and command.flags or cli.flags
   local values, rest = args.parse(core, flags, words, command and 2 or 1, "a job")
   for _, source in ipairs(values.fail_if or {}) do assert(require("knbl.expect").parse_change(core, source)) end
   return rest

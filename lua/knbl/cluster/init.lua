@@ -4,11 +4,11 @@
 -- A provider is a module { name, open = function(options) -> provider | nil, err }. `options` are the keys of knbl.cluster{…}
 -- and: `on` (what followed "PROVIDER:" on the command line, as text), `pairs` (the same as a list of {key, value}), `token`
 -- (a fresh secret, or the one of --token-file), `settings` (the program's flags). A provider has
---   An endpoint may have prepare(self) -> true | nil, err: called before it is measured; does nothing from the second time on.
 --   node(index_or_name) pod{…} service{…} -> endpoint or service | nil, err;  delete(name);
 --   exec(name, argv) -> { output, status } | nil, err: runs a program in a pod or on a node (a provider may lack this);
 --   standing_node(name) -> the endpoint of an agent in that node's own network, where there is one already (a provider may lack this);
 --   one_machine: all of it is on this machine;  environment() -> table;  close()
+-- An endpoint may have prepare(self) -> true | nil, err: called before it is measured; does nothing from the second time on.
 -- An err with code "skip" says why a thing cannot be had here: what needs it becomes a skipped measurement, and the run goes on.
 local errors = require "knbl.errors"
 local file = require "knbl.file"
@@ -146,7 +146,7 @@ end
 
 local function check_pod(self, t)
   local core = self.session.core
-  check_keys(core, "pod", t, self.module.pod_options and setmetatable({}, { __index = pod_keys }) or pod_keys)
+  check_keys(core, "pod", t, pod_keys)
   check_number("pod", "mtu", t.mtu, 68, 65535)
   check_number("pod", "port", t.port, 1, 65535)
   if t.runtime ~= nil and (type(t.runtime) ~= "string" or not t.runtime:match("^[%w._-]+$")) then
@@ -426,14 +426,7 @@ local function load_provider(s, name)
     errors.usage("unknown provider '%s': it is one of %s%s", name, table.concat(M.providers, ", "),
       errors.hint(s.core, name, M.providers))
   end
-  local ok, module = pcall(require, "knbl.cluster." .. name)
-  if not ok then
-    if tostring(module):find("module 'knbl.cluster." .. name .. "' not found", 1, true) then
-      errors.usage("this build has no provider '%s'", name)
-    end
-    error(module, 0)
-  end
-  return module
+  return require("knbl.cluster." .. name)
 end
 
 local function token_of(s)

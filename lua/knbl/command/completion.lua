@@ -28,7 +28,7 @@ end
 -- The program's flags and the commands, each with its own: { flags, commands = { { name, help, flags, words, files } … } }.
 local function tables(core)
   local cli = require "knbl.cli"
-  local all = { flags = cli.available(), commands = {}, scenarios = scenario.names(core) }
+  local all = { flags = cli.flags, commands = {}, scenarios = scenario.names(core) }
   for i, row in ipairs(cli.commands) do
     local command = cli.command(row[1]) or {}
     local words, files = words_of(core, row[1], row[3])

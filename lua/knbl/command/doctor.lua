@@ -93,9 +93,7 @@ local function congestion()
 end
 
 local function cluster(_, values)
-  local found, kube = pcall(require, "knbl.kube")
-  if not found then return no "this build has no client for Kubernetes" end
-  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, on_warning = function() end }
+  local api, err = require("knbl.kube").connect { kubeconfig = values.kubeconfig, context = values.context, on_warning = function() end }
   if not api then return no(err.message) end -- which says what to do
   local version, why = api:request("GET", "/version", { retry = 0, timeout = 3 })
   if not version then return no(why.message, "see that its API server can be reached from here, and the credentials are good") end

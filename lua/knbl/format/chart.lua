@@ -117,10 +117,10 @@ local function line(s, colour, px, py, options, out)
   if #s.points <= 24 then out[#out + 1] = table.concat(dots) end
 end
 
--- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, x_label, beside (all series, where
+-- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, beside (all series, where
 -- these are a part: then the parts have one scale), base (what of y is 1 as it is shown: round numbers are those that one sees)
 function M.lines(series, options)
-  local width, height, left, right, top, bottom = 760, 300, LEFT, RIGHT, 12, options.x_label and 48 or 32
+  local width, height, left, right, top, bottom = 760, 300, LEFT, RIGHT, 12, 32
   local x1, x2 = extent(options.beside or series, 1, options.log_x)
   local y1, y2 = extent(options.beside or series, 2, options.log_y)
   if x1 > x2 or y1 > y2 then return nil end
@@ -148,7 +148,6 @@ function M.lines(series, options)
   end
   marks_below(marks, height - bottom + 20, out)
   out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/>'):format(left, top, height - bottom, width - right)
-  if options.x_label then out[#out + 1] = text((left + width - right) / 2, height - 4, options.x_label, "mid") end
   for i, s in ipairs(series) do line(s, shade(i), px, py, options, out) end
   out[#out + 1] = "</svg>"
   if #series > 1 or series[1].label ~= "" then out[#out + 1] = legend(series) end
