@@ -1,5 +1,5 @@
 -- knbl.doubt - what makes a measurement doubtful: every flag with what it means and where it is set, and those flags that follow from
--- what was watched meanwhile (knbl.observe). The engines set the others (src/engines/result.c).
+-- what was watched meanwhile (knbl.observe). The engines set the others (src/engines/result_flags.c).
 local M = {}
 
 -- How full a connection tracking table is nearly full; for how long an agent that is not run has been stopped rather than kept waiting; from

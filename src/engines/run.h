@@ -1,4 +1,4 @@
-/* engines/run - what a run is made of, for engine.c, flow.c and result.c alone.
+/* engines/run - what a run is made of, for engine.c, flow.c and result*.c alone.
  *
  * Three kinds of thread touch it: the workers, the controller that keeps the time, and whoever holds the handle. The
  * lock guards everything that is not atomic and not a worker's own; it is never held while something blocks. */
