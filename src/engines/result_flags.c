@@ -8,7 +8,8 @@
 /* A sender that looks for the limit of a path loses a few segments there, on a sound one too; so large a share is no part
  * of that. */
 #define RESENT 0.001
-#define BUSY 0.95             /* of the CPUs that the generator's threads could have had */
+#define BUSY 0.95             /* of the CPUs that the generator's threads could have had … */
+#define HELD_BACK (1 - BUSY)  /* … or of the time, in which a quota let them have none */
 #define RATE_REACHED 0.98
 #define SYN_RESENT_NS (KN_NS_PER_S - 10 * KN_NS_PER_MS) /* a first packet without an answer is sent again after a second */
 #define TIMESTAMP_OPTION 12   /* bytes that TCP's timestamps take from the MSS (RFC 7323, padded) */
@@ -27,6 +28,20 @@ static void flag(json_t *flags, bool doubtful, const char *name)
 static bool cpu_bound(const struct kn_figures *f, double cpus)
 {
     return (f->has & KN_HAS_CPU) && f->window_ns && (double)f->cpu_ns / (double)f->window_ns >= BUSY * cpus;
+}
+
+/* How long quotas kept an end's threads from running. */
+static double throttled_s(const json_t *cpu)
+{
+    return json_number_value(json_object_get(cpu, "throttled_s"));
+}
+
+static double servers_throttled_s(const struct kn_run *run)
+{
+    double longest = 0;
+    for (unsigned i = 0; i < run->n_servers; i++)
+        longest = fmax(longest, throttled_s(run->servers[i].cpu));
+    return longest;
 }
 
 static double rate_share(const struct kn_view *v, const json_t *metrics)
@@ -48,18 +63,14 @@ json_t *kn_result_flags(const struct kn_view *v, const json_t *metrics, const js
 {
     const struct kn_run *run = v->run;
     json_t *flags = json_copy(run->flags);
-    double threads = fmin(run->n_slots, kn_cpus_allowed()), quota = kn_cpu_quota();
-    if (quota > 0)
-        threads = fmin(threads, quota);
-    bool throttled = json_number_value(json_object_get(cpu, "throttled_s")) > 0;
-    for (unsigned i = 0; i < run->n_servers; i++)
-        throttled = throttled || json_number_value(json_object_get(run->servers[i].cpu, "throttled_s")) > 0;
+    double mine_s = throttled_s(cpu), theirs_s = servers_throttled_s(run), held_back_s = HELD_BACK * kn_seconds(v->window_ns);
     flag(flags, atomic_load(&run->asked_to_stop), "stopped");
     if (!kn_view_begun(v))
         return flags;
-    flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->client, threads), "generator_cpu_bound");
-    flag(flags, v->spec->wait == KN_WAIT_BLOCK && cpu_bound(&v->server, (double)v->spec->flows), "server_cpu_bound");
-    flag(flags, throttled, "throttled");
+    bool blocks = v->spec->wait == KN_WAIT_BLOCK;
+    flag(flags, (blocks && cpu_bound(&v->client, fmin(run->n_slots, kn_cpus_allowed()))) || mine_s > held_back_s, "generator_cpu_bound");
+    flag(flags, (blocks && cpu_bound(&v->server, (double)v->spec->flows)) || theirs_s > held_back_s, "server_cpu_bound");
+    flag(flags, mine_s > 0 || theirs_s > 0, "throttled");
     flag(flags, kn_result_cpus_shared(v, cpu), "other_work");
     flag(flags, mss_differs(v), "mss_differs");
     flag(flags, json_object_get(metrics, "step") != NULL, "step");
