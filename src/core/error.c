@@ -48,17 +48,11 @@ static void append(char *message, size_t size, const char *text)
     message[used + n] = 0;
 }
 
-static void set(struct kn_error *err, const char *where, enum kn_code code, int sys_errno)
-{
-    err->code = code;
-    err->sys_errno = sys_errno;
-    err->where = where;
-}
-
-int kn_fail_at(struct kn_error *err, const char *where, enum kn_code code, int sys_errno, const char *format, ...)
+int kn_fail_with(struct kn_error *err, enum kn_code code, int sys_errno, const char *format, ...)
 {
     va_list args;
-    set(err, where, code, sys_errno);
+    err->code = code;
+    err->sys_errno = sys_errno;
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
@@ -83,11 +77,12 @@ enum kn_code kn_code_from_errno(int sys_errno)
     }
 }
 
-int kn_fail_errno_at(struct kn_error *err, const char *where, int sys_errno, const char *format, ...)
+int kn_fail_from(struct kn_error *err, int sys_errno, const char *format, ...)
 {
     char reason[128] = "";
     va_list args;
-    set(err, where, kn_code_from_errno(sys_errno), sys_errno);
+    err->code = kn_code_from_errno(sys_errno);
+    err->sys_errno = sys_errno;
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);

@@ -33,20 +33,17 @@ enum kn_code {
 struct kn_error {
     enum kn_code code;
     int sys_errno;         /* 0 where the kernel had no part in it */
-    const char *where;     /* the function that noticed: a string literal */
     char message[512];
 };
 
 /* Fills `err` and returns -1, so that `return kn_fail(...)` reads well. */
-int kn_fail_at(struct kn_error *err, const char *where, enum kn_code code, int sys_errno, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
-#define kn_fail(err, code, ...) kn_fail_at((err), __func__, (code), 0, __VA_ARGS__)
-/* The same for a failed system call: appends strerror(errno), and picks the code from errno
+int kn_fail_with(struct kn_error *err, enum kn_code code, int sys_errno, const char *format, ...) __attribute__((format(printf, 4, 5)));
+#define kn_fail(err, code, ...) kn_fail_with((err), (code), 0, __VA_ARGS__)
+/* The same for a failed system call: appends strerror(), and picks the code from errno
  * (ECONNREFUSED is KN_E_REFUSED, EACCES KN_E_PERMISSION, and so on). Read errno before anything else can change it. */
-int kn_fail_errno_at(struct kn_error *err, const char *where, int sys_errno, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-#define kn_fail_errno(err, ...) kn_fail_errno_at((err), __func__, errno, __VA_ARGS__)
-#define kn_fail_memory(err) kn_fail_at((err), __func__, KN_E_MEMORY, 0, "out of memory")
+int kn_fail_from(struct kn_error *err, int sys_errno, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define kn_fail_errno(err, ...) kn_fail_from((err), errno, __VA_ARGS__)
+#define kn_fail_memory(err) kn_fail((err), KN_E_MEMORY, "out of memory")
 
 /* Puts "context: " before the message. */
 void kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));

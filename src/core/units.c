@@ -20,13 +20,12 @@ struct unit { const char *name; uint64_t value; };
 /* A decimal number as written: whole.fraction, the fraction in units of 1/denominator. */
 struct decimal { uint64_t whole, fraction, denominator; };
 
-static int refuse(struct kn_error *err, const char *where, const char *text, const char *why, const char *example)
+static int refuse(struct kn_error *err, const char *text, const char *why, const char *example)
 {
     char quoted[KN_QUOTE_MAX];
-    return kn_fail_at(err, where, KN_E_ARGUMENT, 0, "%s %s; write for example %s", kn_quote(quoted, text), why,
-                      example);
+    return kn_fail(err, KN_E_ARGUMENT, "%s %s; write for example %s", kn_quote(quoted, text), why, example);
 }
-#define REFUSE(why, example) refuse(err, __func__, text, (why), (example))
+#define REFUSE(why, example) refuse(err, text, (why), (example))
 
 static bool is_digit(char c)
 {

@@ -204,4 +204,4 @@ static int client(struct kn_worker *w, struct kn_error *err)
     return failed;
 }
 
-const struct kn_test_ops kn_tcp_crr_ops = {.test = KN_TCP_CRR, .client = client};
+const struct kn_test_ops kn_tcp_crr_ops = {.client = client};

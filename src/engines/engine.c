@@ -469,7 +469,7 @@ static void *control(void *arg)
         choose_family(run);
         int failed = start_workers(run);
         if (failed) {
-            kn_fail_errno_at(&err, __func__, failed, "cannot start a thread");
+            kn_fail_from(&err, failed, "cannot start a thread");
             fail_run(run, &err);
         }
         if (await(run, MARK_READY, kn_now_ns() + 3600 * KN_NS_PER_S, true) && !atomic_load(&run->stop)) {
@@ -489,7 +489,7 @@ int kn_run_start(struct kn_run *run, struct kn_error *err)
         return kn_fail(err, KN_E_ARGUMENT, "a run starts once");
     int failed = pthread_create(&run->controller, NULL, control, run);
     if (failed)
-        return kn_fail_errno_at(err, __func__, failed, "cannot start a thread");
+        return kn_fail_from(err, failed, "cannot start a thread");
     run->controller_started = true;
     return 0;
 }

@@ -78,7 +78,6 @@ enum kn_udp_next { KN_UDP_IS_TEST, KN_UDP_WAS_CONTROL, KN_UDP_WANTS_REPORT };
 enum kn_udp_next kn_served_datagram(struct kn_served *s, int fd, const uint8_t *datagram, size_t size);
 
 struct kn_test_ops {
-    enum kn_test test;
     int (*client)(struct kn_worker *w, struct kn_error *err);
     /* After the welcome was sent, and on TCP after the go byte came. Returns 0 at the client's half-close (TCP) or its
      * fetch (UDP); the report follows. NULL where an agent has no part (ping). */

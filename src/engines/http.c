@@ -338,4 +338,4 @@ static int client(struct kn_worker *w, struct kn_error *err)
     return failed;
 }
 
-const struct kn_test_ops kn_http_ops = {.test = KN_HTTP, .client = client, .serve = kn_http_serve};
+const struct kn_test_ops kn_http_ops = {.client = client, .serve = kn_http_serve};

@@ -85,7 +85,7 @@ static void connect_failed(struct kn_http_client *h, struct kn_http_conn *c, int
     if (sys_errno == ETIMEDOUT)
         kn_fail(&why, KN_E_TIMEOUT, "connect to %s: no answer in time", text);
     else if (sys_errno)
-        kn_fail_errno_at(&why, __func__, sys_errno, "connect to %s", text);
+        kn_fail_from(&why, sys_errno, "connect to %s", text);
     else
         kn_fail(&why, KN_E_PROTOCOL, "%s hung up instead of answering the hello", text);
     no_connection(h, c, &why);

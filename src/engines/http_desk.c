@@ -171,7 +171,7 @@ static int start(struct desk *d, struct kn_error *err)
     int failed = pthread_create(&d->thread, &attr, desk_main, d);
     pthread_attr_destroy(&attr);
     d->started = !failed;
-    return failed ? kn_fail_errno_at(err, __func__, failed, "no thread to serve http") : 0;
+    return failed ? kn_fail_from(err, failed, "no thread to serve http") : 0;
 }
 
 /* ---- a flow ---- */

@@ -382,4 +382,4 @@ static int run_client(struct kn_worker *w, struct kn_error *err)
     return failed ? -1 : 0;
 }
 
-const struct kn_test_ops kn_ping_ops = {.test = KN_PING, .client = run_client};
+const struct kn_test_ops kn_ping_ops = {.client = run_client};

@@ -228,5 +228,5 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
     return failed ? kn_fail(err, KN_E_LOST, "the client went away in the middle of the run") : 0;
 }
 
-const struct kn_test_ops kn_tcp_rr_ops = {.test = KN_TCP_RR, .client = client, .serve = serve};
-const struct kn_test_ops kn_tcp_lat_ops = {.test = KN_TCP_LAT, .client = client, .serve = serve};
+const struct kn_test_ops kn_tcp_rr_ops = {.client = client, .serve = serve};
+const struct kn_test_ops kn_tcp_lat_ops = {.client = client, .serve = serve};

@@ -110,7 +110,7 @@ static int helper_start(struct helper *h, const struct kn_side *like, bool sends
     if (!failed)
         return 0;
     kn_figures_fini(&h->figures);
-    return kn_fail_errno_at(err, __func__, failed, "cannot start a thread");
+    return kn_fail_from(err, failed, "cannot start a thread");
 }
 
 static int helper_join(struct helper *h, struct kn_figures *into, struct kn_error *err)
@@ -195,6 +195,6 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
     return helper_join(&h, &s->figures, err) || failed ? -1 : 0;
 }
 
-const struct kn_test_ops kn_tcp_stream_ops = {.test = KN_TCP_STREAM, .client = client, .serve = serve, .sends = true};
-const struct kn_test_ops kn_tcp_sendfile_ops = {.test = KN_TCP_SENDFILE, .client = client, .serve = serve, .sends = true};
-const struct kn_test_ops kn_tcp_bw_ops = {.test = KN_TCP_BW, .client = client, .serve = serve, .sends = true};
+const struct kn_test_ops kn_tcp_stream_ops = {.client = client, .serve = serve, .sends = true};
+const struct kn_test_ops kn_tcp_sendfile_ops = {.client = client, .serve = serve, .sends = true};
+const struct kn_test_ops kn_tcp_bw_ops = {.client = client, .serve = serve, .sends = true};

@@ -490,4 +490,4 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
     return failed;
 }
 
-const struct kn_test_ops kn_udp_rr_ops = {.test = KN_UDP_RR, .client = run_client, .serve = serve};
+const struct kn_test_ops kn_udp_rr_ops = {.client = run_client, .serve = serve};

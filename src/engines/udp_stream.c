@@ -411,4 +411,4 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
     return s->spec->reverse ? serve_reverse(s, fd, err) : serve_forward(s, fd, err);
 }
 
-const struct kn_test_ops kn_udp_stream_ops = {.test = KN_UDP_STREAM, .client = run_client, .serve = serve};
+const struct kn_test_ops kn_udp_stream_ops = {.client = run_client, .serve = serve};

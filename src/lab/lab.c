@@ -26,7 +26,7 @@ static json_t *unpack(json_t *answer, struct kn_error *err)
 {
     const char *code = NULL, *message = NULL;
     if (!answer || json_unpack(answer, "{s:{s:s,s:s}}", "error", "code", &code, "message", &message)) return answer;
-    kn_fail_at(err, "lab", kn_code_from_name(code), 0, "%s", message);
+    kn_fail(err, kn_code_from_name(code), "%s", message);
     json_decref(answer);
     return NULL;
 }

@@ -96,7 +96,7 @@ static int try_kvm(const struct kn_vmm *vmm, const char *kernel, struct kn_error
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), fds[2];
     char text[TRIAL_TEXT];
     if (kvm < 0)
-        return kn_fail_at(err, __func__, KN_E_UNSUPPORTED, errno, "/dev/kvm cannot be opened: %s", strerror(errno));
+        return kn_fail_with(err, KN_E_UNSUPPORTED, errno, "/dev/kvm cannot be opened: %s", strerror(errno));
     close(kvm);
     if (pipe2(fds, O_CLOEXEC)) return kn_fail_errno(err, "no pipe");
     pid_t pid = fork();

@@ -181,7 +181,7 @@ static int await(int fd, const struct kn_spawn *spawn, struct kn_error *err)
     ssize_t size = read(fd, &r, sizeof r);
     if (size == 0 && spawn->command && !spawn->box) return 0;
     if (size != (ssize_t)sizeof r) return kn_fail(err, KN_E_LOST, "'%s' ended before it was ready", spawn->name);
-    return r.code == KN_OK ? 0 : kn_fail_at(err, __func__, r.code, r.sys_errno, "'%s': %s", spawn->name, r.message);
+    return r.code == KN_OK ? 0 : kn_fail_with(err, r.code, r.sys_errno, "'%s': %s", spawn->name, r.message);
 }
 
 /* A PID namespace for the next child only: the keeper's own children-to-be go back to its own. */

@@ -51,12 +51,11 @@ static int forbidden(const char *what, int sys_errno, struct kn_error *err)
     };
     for (size_t i = 0; i < sizeof switches / sizeof *switches; i++)
         if (read_sysctl(switches[i].path) == switches[i].bad)
-            return kn_fail_at(err, __func__, KN_E_PERMISSION, sys_errno,
-                              "this machine does not let users make namespaces (%s = %ld): allow it with `sudo sysctl "
-                              "%s=%s`, or run knbl with sudo",
-                              switches[i].name, switches[i].bad, switches[i].name, switches[i].good);
-    return kn_fail_at(
-        err, __func__, KN_E_PERMISSION, sys_errno,
+            return kn_fail_with(err, KN_E_PERMISSION, sys_errno,
+                                "this machine does not let users make namespaces (%s = %ld): allow it with `sudo sysctl "
+                                "%s=%s`, or run knbl with sudo",
+                                switches[i].name, switches[i].bad, switches[i].name, switches[i].good);
+    return kn_fail_with(err, KN_E_PERMISSION, sys_errno,
         "the lab cannot %s (%s): user namespaces are forbidden here, by a container's seccomp filter perhaps; "
         "run knbl with sudo, or the container with --privileged",
         what, strerror(sys_errno));

@@ -23,9 +23,9 @@ enum { MAC_VEIL = 6, IF_JOINT = LAB_IF_PORTS };
 
 int kn_vm_no_tun(struct kn_error *err)
 {
-    return kn_fail_at(err, __func__, KN_E_UNSUPPORTED, errno,
-                      "kata: a guest's network card needs /dev/net/tun (%s): modprobe tun, or let the container have "
-                      "it", strerror(errno));
+    return kn_fail_with(err, KN_E_UNSUPPORTED, errno,
+                        "kata: a guest's network card needs /dev/net/tun (%s): modprobe tun, or let the container have "
+                        "it", strerror(errno));
 }
 
 static int open_tap(bool stays, struct kn_error *err)

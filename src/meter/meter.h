@@ -24,7 +24,8 @@ struct kn_cpu_reading {
     uint64_t cgroup_memory, process_memory; /* bytes, now */
 };
 void kn_cpu_read(struct kn_cpu_reading *r);
-/* {"process":cores,"process_user":…,"cgroup":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,"throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
+/* {"process":cores,"process_user":…,"cgroup":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,
+ *  "throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
  * Memory is that at `to`. Absent ones are left out, and so is what is too coarse for the time between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);
 

@@ -73,22 +73,22 @@ static int forbidden(int sys_errno, struct kn_error *err)
     if (kn_file_read("", "/proc/sys/kernel/perf_event_paranoid", level, sizeof level) > 0) level[strcspn(level, "\n")] = 0;
     bool filtered = kn_file_read("", "/proc/self/status", status, sizeof status) > 0 && strstr(status, "\nSeccomp:\t2");
     if (sys_errno == EPERM && filtered)
-        return kn_fail_at(err, "stacks", KN_E_PERMISSION, sys_errno,
-                          "profiles are not permitted here: this container's seccomp filter forbids perf_event_open; "
-                          "give it CAP_PERFMON (Kubernetes: capabilities, add: [PERFMON, SYSLOG, SYS_PTRACE])");
-    return kn_fail_at(err, "stacks", KN_E_PERMISSION, sys_errno,
-                      "profiles are not permitted here: kernel.perf_event_paranoid is %s; run knbl and its agents as root, "
-                      "give them CAP_PERFMON, or allow it with `sudo sysctl kernel.perf_event_paranoid=-1`",
-                      level);
+        return kn_fail_with(err, KN_E_PERMISSION, sys_errno,
+                            "profiles are not permitted here: this container's seccomp filter forbids perf_event_open; "
+                            "give it CAP_PERFMON (Kubernetes: capabilities, add: [PERFMON, SYSLOG, SYS_PTRACE])");
+    return kn_fail_with(err, KN_E_PERMISSION, sys_errno,
+                        "profiles are not permitted here: kernel.perf_event_paranoid is %s; run knbl and its agents as root, "
+                        "give them CAP_PERFMON, or allow it with `sudo sysctl kernel.perf_event_paranoid=-1`",
+                        level);
 }
 
 static int refused(int sys_errno, struct kn_error *err)
 {
     if (sys_errno == EACCES || sys_errno == EPERM) return forbidden(sys_errno, err);
     if (sys_errno == EMFILE || sys_errno == ENFILE || sys_errno == ENOMEM)
-        return kn_fail_errno_at(err, "stacks", sys_errno, "profiles need more than there is");
-    return kn_fail_at(err, "stacks", KN_E_UNSUPPORTED, sys_errno, "this kernel takes no profiles: perf_event_open: %s",
-                      strerror(sys_errno));
+        return kn_fail_from(err, sys_errno, "profiles need more than there is");
+    return kn_fail_with(err, KN_E_UNSUPPORTED, sys_errno, "this kernel takes no profiles: perf_event_open: %s",
+                        strerror(sys_errno));
 }
 
 /* Cycles where there is a counter for them: it interrupts where interrupts are off, too. */
@@ -122,7 +122,7 @@ static int open_ring(struct kn_stacks *s, int cpu, struct kn_error *err)
     if (page == MAP_FAILED) {
         int saved = errno;
         close(fd);
-        return kn_fail_errno_at(err, "stacks", saved, "no memory may be locked for profiles (see ulimit -l)");
+        return kn_fail_from(err, saved, "no memory may be locked for profiles (see ulimit -l)");
     }
     s->rings[s->n_rings++] = (struct ring){ .fd = fd, .page = page };
     return 0;

@@ -27,7 +27,6 @@ static void the_kernels_reason(void **state)
     assert_int_equal(err.code, KN_E_REFUSED);
     assert_int_equal(err.sys_errno, ECONNREFUSED);
     assert_string_equal(err.message, "connect to 10.0.0.1: Connection refused");
-    assert_string_equal(err.where, __func__);
     assert_int_equal(kn_code_from_errno(EACCES), KN_E_PERMISSION);
     assert_int_equal(kn_code_from_errno(EADDRINUSE), KN_E_IN_USE);
     assert_int_equal(kn_code_from_errno(ENETUNREACH), KN_E_UNREACHABLE);
