@@ -23,11 +23,20 @@ static bool one_machine(const struct kn_server_report *a, const struct kn_server
     return !strcmp(a->node, b->node) || (machine && json_equal(machine, json_object_get(b->cpu, "machine")));
 }
 
-/* Of servers on one machine only the first counts for it: they all read the same. */
+/* Of servers on one machine only the first counts for it, and of those in one cgroup for that: they all read the same. */
 static bool first_of_node(const struct kn_run *run, unsigned i)
 {
     for (unsigned j = 0; j < i; j++)
         if (one_machine(&run->servers[j], &run->servers[i]) && json_is_number(json_object_get(run->servers[j].cpu, "node")))
+            return false;
+    return true;
+}
+
+static bool first_of_cgroup(const struct kn_run *run, unsigned i)
+{
+    const json_t *id = json_object_get(run->servers[i].cpu, "cgroup_id");
+    for (unsigned j = 0; id && j < i; j++)
+        if (one_machine(&run->servers[j], &run->servers[i]) && json_equal(json_object_get(run->servers[j].cpu, "cgroup_id"), id))
             return false;
     return true;
 }
@@ -72,7 +81,8 @@ static void put_cores(json_t *m, const struct kn_view *v, const json_t *mine)
     put_others(cpu, v, mine, mine, "client_others");
     for (unsigned i = 0; i < v->run->n_servers; i++) {
         const json_t *theirs = v->run->servers[i].cpu;
-        add_from(cpu, "server_cgroup", theirs, "cgroup");
+        if (first_of_cgroup(v->run, i))
+            add_from(cpu, "server_cgroup", theirs, "cgroup");
         if (first_of_node(v->run, i)) {
             add_from(cpu, "server_node", theirs, "node");
             add_from(cpu, "server_softirq", theirs, "softirq");
@@ -94,7 +104,8 @@ static void put_memory(json_t *m, const struct kn_view *v, const json_t *mine)
     add_from(memory, "client_cgroup", mine, "cgroup_memory");
     for (unsigned i = 0; i < v->run->n_servers; i++) {
         add_from(memory, "server_process", v->run->servers[i].cpu, "process_memory");
-        add_from(memory, "server_cgroup", v->run->servers[i].cpu, "cgroup_memory");
+        if (first_of_cgroup(v->run, i))
+            add_from(memory, "server_cgroup", v->run->servers[i].cpu, "cgroup_memory");
     }
     if (json_object_size(memory))
         json_object_set(m, "memory", memory);

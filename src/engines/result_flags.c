@@ -25,11 +25,6 @@ static void flag(json_t *flags, bool doubtful, const char *name)
         json_array_append_new(flags, json_string(name));
 }
 
-static bool cpu_bound(const struct kn_figures *f, double cpus)
-{
-    return (f->has & KN_HAS_CPU) && f->window_ns && (double)f->cpu_ns / (double)f->window_ns >= BUSY * cpus;
-}
-
 /* How long quotas kept an end's threads from running. */
 static double throttled_s(const json_t *cpu)
 {
@@ -53,6 +48,23 @@ static double rate_share(const struct kn_view *v, const json_t *metrics)
     return 1;
 }
 
+static bool rate_missed(const struct kn_view *v, const json_t *metrics)
+{
+    return kn_spec_open_loop(v->spec) && rate_share(v, metrics) < RATE_REACHED;
+}
+
+static bool cpu_bound(const struct kn_figures *f, double cpus)
+{
+    return (f->has & KN_HAS_CPU) && f->window_ns && (double)f->cpu_ns / (double)f->window_ns >= BUSY * cpus;
+}
+
+/* A stream that came at its rate was not limited, busy as its sender was between sends. */
+static bool client_bound(const struct kn_view *v, const json_t *metrics)
+{
+    bool as_asked = v->sender && kn_spec_open_loop(v->spec) && !rate_missed(v, metrics);
+    return !as_asked && cpu_bound(&v->client, fmin(v->run->n_slots, kn_cpus_allowed()));
+}
+
 static bool mss_differs(const struct kn_view *v)
 {
     uint64_t mss = kn_view_mss(v), asked = v->spec->mss;
@@ -68,7 +80,7 @@ json_t *kn_result_flags(const struct kn_view *v, const json_t *metrics, const js
     if (!kn_view_begun(v))
         return flags;
     bool blocks = v->spec->wait == KN_WAIT_BLOCK;
-    flag(flags, (blocks && cpu_bound(&v->client, fmin(run->n_slots, kn_cpus_allowed()))) || mine_s > held_back_s, "generator_cpu_bound");
+    flag(flags, (blocks && client_bound(v, metrics)) || mine_s > held_back_s, "generator_cpu_bound");
     flag(flags, (blocks && cpu_bound(&v->server, (double)v->spec->flows)) || theirs_s > held_back_s, "server_cpu_bound");
     flag(flags, mine_s > 0 || theirs_s > 0, "throttled");
     flag(flags, kn_result_cpus_shared(v, cpu), "other_work");
@@ -84,6 +96,6 @@ json_t *kn_result_flags(const struct kn_view *v, const json_t *metrics, const js
     uint64_t late = kn_view_is_tcp(v) ? v->client.timeouts : 0;
     flag(flags, v->client.errors + v->server.errors + late > 0, "errors");
     flag(flags, run->n_servers > 1, "several_backends");
-    flag(flags, kn_spec_open_loop(v->spec) && rate_share(v, metrics) < RATE_REACHED, "rate_not_reached");
+    flag(flags, rate_missed(v, metrics), "rate_not_reached");
     return flags;
 }

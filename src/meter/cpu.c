@@ -46,6 +46,7 @@ static void read_usage(const char *root, const struct kn_cgroup *g, struct kn_cp
 {
     if (g->version == 1) r->cgroup_ns = kn_file_number(root, g->folder, "cpuacct.usage");
     if (g->version == 2) r->cgroup_ns = times(kn_file_member(root, g->folder, "cpu.stat", "usage_usec"), 1000);
+    if (g->version) r->cgroup_id = kn_file_id(root, g->folder);
 }
 
 /* A quota further up stops this process just as well, and is counted there. */
@@ -142,10 +143,9 @@ json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_re
     put_share(json, "process_user", from->process_user_ns, to->process_user_ns, elapsed);
     put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, cgroup);
     put_share(json, "node", from->node_busy_ns, to->node_busy_ns, node);
-    if (json_object_get(json, "node")) {
-        if (!kn_boot_id("", machine, sizeof machine)) json_object_set_new(json, "machine", json_string(machine));
-        json_object_set_new(json, "node_cpus", json_integer(kn_cpus_online()));
-    }
+    if (json_object_get(json, "cgroup") && to->cgroup_id != KN_ABSENT) json_object_set_new(json, "cgroup_id", kn_json_u64(to->cgroup_id));
+    if (elapsed > 0 && !kn_boot_id("", machine, sizeof machine)) json_object_set_new(json, "machine", json_string(machine));
+    if (json_object_get(json, "node")) json_object_set_new(json, "node_cpus", json_integer(kn_cpus_online()));
     put_share(json, "node_user", from->node_user_ns, to->node_user_ns, node);
     put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, node);
     put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, node);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int join(char *out, const char *a, const char *b, const char *c)
@@ -30,6 +31,13 @@ long kn_file_read(const char *root, const char *path, char *buf, size_t size)
     close(fd);
     buf[used] = 0;
     return (long)used;
+}
+
+uint64_t kn_file_id(const char *root, const char *folder)
+{
+    char full[PATH_MAX];
+    struct stat st;
+    return join(full, root, folder, "") || stat(full, &st) ? KN_ABSENT : st.st_ino;
 }
 
 /* A number that is all there is on its line. */

@@ -16,6 +16,9 @@ uint64_t kn_file_number(const char *root, const char *folder, const char *name);
 /* The number after "KEY " at the start of a line. */
 uint64_t kn_file_member(const char *root, const char *folder, const char *name, const char *key);
 
+/* What tells a folder from others of its file system; KN_ABSENT where it is not there. */
+uint64_t kn_file_id(const char *root, const char *folder);
+
 /* What tells one machine from another, or from itself before it was started anew. */
 int kn_boot_id(const char *root, char *buf, size_t size);
 

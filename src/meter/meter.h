@@ -17,14 +17,14 @@ struct kn_cpu_reading {
     uint64_t at_ns;
     uint64_t process_ns;         /* user + system of this process */
     uint64_t process_user_ns;
-    uint64_t cgroup_ns;          /* of this process's cgroup (v1 cpuacct, v2 cpu.stat) */
+    uint64_t cgroup_ns, cgroup_id; /* of this process's cgroup (v1 cpuacct, v2 cpu.stat); the id tells it from others of its machine */
     /* Of all CPUs, from /proc/stat, in steps of 10 ms. Busy is all but idle, iowait and steal (the hypervisor's); user has nice. */
     uint64_t node_busy_ns, node_user_ns, node_softirq_ns, node_steal_ns;
     uint64_t throttled_ns, throttled_n; /* by the quota of the cgroup or of one above it, as far as they can be seen */
     uint64_t cgroup_memory, process_memory; /* bytes, now */
 };
 void kn_cpu_read(struct kn_cpu_reading *r);
-/* {"process":cores,"process_user":…,"cgroup":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,
+/* {"process":cores,"process_user":…,"cgroup":…,"cgroup_id":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,
  *  "throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
  * Memory is that at `to`. Absent ones are left out, and so is what is too coarse for the time between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);

@@ -75,6 +75,7 @@ knbl.note(seen)
   for _, server in ipairs(m.servers) do names[server.name] = true end
   lu.assertEquals(names, { near = true, far = true })
   lu.assertTrue((m.metrics.cpu.server_node or 0) <= 1.3 * data.environment.cpus, "both nodes are one machine, which counts once")
+  lu.assertTrue((m.metrics.cpu.server_cgroup or 0) <= 1.3 * data.environment.cpus, "and both pods, where they are in one cgroup, likewise")
   lu.assertNotStrContains(table.concat(m.flags, " "), "several_backends") -- the script gave it both
 end
 

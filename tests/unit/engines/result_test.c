@@ -1,0 +1,117 @@
+/* What a result makes of what both ends reported: costs that several servers tell are not counted twice, and whose limit a figure was. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "engines/result.h"
+
+/* A run of a second against as many servers as there are texts, each with what it says of its CPU. */
+struct made_up { struct kn_run run; struct kn_server_report servers[4]; struct kn_view view; json_t *mine; };
+
+static void make_up(struct made_up *m, const char *mine, const char *const *theirs)
+{
+    memset(m, 0, sizeof *m);
+    m->run.servers = m->servers;
+    m->run.flags = json_array();
+    m->run.n_slots = 1;
+    m->run.cpu_open.at_ns = 1;
+    m->run.spec.test = KN_TCP_RR;
+    m->run.spec.wait = KN_WAIT_BLOCK;
+    m->run.spec.flows = 1;
+    for (unsigned i = 0; theirs[i]; i++, m->run.n_servers++) {
+        m->servers[i].node[0] = (char)('a' + i); /* pods of a lab are on nodes of their own names */
+        m->servers[i].cpu = json_loads(theirs[i], 0, NULL);
+        assert_non_null(m->servers[i].cpu);
+    }
+    m->mine = json_loads(mine, 0, NULL);
+    m->view = (struct kn_view){.run = &m->run, .spec = &m->run.spec, .window_ns = KN_NS_PER_S};
+    m->view.client.has = m->view.server.has = KN_HAS_CPU;
+    m->view.client.window_ns = m->view.server.window_ns = KN_NS_PER_S;
+}
+
+static void forget(struct made_up *m)
+{
+    for (unsigned i = 0; i < m->run.n_servers; i++)
+        json_decref(m->servers[i].cpu);
+    json_decref(m->run.flags);
+    json_decref(m->mine);
+}
+
+static void expect_server(const char *const *theirs, double cgroup, double node, double memory)
+{
+    struct made_up m;
+    make_up(&m, "{}", theirs);
+    json_t *metrics = json_object();
+    kn_result_put_cpu(metrics, &m.view, m.mine);
+    const json_t *cpu = json_object_get(metrics, "cpu"), *bytes = json_object_get(metrics, "memory");
+    assert_float_equal(json_number_value(json_object_get(cpu, "server_cgroup")), cgroup, 1e-9);
+    assert_float_equal(json_number_value(json_object_get(cpu, "server_node")), node, 1e-9);
+    assert_float_equal(json_number_value(json_object_get(bytes, "server_cgroup")), memory, 1e-9);
+    json_decref(metrics);
+    forget(&m);
+}
+
+#define END(machine, id) "{\"machine\":\"" machine "\",\"cgroup\":0.5,\"cgroup_id\":" id ",\"node\":1.5,\"cgroup_memory\":100}"
+
+static void what_several_servers_share_counts_once(void **state)
+{
+    (void)state;
+    expect_server((const char *[]){END("m", "7"), NULL}, 0.5, 1.5, 100);
+    expect_server((const char *[]){END("m", "7"), END("m", "7"), END("m", "7"), NULL}, 0.5, 1.5, 100);
+    expect_server((const char *[]){END("m", "7"), END("m", "8"), NULL}, 1.0, 1.5, 200);
+    expect_server((const char *[]){END("m", "7"), END("n", "7"), NULL}, 1.0, 3.0, 200);
+    /* without an id they are taken for different */
+    expect_server((const char *[]){"{\"cgroup\":0.5}", "{\"cgroup\":0.5}", NULL}, 1.0, 0, 0);
+}
+
+static bool flagged(const char *mine, const char *theirs, uint64_t busy_ns, uint64_t asked_bps, double got_bps, const char *name)
+{
+    struct made_up m;
+    make_up(&m, mine, (const char *[]){theirs, NULL});
+    m.view.client.cpu_ns = busy_ns;
+    if (asked_bps) {
+        m.run.spec.test = KN_UDP_STREAM;
+        m.run.spec.rate_bps = asked_bps;
+        m.view.sender = &m.view.client;
+    }
+    json_t *metrics = json_pack("{s:f}", "throughput_bps", got_bps), *flags = kn_result_flags(&m.view, metrics, m.mine);
+    size_t i;
+    json_t *flag;
+    bool found = false;
+    json_array_foreach(flags, i, flag)
+        found = found || !strcmp(json_string_value(flag), name);
+    json_decref(flags);
+    json_decref(metrics);
+    forget(&m);
+    return found;
+}
+
+static void whose_cpu_was_the_limit(void **state)
+{
+    (void)state;
+    const uint64_t busy = KN_NS_PER_S * 96 / 100, idle = KN_NS_PER_S / 2;
+    assert_true(flagged("{}", "{}", busy, 0, 0, "generator_cpu_bound"));
+    assert_false(flagged("{}", "{}", idle, 0, 0, "generator_cpu_bound"));
+    /* a quota that stopped an end for more than a twentieth of the second, whatever its share of a CPU */
+    assert_true(flagged("{\"throttled_s\":0.06}", "{}", idle, 0, 0, "generator_cpu_bound"));
+    assert_false(flagged("{\"throttled_s\":0.04}", "{}", idle, 0, 0, "generator_cpu_bound"));
+    assert_true(flagged("{\"throttled_s\":0.04}", "{}", idle, 0, 0, "throttled"));
+    assert_true(flagged("{}", "{\"throttled_s\":0.06}", idle, 0, 0, "server_cpu_bound"));
+    assert_false(flagged("{}", "{\"throttled_s\":0.06}", idle, 0, 0, "generator_cpu_bound"));
+    /* a stream at its rate may be busy waiting between its sends */
+    assert_false(flagged("{}", "{}", busy, 1000, 990, "generator_cpu_bound"));
+    assert_true(flagged("{}", "{}", busy, 1000, 900, "generator_cpu_bound"));
+    assert_true(flagged("{}", "{}", busy, 1000, 900, "rate_not_reached"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_several_servers_share_counts_once),
+        cmocka_unit_test(whose_cpu_was_the_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
