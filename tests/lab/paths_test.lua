@@ -25,7 +25,7 @@ local function run(body, args)
   local argv = { "--json", "-", "-q", "--duration", args and args.duration or "60ms" }
   for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
   local code, out, err = fake.briefly(start .. body, argv, core)
-  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  fake.need_lab(err)
   lu.assertEquals(code, 0, err)
   local data = json.decode(out)
   for _, m in ipairs(data.measurements) do
@@ -163,7 +163,7 @@ end
 function TestPaths:test_what_is_not_there_is_skipped_with_the_reason()
   local code, out, err = fake.knbl(start .. "knbl.tcp_rr { from = client, to = cluster:pod { runtime = 'nosuch' } }\n"
     .. "knbl.tcp_rr { from = client, to = cluster:node(7) }", { "--json", "-", "-q", "--nodes", "2" }, core)
-  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  fake.need_lab(err)
   lu.assertEquals(code, 98, err)
   local list = json.decode(out).measurements
   lu.assertStrContains(list[1].skipped, "nosuch")
@@ -176,7 +176,7 @@ function TestPaths:test_bad_clusters_end_at_the_script_s_line()
     ["knbl.cluster { mtu = 20 }"] = "mtu", ["cluster:service { endpoints = {} }"] = "without endpoints",
   } do
     local code, _, err = fake.knbl(start .. body, { "-q" }, core)
-    if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+    fake.need_lab(err)
     lu.assertTrue(code == 1 or code == 3, body .. err)
     lu.assertStrContains(err, "SCRIPT:11: ")
     lu.assertStrContains(err, text)

@@ -18,7 +18,7 @@ knbl.tcp_rr { from = client, to = server:service(), duration = "1500ms", profile
 
 function TestProfile:test_both_ends_and_the_kernel_between_them()
   local code, out, err = fake.knbl(script, { "--json", "-", "-q" }, core)
-  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  fake.need_lab(err)
   lu.assertEquals(code, 0, err)
   local m = json.decode(out).measurements[1]
   lu.assertEquals(#m.profile, 1) -- both nodes are this machine
@@ -50,7 +50,7 @@ function TestProfile:test_who_may_not_is_told_and_measures()
   local folder <close> = shell.folder()
   shell.write(folder:file "p.lua", (script:gsub("20000", "200")))
   local run = shell.run(("chmod -R a+rX %s; setpriv --reuid 65534 --regid 65534 --clear-groups $KNBL %s"):format(folder.path, folder:file "p.lua"))
-  if run.err:find("no cluster (lab)", 1, true) then lu.skip(run.err) end
+  fake.need_lab(run.err)
   lu.assertEquals(run.code, 0, run.err)
   lu.assertStrContains(run.out, "tcp_rr")
   lu.assertStrContains(run.out, "profiles are not permitted here")

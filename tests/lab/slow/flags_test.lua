@@ -25,7 +25,7 @@ local function measured(body, more)
   local argv = { "--json", "-", "-q" }
   for _, word in ipairs(more or {}) do argv[#argv + 1] = word end
   local code, out, err = fake.knbl(start .. body, argv, core)
-  if err:find("no cluster (lab)", 1, true) then lu.skip(err) end
+  fake.need_lab(err)
   local why = err:match "cannot here: ([^\n]*)"
   if why then lu.skip(why) end
   local list = (json.decode(out) or {}).measurements or {}
