@@ -73,8 +73,8 @@ static void run_program(const struct kn_keeper *keeper, const struct kn_spawn *s
     struct kn_error err;
     char path[128];
     snprintf(path, sizeof path, LAB_RUN "/%s.log", spawn->name);
-    int log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600), null = open("/dev/null", O_RDONLY);
-    dup2(null, 0);
+    int log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    dup2(kn_lab_empty_input(), 0);
     if (log >= 0 && dup2(log, 1) >= 0) dup2(log, 2);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);

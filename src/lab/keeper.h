@@ -326,6 +326,8 @@ json_t *kn_lab_usage(const struct kn_keeper *keeper, pid_t first, const char *na
 
 /* ---- ready.c ---- */
 void kn_lab_one_line(char *text);                                   /* what is no letter becomes a space */
+/* What a sandbox reads from: nothing. Not the machine's /dev/null, for runsc gives away what it is given (chown to nobody). -1: none to be had. */
+int kn_lab_empty_input(void);
 /* The end of what it wrote, as one line; where a guest's kernel panicked, that, and true once it is all said. */
 bool kn_lab_last_words(const char *name, char *buf, size_t size);
 #define LAB_READY_NS (10ull * 1000000000ull)

@@ -1,6 +1,7 @@
 #include "lab/keeper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -35,6 +36,14 @@ static bool listens(unsigned port)
            listed("/proc/thread-self/net/tcp6", port, TCP_LISTEN_STATE) ||
            listed("/proc/thread-self/net/udp", port, UDP_OPEN_STATE) ||
            listed("/proc/thread-self/net/udp6", port, UDP_OPEN_STATE);
+}
+
+int kn_lab_empty_input(void)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC)) return -1;
+    close(fds[1]);
+    return fds[0];
 }
 
 void kn_lab_one_line(char *text)

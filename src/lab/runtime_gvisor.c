@@ -89,8 +89,7 @@ static void be_tried(const struct kn_keeper *keeper, const struct way *way, int 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     json_t *nothing = json_pack("[s,s,s]", "/bin/sh", "-c", ":");
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    dup2(null, 0);
+    dup2(kn_lab_empty_input(), 0);
     dup2(out, 1);
     dup2(out, 2);
     if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC)) kn_fail_errno(&err, "no namespaces for it");

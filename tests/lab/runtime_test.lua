@@ -56,8 +56,15 @@ function TestRuntimes:test_runc_and_host()
   measured "host"
 end
 
+local function owner_of(path)
+  local pipe <close> = io.popen("stat -c %u:%g " .. path)
+  return pipe:read "l"
+end
+
 function TestRuntimes:test_gvisor()
+  local null = owner_of "/dev/null" -- runsc makes what it is given its own user's
   local data = measured "gvisor"
+  lu.assertEquals(owner_of "/dev/null", null)
   local m = data.measurements[1]
   lu.assertStrContains(m.labels.runtime, "gvisor, ")
   lu.assertStrContains(data.environment.runtimes.gvisor, "runsc")
