@@ -56,7 +56,7 @@ cat >"$work/ends.lua" <<'END'
 local knbl = require "knbl"
 local opt = knbl.options { most = { "1s", "the bound of the median" }, code = { 0, "to end with" } }
 local a, b = knbl.cluster { provider = "loopback" }:pair()
-knbl.tcp_rr { from = a, to = b, duration = "50ms", expect = "p50 < " .. opt.most }
+knbl.tcp_rr { from = a, to = b, count = 200, expect = "p50 < " .. opt.most }
 if opt.code > 0 then os.exit(opt.code) end
 END
 ends_with() { # ends_with CODE WORDS; in $run what runs it
