@@ -109,35 +109,30 @@ local function exit_code(api, pod)
   end
 end
 
--- What reads a pod's log: log.follow() while it is written, log.rest() once it is whole. Both return true, or nil and an error. Each line is shown once;
--- those of the ledger, which are marked, are kept in log.results. log.away is for who asks: it is gone when a line has come.
-local function reader(context, api, pod)
-  local log, seen, n = { results = {} }, 0, 0
-  local function take(line)
-    n, log.away = n + 1, nil
+-- A pod's log: log.read(whether it is followed to its end) shows each line once, and returns true, or nil and an error. The ledger's lines, which are
+-- marked, are kept in log.results. log.away is for who asks: it is gone when a line has come.
+local function log_of(context, api, pod)
+  local log, seen = { results = {} }, 0
+  local function take(line, n)
+    log.away = nil
     if n <= seen then return end -- a log begins anew with each request
     seen = n
     if not output.unmark(log.results, line) then context.err(line .. "\n") end
   end
-  function log.follow()
-    n = 0
-    local stream, err = api:logs(pod.metadata.name, { follow = true })
+  function log.read(follow)
+    local stream, err = api:stream("Pod", { name = pod.metadata.name }, { follow = follow and "true" or nil }, "/log")
     if not stream then return nil, err end
+    local n = 0
     while true do
       local line, why = stream:line(3600)
       if line then
-        take(line)
+        n = n + 1
+        take(line, n)
       elseif not (why and why.code == "timeout") then
         stream:close()
         return not why or nil, why
       end
     end
-  end
-  function log.rest()
-    n = 0
-    local text, err = api:logs(pod.metadata.name)
-    for line in (text or ""):gmatch "([^\n]*)\n" do take(line) end
-    return text and true, err
   end
   return log
 end
@@ -145,14 +140,13 @@ end
 -- The ledger that a pod's log brings, as text ("" where there is none), and the exit code of its process. A log that is followed may end before the
 -- process has and before its last lines; so what is missing is read when the process is known to have ended.
 local function await_end(context, api, pod)
-  local core, log = context.core, reader(context, api, pod)
-  local read, code = log.follow, nil
+  local core, log = context.core, log_of(context, api, pod)
+  local code
   while true do
-    local ok, err = read()
+    local ok, err = log.read(not code)
     if ok and code then return table.concat(log.results, "\n"), code end
     if ok then
       code, err = exit_code(api, pod)
-      if code then read = log.rest end
       if err and err.code == "timeout" then err = nil end -- it still runs
     end
     if err and err.status == 404 and log.results[1] then return table.concat(log.results, "\n"), code or 1 end -- the Job's time was over, and its pod is gone
