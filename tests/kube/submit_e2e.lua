@@ -46,6 +46,15 @@ function TestSubmit.test_image_that_is_not_there()
   lu.assertEquals(world.left(), "")
 end
 
+-- What was measured until then comes home.
+function TestSubmit.test_its_time_is_over()
+  local run = world.run { "submit", "scenarios/pod_to_svc.lua", "--timeout", "12s" }
+  lu.assertEquals(run.code, 130, run.said)
+  lu.assertStrContains(run.err, "its time was over, 12 s")
+  lu.assertTrue(#run.ledger.measurements > 0)
+  lu.assertEquals(world.left(), "")
+end
+
 function TestSubmit.test_interrupted()
   local p = world.start({ "submit", "scenarios/pod_to_svc.lua" }, { ledger = false })
   core.sleep(5)

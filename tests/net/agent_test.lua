@@ -91,7 +91,8 @@ function TestEnds:test_sigterm_in_the_middle_of_everything()
   end
   lu.assertTrue(inside.await(function() return flows() >= 4 end, 10), "they run")
   stop(pid)
-  lu.assertTrue(inside.await(function() return flows() == 0 end, 10), "the other side noticed")
+  -- one that was just opening, by datagrams, is over after ten seconds of silence
+  lu.assertTrue(inside.await(function() return flows() == 0 end, 20), "the other side noticed")
 end
 -- The server ends first: its clients say so, and keep what they measured.
 function TestEnds:test_the_server_ends_first()

@@ -159,6 +159,16 @@ local function await_end(context, api, pod)
   end
 end
 
+-- Says so where the Job's own time was what ended it.
+local function explain_end(context, api, name, seconds)
+  local job = api:get({ api = "batch/v1", kind = "Job" }, name)
+  for _, condition in ipairs(job and job.status and job.status.conditions or {}) do
+    if condition.reason == "DeadlineExceeded" then
+      context.err(("knbl: the Job was ended when its time was over, %d s: give it longer with --timeout\n"):format(seconds))
+    end
+  end
+end
+
 local function carry_out(context, api, run, name, values, words)
   local function create(object)
     local made, err = api:create(object)
@@ -176,14 +186,15 @@ local function carry_out(context, api, run, name, values, words)
   end
   args[#args + 1] = "/scenario/scenario.lua"
   table.move(words, 2, #words, #args + 1, args)
-  create(job(run, name, values.image or "knbl:" .. context.core.version, args,
-    math.ceil(values.timeout and context.core.duration(values.timeout) or 3600), values.image_pull_secret))
+  local seconds = math.ceil(values.timeout and context.core.duration(values.timeout) or 3600)
+  create(job(run, name, values.image or "knbl:" .. context.core.version, args, seconds, values.image_pull_secret))
   local pod, err = await_pod(context.core, api, name)
   if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
   local text, code = await_end(context, api, pod)
   if not text and code.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not text then errors.raise(errors.new("lost", "its log: " .. code.message)) end
+  if code ~= 0 then explain_end(context, api, name, seconds) end
   return text, code
 end
 
