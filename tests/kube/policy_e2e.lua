@@ -127,6 +127,7 @@ function TestPolicy.test_2_a_policy_of_the_server()
   local r = run "scenarios/ping.lua"
   world.kubectl("delete -f " .. path)
   os.remove(path)
+  core.sleep(2) -- by which it forgets them too
   lu.skipIf(not said:find("admissionpolicybinding.admissionregistration.k8s.io/knbl-test-images created", 1, true), "this server has no such policies")
   lu.assertEquals(r.code, 3, r.said)
   lu.assertStrContains(r.err, "a policy of the cluster refuses it: ")
