@@ -9,7 +9,8 @@ M.tracked, M.stopped_s, M.dropped = 0.9, 0.5, 1e-4
 -- name, what it says under a table, where it is set
 local list = {
   { "generator_cpu_bound", "the generator used all the CPU it may have: the figure is its limit, not the path's",
-    "95 % of the cores that its threads could have had, where it waits by blocking (not of a stream that came at its rate); or a cgroup quota stopped it for 5 % of the time" },
+    "95 % of the cores that its threads could have had, where it waits by blocking (not of a stream that came at its rate); "
+      .. "or a cgroup quota stopped it for 5 % of the time" },
   { "server_cpu_bound", "the server used all the CPU it may have: the figure is its limit, not the path's",
     "95 % of a core for each flow, where it waits by blocking; or a cgroup quota stopped it for 5 % of the time" },
   { "throttled", "a CPU limit (cgroup quota) stopped client or server for a part of the time", "any throttling in the window" },

@@ -288,12 +288,12 @@ end
 -- A watch to take events from: w:next() -> { type, object } | nil, err. Close it.
 function Client:watch(kind, options) return watch.new(self, kind, options) end
 
--- A pod's log as text, or with follow = true as a stream: s:line(seconds) gives a line.
+-- A pod's log as text, or with stream = true or follow = true as a stream: s:line(seconds) gives a line.
 function Client:logs(pod, options)
   options = options or {}
   local query = { container = options.container, tailLines = options.tail and tostring(options.tail), follow = options.follow and "true",
     previous = options.previous and "true" }
-  if options.follow then return self:stream("Pod", { name = pod, namespace = options.namespace }, query, "/log") end
+  if options.stream or options.follow then return self:stream("Pod", { name = pod, namespace = options.namespace }, query, "/log") end
   local path, err = self:path("Pod", pod, options)
   if not path then return nil, err end
   return self:request("GET", path .. "/log", { query = query, raw = true, headers = { Accept = "*/*" } })

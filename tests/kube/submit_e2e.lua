@@ -48,9 +48,9 @@ end
 
 -- What was measured until then comes home.
 function TestSubmit.test_its_time_is_over()
-  local run = world.run { "submit", "scenarios/pod_to_svc.lua", "--timeout", "12s" }
+  local run = world.submit { "scenarios/pod_to_svc.lua", "--timeout", "20s" }
   lu.assertEquals(run.code, 130, run.said)
-  lu.assertStrContains(run.err, "its time was over, 12 s")
+  lu.assertStrContains(run.err, "its time was over, 20 s")
   lu.assertTrue(#run.ledger.measurements > 0)
   lu.assertEquals(world.left(), "")
 end

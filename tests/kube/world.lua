@@ -65,13 +65,13 @@ function Process:says(text, seconds)
   return false
 end
 
--- knbl with these words, in the background. options: env (text before the command), ledger = false where it writes none.
 -- Whether a signal to end would be heard: before that it ends a program as any other.
 local function listens(pid)
   local caught = read(("/proc/%d/status"):format(pid)):match "SigCgt:%s*(%x+)"
   return caught and tonumber(caught, 16) & 1 << 14 ~= 0
 end
 
+-- knbl with these words, in the background. options: env (text before the command), ledger = false where it writes none.
 function M.start(words, options)
   options = options or {}
   local p = setmetatable({ path = os.tmpname(), began = core.now() }, Process)

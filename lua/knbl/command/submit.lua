@@ -120,7 +120,7 @@ local function log_of(context, api, pod)
     if not output.unmark(log.results, line) then context.err(line .. "\n") end
   end
   function log.read(follow)
-    local stream, err = api:stream("Pod", { name = pod.metadata.name }, { follow = follow and "true" or nil }, "/log")
+    local stream, err = api:logs(pod.metadata.name, { stream = true, follow = follow })
     if not stream then return nil, err end
     local n = 0
     while true do
