@@ -10,7 +10,7 @@ static void give_up(const char *what, const knbl_error *error)
     exit(1);
 }
 
-/* Waits, and says ten times a second how far it got. */
+/* Waits for the run and prints its progress ten times a second. */
 static void follow(knbl_run *run)
 {
     while (!knbl_run_wait(run, 100 * 1000000ull)) {
@@ -42,7 +42,7 @@ int main(void)
     for (int i = 0; i < 3; i++)
         printf("p%g %llu ns\n", percents[i], (unsigned long long)ns[i]);
 
-    char *result = knbl_run_result(run, &error); /* all of it, as JSON */
+    char *result = knbl_run_result(run, &error); /* the complete result, as JSON */
     if (!result)
         give_up("the result", &error);
     printf("%s\n", result);

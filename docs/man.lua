@@ -1,5 +1,5 @@
 -- Prints the manual page (roff) from the tables that also make --help: knbl docs/man.lua >knbl.1
-local cli = require "knbl.cli"
+local cli = require "knbl.program.cli"
 local core = require "knbl.native"
 
 local function escape(text)
@@ -17,7 +17,8 @@ end
 local function option(flag)
   local names = flag.short and escape(flag.short) .. ", " or ""
   names = names .. escape("--" .. flag.name)
-  out[#out + 1] = ".TP\n\\fB" .. names .. "\\fR" .. (flag.value and " \\fI" .. escape(flag.value) .. "\\fR" or "")
+  local value = flag.optional and "[=\\fI%s\\fR]" or flag.value and " \\fI%s\\fR" or ""
+  out[#out + 1] = ".TP\n\\fB" .. names .. "\\fR" .. value:format(escape(flag.value or ""))
   line("%s", flag.help .. (flag.default and (" [%s]"):format(tostring(flag.default)) or ""))
 end
 
@@ -54,11 +55,16 @@ line('.TH KNBL 1 "" "knbl %s" "User Commands"', core.version)
 line ".SH NAME"
 line("%s", "knbl - what the network of a Kubernetes cluster costs, path by path")
 line ".SH SYNOPSIS"
-line ".B knbl\n[\\fIOPTIONS\\fR] \\fISCENARIO\\fR [\\fISCENARIO'S OPTIONS\\fR]\n.br\n.B knbl\n\\fICOMMAND\\fR [\\fIOPTIONS\\fR]"
+line ".B knbl\n[\\fIOPTIONS\\fR] \\fISCENARIO\\fR [\\fISCENARIO'S OPTIONS\\fR]\n.br\n.B knbl\n\\fICOMMAND\\fR \z
+  [\\fIOPTIONS\\fR]"
 line ".SH DESCRIPTION"
-line("%s", "knbl runs a scenario, a Lua script that says what to measure: latency, throughput, connection rates, loss and their cost in CPU, "
-  .. "over the paths of a cluster: pods, Services, nodes. Without a cluster it builds one of network namespaces on this machine, "
-  .. "which needs no root. A scenario is a file or the name of a built-in one; knbl list names these, knbl SCENARIO --help explains one.")
+line("%s",
+  "knbl runs a scenario, a Lua script that says what to measure: latency, throughput, connection rates, loss and \z
+    their cost in CPU, "
+  .. "over the paths of a cluster: pods, Services, nodes. Without a cluster it builds one of network namespaces on \z
+    this machine, "
+  .. "which needs no root. A scenario is a file or the name of a built-in one; knbl list names these, knbl SCENARIO \z
+    --help explains one.")
 line(".PP\n%s", "Results go to standard output, everything else to standard error.")
 line ".SH COMMANDS"
 commands()
@@ -68,7 +74,7 @@ line ".SH OPTIONS OF THE COMMANDS"
 command_options()
 agent_options()
 line ".SH EXIT STATUS"
-for _, row in ipairs(cli.exits) do line(".TP\n.B %s\n%s", tostring(row[1]), row[2]) end
+for _, row in ipairs(require("knbl.base.exit").list) do line(".TP\n.B %s\n%s", tostring(row[1]), row[2]) end
 line ".SH ENVIRONMENT"
 for _, row in ipairs {
   { "KNBL_TOKEN", "the secret of agents, where no --token-file is given" },

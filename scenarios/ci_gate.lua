@@ -1,8 +1,8 @@
--- May this change be merged: does the Service path still answer in time, and how far is it from the direct one?
+-- May this change be merged: is the Service path fast enough, and how much slower than the direct one?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "10s", "time for each measurement" },
-  rate = { "5k/s", "requests a second: open loop, so that a stall shows" },
+  rate = { "5k/s", "requests a second (open loop, so that stalls are visible)" },
 }
 
 local cluster <close> = knbl.cluster()

@@ -1,8 +1,8 @@
--- TCP and UDP, pod to pod and pod to Service, local and remote: what does each combination give, beside hairpin and host network?
+-- How do TCP and UDP perform from pod to pod and to a Service, on one node and on two, beside hairpin and host network?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "3s", "time for each measurement" },
-  udp_rate = { "1Gbit/s", "rate of the UDP streams; 0 is as fast as possible" },
+  udp_rate = { "1Gbit/s", "rate of the UDP streams; 0: as fast as possible" },
 }
 
 local cluster <close> = knbl.cluster()
@@ -27,14 +27,18 @@ for c in knbl.matrix { paths, { "protocol", "tcp", "udp" } } do
   end
 end
 
-local streams, rr = { "tcp_stream", "udp_stream" }, { "tcp_rr", "udp_rr" }
-knbl.report {
-  rows = { "path", "protocol" },
-  columns = {
-    { "bandwidth", test = streams, show = "throughput" }, { "loss", test = streams, show = "loss" },
-    { "jitter", test = streams, show = "jitter" },
-    { "mean", test = rr, show = "mean" }, { "p90", test = rr, show = "p90" }, { "max", test = rr, show = "max" },
-    { "CPU client", test = streams, show = "cpu_client" }, { "CPU server", test = streams, show = "cpu_server" },
-    { "memory", test = streams, show = "memory" },
-  },
-}
+-- TCP streams go as fast as they can and UDP streams at a rate: each protocol has a table of its own
+for _, protocol in ipairs { "tcp", "udp" } do
+  local stream, rr = protocol .. "_stream", protocol .. "_rr"
+  local columns = {
+    { "bandwidth", test = stream, show = "throughput" }, { "mean", test = rr, show = "mean" },
+    { "p90", test = rr, show = "p90" }, { "max", test = rr, show = "max" },
+    { "CPU client", test = stream, show = "cpu_client" }, { "CPU server", test = stream, show = "cpu_server" },
+    { "memory", test = stream, show = "memory" },
+  }
+  if protocol == "udp" then
+    table.insert(columns, 2, { "loss", test = stream, show = "loss" })
+    table.insert(columns, 3, { "jitter", test = stream, show = "jitter" })
+  end
+  knbl.report { title = protocol:upper(), rows = "path", where = { protocol = protocol }, columns = columns }
+end

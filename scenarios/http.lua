@@ -1,4 +1,4 @@
--- How many HTTP requests does each path carry, and how long do they take, as ab reports it?
+-- How many HTTP requests a second does each path carry, and how long do they take, as ab reports it?
 local knbl = require "knbl"
 local opt = knbl.options {
   requests = { 100000, "requests on each path (ab -n)" },
@@ -26,7 +26,9 @@ for c in knbl.matrix { paths, { "by", "direct", "service" } } do
 end
 
 knbl.report { rows = { "path", "by" }, columns = { { "requests/s", "rate" },
-  { "time/request", "time_per_request_ns.mean" }, { "across all", "time_per_request_ns.across_all" }, { "transfer", "transfer", unit = "B/s" },
-  { "complete", "ops" }, "errors", { "length", "length_mismatches" }, { "connect", "connect" }, { "first byte", "first_byte" }, "cpu" } }
+  { "time/request", "time_per_request_ns.mean" }, { "across all", "time_per_request_ns.across_all" },
+    { "transfer", "transfer", unit = "B/s" },
+  { "complete", "ops" }, "errors", { "length", "length_mismatches" }, { "connect", "connect" },
+    { "first byte", "first_byte" }, "cpu" } }
 knbl.report { title = "Requests served within a certain time", rows = { "path", "by" },
   columns = { "p50", "p66", "p75", "p80", "p90", "p95", "p98", "p99", { "100%", "max" } } }

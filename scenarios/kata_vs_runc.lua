@@ -1,9 +1,10 @@
--- What does a sandboxed runtime cost on the network: host, runc, gVisor and kata servers, from the same host and from another?
+-- What does a sandbox cost on the network: host, runc, gVisor and kata servers, from the same host and from another?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "2s", "time for each size" },
   sizes = { "1:256K:*64", "message sizes" },
-  runtimes = { { "host", "runc", "gvisor", "kata" }, "runtimes of the server; one that is not there is skipped with the reason" },
+  runtimes = { { "host", "runc", "gvisor", "kata" },
+    "runtimes of the server; a missing one is skipped with the reason" },
 }
 
 local cluster <close> = knbl.cluster()
@@ -22,12 +23,17 @@ for c in knbl.matrix { { "by", "pod IP", "service" }, clients, servers } do
   knbl.tcp_crr { from = from, to = to, duration = opt.duration }
 end
 
-local shown = { { "tcp_lat", test = "tcp_lat", show = "mean" }, { "tcp_bw", test = "tcp_bw", show = "throughput", unit = "B/s" } }
+local shown = { { "tcp_lat", test = "tcp_lat", show = "mean" },
+  { "tcp_bw", test = "tcp_bw", show = "throughput", unit = "B/s" } }
 for _, by in ipairs { "pod IP", "service" } do
-  knbl.report { title = "By " .. by, where = { by = by }, rows = { "client", "size" }, columns = "runtime", show = shown, join = true }
+  knbl.report { title = "By " .. by, where = { by = by }, rows = { "client", "size" }, columns = "runtime",
+    show = shown, join = true, baseline = "host" }
 end
-knbl.report { title = "New connections a second", test = "tcp_crr", rows = { "client", "by" }, columns = "runtime", show = "rate" }
-knbl.report { title = "CPU of the server and its sandbox, as the host sees it, cores", test = "tcp_bw", rows = { "client", "by", "size" },
-  columns = "runtime", show = { "cpu_server_sandbox" } }
-knbl.report { title = "A pod", test = "tcp_crr", where = { by = "pod IP", client = "from the same host" }, rows = "runtime",
+knbl.report { title = "New connections a second", test = "tcp_crr", rows = { "client", "by" }, columns = "runtime",
+  show = "rate", baseline = "host" }
+knbl.report { title = "CPU of the server and its sandbox, as the host sees it, cores", test = "tcp_bw",
+  rows = { "client", "by", "size" },
+  columns = "runtime", show = { "cpu_server_sandbox" }, baseline = "host" }
+knbl.report { title = "A pod", test = "tcp_crr", where = { by = "pod IP", client = "from the same host" },
+  rows = "runtime",
   columns = { { "ready after", "pod_start" }, { "memory on the host", "pod_memory" } } }

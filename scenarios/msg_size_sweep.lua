@@ -1,4 +1,4 @@
--- How do bandwidth and latency grow with the size of a message, on each path?
+-- How do bandwidth and latency depend on the message size, on each path?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "2s", "time for each size" },

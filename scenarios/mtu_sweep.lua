@@ -1,4 +1,4 @@
--- How do the five traffic paths depend on the segment size: same node and remote, by pod IP and by Service, and the hairpin?
+-- How do five paths depend on the segment size: same node and remote, by pod IP and by Service, and hairpin?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "2s", "time for each step" },
@@ -32,5 +32,9 @@ end
 knbl.report { rows = "row", columns = "mss", show = "throughput", unit = "Mbit/s", layout = "sweep",
   test = { "tcp_stream", "udp_stream" } }
 knbl.report { rows = "row", columns = "mss", test = "tcp_rr", show = "rate", layout = "sweep" }
-knbl.report { title = "Effective MSS, by the one requested", rows = "row", columns = "mss", show = "mss",
+knbl.report { title = "Effective MSS, by requested MSS", rows = "row", columns = "mss", show = "mss",
   test = { "tcp_stream", "tcp_rr" } }
+knbl.report { title = "Bytes in a packet, as the client's machine counted them", rows = "row", columns = "mss",
+  show = "packet", test = "tcp_stream" }
+knbl.note("veth and other devices that take large packets (GSO) carry many segments as one packet: where the bytes in "
+  .. "a packet exceed the MSS, the throughput does not say what small segments cost on a wire")

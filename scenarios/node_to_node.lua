@@ -1,8 +1,8 @@
--- What do two machines give each other, without Kubernetes between them?
+-- How fast is the network between two machines, without Kubernetes?
 local knbl = require "knbl"
 local opt = knbl.options { duration = { "5s", "time for each test" } }
 
-local cluster <close> = knbl.cluster() -- with --on hosts:a=ADDR,b=ADDR it is those two, where `knbl agent` runs
+local cluster <close> = knbl.cluster() -- with --on hosts:a=ADDR,b=ADDR: two machines that run `knbl agent`
 local a, b = cluster:nodes(2)
 
 for c in knbl.matrix { { "direction", { "there", a, b }, { "back", b, a } } } do
@@ -13,7 +13,9 @@ for c in knbl.matrix { { "direction", { "there", a, b }, { "back", b, a } } } do
   knbl.ping { from = from, to = to, count = 20, every = "10ms" }
 end
 
-knbl.report { title = "Throughput", rows = { "test", "direction" }, test = { "tcp_stream", "tcp_sendfile", "udp_stream" },
+knbl.report { title = "Throughput", rows = { "test", "direction" },
+  test = { "tcp_stream", "tcp_sendfile", "udp_stream" },
   columns = { "throughput", "loss", "retransmits", "cpu_client", "cpu_server" } }
 knbl.report { title = "Requests", rows = { "test", "direction" }, test = { "tcp_rr", "tcp_crr", "udp_rr", "ping" },
-  columns = { "rate", "mean", "p50", "p99", "max", "cpu_client", "cpu_server" } }
+  columns = { { "rate", test = { "tcp_rr", "tcp_crr", "udp_rr" } }, "mean", "p50", "p99", "max", "cpu_client",
+    "cpu_server" } }

@@ -1,4 +1,4 @@
--- What does the schedule of the Kubernetes network benchmark give: three workers, five paths, one after the other, one CSV?
+-- What are the results of the Kubernetes network benchmark's schedule: three workers, five paths in turn, one table?
 local knbl = require "knbl"
 local opt = knbl.options {
   duration = { "2s", "time for each step" },
@@ -25,7 +25,8 @@ end
 for _, work in ipairs { { "iperf UDP. ", "udp_stream" }, { "netperf. ", "tcp_stream" } } do
   for i = 1, 4 do
     local path, test = paths[i], work[2]
-    knbl[test] { from = path[2], to = path[3], duration = opt.duration, labels = { row = work[1] .. path[1] }, case = work[1] .. path[1] }
+    knbl[test] { from = path[2], to = path[3], duration = opt.duration, labels = { row = work[1] .. path[1] },
+      case = work[1] .. path[1] }
   end
 end
 

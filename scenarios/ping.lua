@@ -1,8 +1,8 @@
--- How long does a packet take, there and back, on each path?
+-- How long is the round trip of a packet on each path?
 local knbl = require "knbl"
 local opt = knbl.options {
   pings = { 20, "echoes on each path" },
-  every = { "50ms", "time from one to the next" },
+  every = { "50ms", "interval between echoes" },
 }
 
 local cluster <close> = knbl.cluster()

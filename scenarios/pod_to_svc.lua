@@ -1,7 +1,7 @@
 -- What does each path between a client and a server cost, directly and through a Service?
 local knbl = require "knbl"
 local opt = knbl.options {
-  duration = { "3s", "time for bandwidth and for latency, each" },
+  duration = { "3s", "time for each measurement of bandwidth or latency" },
   requests = { 100000, "HTTP requests on each path" },
   connections = { 100, "HTTP connections at once" },
   pings = { 20, "echoes on each path" },
@@ -21,8 +21,8 @@ local paths = {
 }
 for c in knbl.matrix { paths, { "by", "direct", "service" } } do
   local from, to = c.path[2], c.by == "service" and c.path[4] or c.path[3]
-  if c.by == "direct" then knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" }
-  else knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 } end
+  if c.by == "direct" then knbl.ping { from = from, to = to, count = opt.pings, every = "10ms" } end
+  knbl.udp_rr { from = from, to = to, size = 56, response = 56, count = opt.pings, rate = "100/s", warmup = 0 }
   knbl.tcp_bw { from = from, to = to, duration = opt.duration }
   knbl.tcp_lat { from = from, to = to, duration = opt.duration }
   knbl.http { from = from, to = to, count = opt.requests, flows = opt.connections }
@@ -31,10 +31,12 @@ end
 knbl.report {
   rows = { "path", "by" },
   columns = {
-    { "ping", test = { "ping", "udp_rr" }, show = "mean" }, { "bw", test = "tcp_bw", show = "throughput", unit = "B/s" },
-    { "bw CPU", test = "tcp_bw", show = "cpu" }, { "lat", test = "tcp_lat", show = "mean" },
-    { "lat p99", test = "tcp_lat", show = "p99" }, { "requests/s", test = "http", show = "rate" },
-    { "http p99", test = "http", show = "p99" }, { "http CPU", test = "http", show = "cpu" },
+    { "ping", test = "ping", show = "mean" }, { "UDP ping", test = "udp_rr", show = "mean" },
+    { "bw", test = "tcp_bw", show = "throughput", unit = "B/s" }, { "bw CPU", test = "tcp_bw", show = "cpu" },
+    { "lat", test = "tcp_lat", show = "mean" }, { "lat p99", test = "tcp_lat", show = "p99" },
+    { "requests/s", test = "http", show = "rate" }, { "http p99", test = "http", show = "p99" },
+    { "http CPU", test = "http", show = "cpu" },
   },
 }
-knbl.note "the address of a Service answers no ICMP: under ping stands a UDP packet of the same size, there and back"
+knbl.note "ping is ICMP, for direct paths: a Service does not answer it. UDP ping: a packet of the same size over UDP"
+knbl.note "both pings are whole round trips, 100 a second; lat is half a round trip, back to back, as in qperf"

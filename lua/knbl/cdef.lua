@@ -14,6 +14,10 @@ typedef struct knbl_target {
     uint16_t reserved;
     const char *host;
     const char *token;
+    const char *ca;
+    const char *source;
+    const char *name;
+    double share;
 } knbl_target;
 typedef struct knbl_stats {
     uint32_t size;
@@ -39,6 +43,7 @@ uint64_t knbl_now(void);
 void knbl_string_free(char *text);
 char *knbl_check(const char *spec_json, knbl_error *error);
 knbl_run *knbl_run_start(const char *spec_json, const knbl_target *target, knbl_error *error);
+knbl_run *knbl_run_start_to(const char *spec_json, const knbl_target *const *targets, uint32_t n, knbl_error *error);
 int32_t knbl_run_wait(knbl_run *run, uint64_t timeout_ns);
 int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats);
 void knbl_run_stop(knbl_run *run);
@@ -50,6 +55,7 @@ knbl_agent *knbl_agent_start(const knbl_agent_config *config, knbl_error *error)
 uint16_t knbl_agent_port(const knbl_agent *agent);
 void knbl_agent_free(knbl_agent *agent);
 char *knbl_tests(void);
+char *knbl_descriptors(void);
 char *knbl_fields(void);
 char *knbl_nearest(const char *word, const char *words_json);
 int32_t knbl_parse_duration(const char *text, uint64_t *ns, knbl_error *error);

@@ -1,7 +1,11 @@
---- The engines by LuaJIT's ffi over libknbl.so: the functions of knbl.core that measuring needs, with the same results.
--- The library is KNBL_LIB, or build/libknbl.so beside this tree, or the one that is installed.
+--- The engines for LuaJIT, over libknbl.so: those functions of knbl.core that measurements need, with the same results.
+-- The library is KNBL_LIB, else build/libknbl.so in this tree, else the installed one.
 local ffi = require "ffi"
 local cjson = require "cjson"
+
+-- The report is printed by a finalizer, while the interpreter ends. Compiled code in it can make LuaJIT 2.1 (2022) loop
+-- for ever. A script can turn the compiler on again for code of its own.
+require("jit").off()
 
 ffi.cdef(require "knbl.cdef")
 ffi.cdef [[
@@ -49,7 +53,7 @@ local function interrupted()
   return nil, setmetatable({ code = "interrupted", message = "interrupted" }, error_type)
 end
 
--- Text that the library handed out, as a Lua string; nil for NULL.
+-- Takes over text from the library as a Lua string; nil for NULL.
 local function take(text)
   if text == nil then return nil end
   local copy = ffi.string(text)
@@ -77,11 +81,11 @@ local function check_json(text, arg, name)
 end
 
 local function check_list(list, arg, name)
-  if type(list) ~= "table" then error(("bad argument #%d to '%s' (a list is wanted)"):format(arg, name), 3) end
+  if type(list) ~= "table" then error(("bad argument #%d to '%s' (list expected)"):format(arg, name), 3) end
   for i = 1, #list do
     local x = list[i]
     if type(x) ~= "number" or x ~= x or x == math.huge or x == -math.huge then
-      error(("bad argument #%d to '%s' (number %d of the list is none)"):format(arg, name, i), 3)
+      error(("bad argument #%d to '%s' (item %d of the list must be a number)"):format(arg, name, i), 3)
     end
   end
   return ffi.new("double[?]", #list + 1, list), #list
@@ -94,7 +98,7 @@ function core.check(spec)
   return text_or_error(C.knbl_check(check_json(spec, 1, "check"), err), err)
 end
 
-function core.tests() return cjson.decode(take(C.knbl_tests())) end
+function core.tests() return cjson.decode(take(C.knbl_descriptors())) end
 
 function core.fields() return cjson.decode(take(C.knbl_fields())) end
 
@@ -159,7 +163,7 @@ local function handle(object)
   return object.handle or error("it is closed", 3)
 end
 
--- In short steps, so that Ctrl-C finds Lua awake.
+-- In short steps, so that Ctrl-C takes effect.
 function run_type:wait(seconds)
   local run, till = handle(self), seconds and core.now() + seconds or math.huge
   repeat
@@ -187,7 +191,7 @@ function run_type:result()
   return text or error(ffi.string(err.message), 2)
 end
 
--- Frees what a handle holds, once; the garbage collector does it where nobody else did.
+-- Frees a handle once: here, or in the garbage collector.
 local function closer(free)
   return function(object)
     local held = object.handle
@@ -199,19 +203,32 @@ end
 run_type.close = closer(C.knbl_run_free)
 
 local function check_port(port)
-  if type(port) ~= "number" or port < 0 or port > 65535 or port ~= math.floor(port) then error("'port' is no port", 3) end
+  if type(port) ~= "number" or port < 0 or port > 65535 or port ~= math.floor(port) then
+    error(("port must be a whole number from 0 to 65535, got %s"):format(tostring(port)), 3)
+  end
   return port
+end
+
+local function fill_target(to, target)
+  check_type(target, "table", 2, "run")
+  to.size = ffi.sizeof "knbl_target"
+  to.host = check_type(target.host, "string", 2, "run")
+  to.port = check_port(target.port or 7099)
+  to.token, to.ca, to.source = target.token, target.ca, target.source
+  to.name, to.share = target.name, target.share or 1
 end
 
 function core.run(spec, target)
   check_json(spec, 1, "run")
   check_type(target, "table", 2, "run")
-  local err, to = new_error(), ffi.new "knbl_target"
-  to.size = ffi.sizeof "knbl_target"
-  to.host = check_type(target.host, "string", 2, "run")
-  to.port = check_port(target.port or 7099)
-  to.token = target.token
-  local run = C.knbl_run_start(spec, to, err)
+  local list = target[1] and target or { target }
+  local err, targets = new_error(), ffi.new("knbl_target[?]", #list)
+  local pointers = ffi.new("const knbl_target *[?]", #list)
+  for i = 1, #list do
+    fill_target(targets[i - 1], list[i])
+    pointers[i - 1] = targets + (i - 1)
+  end
+  local run = C.knbl_run_start_to(spec, pointers, #list, err)
   if run == nil then return failed(err) end
   return setmetatable({ handle = ffi.gc(run, C.knbl_run_free) }, run_type)
 end
@@ -254,7 +271,7 @@ function core.hist_percentile(histogram, percents)
   return list
 end
 
--- Where so few values cannot show that much, the middle comes alone.
+-- Without bounds if there are too few values for this confidence.
 local function interval(out, confidence)
   if out[3] < confidence then return out[0] end
   return out[0], out[1], out[2]
@@ -275,7 +292,7 @@ function core.shift_interval(a, b, confidence)
   local first, n = check_list(a, 1, "shift_interval")
   local second, m = check_list(b, 2, "shift_interval")
   local err, out = new_error(), ffi.new "double[4]"
-  if n == 0 or m == 0 then error("an empty list cannot be compared", 2) end
+  if n == 0 or m == 0 then error("list must not be empty", 2) end
   if C.knbl_shift_interval(first, n, second, m, confidence, out, out + 1, out + 2, out + 3, err) < 0 then
     error(ffi.string(err.message), 2)
   end
@@ -286,7 +303,7 @@ function core.rank_test(a, b)
   local err, p = new_error(), ffi.new "double[1]"
   local first, n = check_list(a, 1, "rank_test")
   local second, m = check_list(b, 2, "rank_test")
-  if n == 0 or m == 0 then error("an empty list cannot be compared", 2) end
+  if n == 0 or m == 0 then error("list must not be empty", 2) end
   if C.knbl_rank_test(first, n, second, m, p, err) < 0 then error(ffi.string(err.message), 2) end
   return p[0]
 end
@@ -301,7 +318,7 @@ function core.wall()
   return os.date("!%Y-%m-%dT%H:%M:%S", tonumber(at.s)) .. (".%03dZ"):format(math.floor(tonumber(at.ns) / 1e6))
 end
 
--- A signal with a handler ends the sleep: its handler wants Lua to run.
+-- A signal with a handler ends the sleep, since the handler needs Lua to run.
 function core.sleep(seconds)
   local left = ffi.new "knbl_timespec"
   left.s = math.floor(seconds)
@@ -311,10 +328,12 @@ function core.sleep(seconds)
 end
 
 function core.interrupted() return false end
+function core.cleanup() end
 
 function core.write_file(path, text)
   local err = new_error()
-  if C.knbl_write_file(check_type(path, "string", 1, "write_file"), check_type(text, "string", 2, "write_file"), #text, err) < 0 then
+  if C.knbl_write_file(check_type(path, "string", 1, "write_file"), check_type(text, "string", 2, "write_file"), #text,
+    err) < 0 then
     return failed(err)
   end
   return true

@@ -1,16 +1,13 @@
--- knbl - what scenarios use. Every name of it is described in lua/knbl/meta.lua (docs/reference.md).
+-- knbl - what scenarios use. lua/knbl/meta.lua (docs/reference.md) describes every name.
 local cluster = require "knbl.cluster"
-local errors = require "knbl.errors"
+local errors = require "knbl.base.errors"
 local json = require "knbl.json"
 local measure = require "knbl.measure"
 local native = require "knbl.native"
-local session = require "knbl.session"
+local session = require "knbl.measure.session"
+local tests = require "knbl.base.tests"
 
 local M = { version = native.version }
-
-local tests = {
-  "tcp_stream", "tcp_sendfile", "udp_stream", "tcp_rr", "udp_rr", "tcp_crr", "tcp_bw", "tcp_lat", "http", "ping",
-}
 
 function M.options(declaration)
   return session.current():options(declaration)
@@ -20,7 +17,11 @@ function M.cluster(t)
   return cluster.open(t)
 end
 
-for _, test in ipairs(tests) do
+function M.host(text)
+  return cluster.host(text)
+end
+
+for _, test in ipairs(tests.names) do
   M[test] = function(t)
     local result = measure.run(session.current(), test, t)
     return result
@@ -32,23 +33,66 @@ function M.together(list)
   return results
 end
 
--- The rounds in which everyone of n meets everyone once and nobody takes part twice: a list of lists of pairs of numbers.
+function M.mesh(t)
+  local answer = require("knbl.mesh").run(session.current(), t)
+  return answer
+end
+
+function M.ready(t)
+  local s = session.current()
+  local results = require("knbl.measure.ready").run(s, t)
+  return results
+end
+
+-- Rounds in which each of n meets every other once, and none takes part twice in a round: lists of pairs of numbers.
 function M.rounds(n)
-  if type(n) ~= "number" or n < 2 or n ~= math.floor(n) then errors.misuse("knbl.rounds takes a whole number from 2 on") end
-  return require("knbl.mesh").rounds(n)
+  if type(n) ~= "number" or n < 2 or n ~= math.floor(n) then
+    errors.misuse("knbl.rounds: n must be a whole number of at least 2, got %s", tostring(n))
+  end
+  return require("knbl.mesh.rounds").of(n)
 end
 
 function M.matrix(rows)
-  return require("knbl.matrix").iterate(session.current(), rows)
+  return require("knbl.measure.matrix").iterate(session.current(), rows)
 end
 
 function M.report(t)
   local s = session.current()
-  local declaration = require("knbl.report").declare(s.core, t)
-  if s.ledger then s.ledger:report(declaration) end
+  local declaration, functions = require("knbl.results.declaration").declare(s.core, t)
+  if not s.ledger then return end
+  s.ledger:report(declaration)
+  if #functions > 0 and not s.plan then require("knbl.results.derive").add(s, declaration, functions) end
 end
 
--- A value as the ledger can keep it: a table of texts, numbers and such tables as it is; a pod or the like by its name.
+function M.metric(t)
+  return require("knbl.results.metric").add(session.current(), t)
+end
+
+-- A list of numbers, all finite.
+local function checked(name, list)
+  if type(list) ~= "table" or #list == 0 then errors.misuse("knbl.%s takes a non-empty list of numbers", name) end
+  for i, value in ipairs(list) do
+    if type(value) ~= "number" or value ~= value or math.abs(value) == math.huge then
+      errors.misuse("knbl.%s: value %d must be a finite number, got %s", name, i, tostring(value))
+    end
+  end
+  return list
+end
+
+function M.median(list)
+  return (native.median_interval(checked("median", list), 0.95))
+end
+
+function M.interval(list, confidence)
+  local _, low, high = native.median_interval(checked("interval", list), confidence or 0.95)
+  return low, high
+end
+
+function M.rank_test(a, b)
+  return native.rank_test(checked("rank_test", a), checked("rank_test", b))
+end
+
+-- A value as the ledger can keep it: tables of strings, numbers and the like as they are; a pod or node by its name.
 local function noted(value, depth)
   local kind = type(value)
   if kind == "number" and (value ~= value or value == math.huge or value == -math.huge) then return tostring(value) end
@@ -68,7 +112,7 @@ end
 function M.note(note)
   local s = session.current()
   if type(note) == "string" then note = { text = note } end
-  if type(note) ~= "table" then errors.misuse("knbl.note takes a text or a table") end
+  if type(note) ~= "table" then errors.misuse("knbl.note takes a string or a table, got %s", errors.kind(note)) end
   local kept = {}
   for key, value in pairs(note) do
     if type(key) ~= "string" then key = "text" end
@@ -77,7 +121,7 @@ function M.note(note)
   if s.ledger then s.ledger:note(kept) end
 end
 
--- A misspelt name of this module is refused where it is used, with the nearest right one.
+-- An unknown name of this module is refused where it is used, with the nearest known one.
 setmetatable(M, {
   __index = function(_, name)
     local names = {}

@@ -1,9 +1,10 @@
--- knbl.json - JSON over lua-cjson, with what it lacks: integers that stay integers, empty arrays, all digits of a number,
--- keys in a fixed order, and a refusal of what JSON cannot say (NaN, cycles, functions).
+-- knbl.json - JSON over lua-cjson, with what it lacks: integers that stay integers, empty arrays, all digits of a
+-- number, keys in a fixed order, and a refusal of what JSON cannot express (NaN, cycles, functions).
 --
--- The decoder is cjson's; the encoder walks the table itself and leaves the texts to cjson. It runs under Lua 5.4 and LuaJIT.
+-- The decoder is cjson's; the encoder walks the table itself and leaves the texts to cjson. It runs under Lua 5.4 and
+-- LuaJIT.
 local cjson = require "cjson"
-local text = require "knbl.text"
+local text = require "knbl.base.text"
 
 local M = { null = cjson.null }
 
@@ -54,7 +55,8 @@ function M.decode(source)
   local ok, value = pcall(parser.decode, source)
   if not ok then
     local wrong = tostring(value):gsub("^.-: ", "", 1)
-    return nil, (wrong:find "T_END" or wrong:find "unexpected end") and wrong .. ": it ends too early, as a file that was cut off does" or wrong
+    return nil, (wrong:find "T_END" or wrong:find "unexpected end") and wrong
+      .. ": it ends too early, as a file that was cut off does" or wrong
   end
   if type(value) == "table" then return settle(value) end
   if type(value) == "number" then return tointeger and tointeger(value) or value end
@@ -66,9 +68,12 @@ end
 local format, math_type, floor, huge = string.format, math.type, math.floor, math.huge
 local unpack = table.unpack or unpack -- luacheck: ignore
 
+-- Whether JSON has the number: neither NaN nor infinite.
+function M.is_finite(x) return x == x and x ~= huge and x ~= -huge end
+
 local function number(x)
   if math_type and math_type(x) == "integer" then return format("%d", x) end
-  if x ~= x or x == huge or x == -huge then error("a number that JSON cannot say: " .. tostring(x), 0) end
+  if not M.is_finite(x) then error("JSON cannot express the number " .. tostring(x), 0) end
   if x == floor(x) and x > -exact and x < exact then return format("%.0f", x) end
   local written = format("%.15g", x)
   if tonumber(written) == x then return written end
@@ -97,7 +102,7 @@ local function keys_of(t)
   local order = meta and meta.order
   local keys, n = {}, 0
   for k in next, t do
-    if type(k) ~= "string" then error("a table with keys of several kinds", 0) end
+    if type(k) ~= "string" then error("JSON cannot express a table with keys of several kinds", 0) end
     n = n + 1
     keys[n] = k
   end
@@ -143,7 +148,7 @@ local function plain(value)
   if kind == "string" then return text_of(value) end
   if kind == "boolean" then return tostring(value) end
   if value == null then return "null" end
-  error("JSON cannot say a " .. kind, 0)
+  error("JSON cannot express a " .. kind, 0)
 end
 
 -- The keys of a row, and how the last such row was written: a format for each value, and of all of them together.
@@ -155,10 +160,11 @@ local function heads_of(row, between)
   return heads
 end
 
--- An object of plain values in one piece, with what is between it and the one before, or nil where its keys are others: of a million of them every call and every string counts.
--- A number of few digits after the point is known to be whole in "%.15g"; of others `number` looks at what is written.
+-- An object of plain values in one piece, with what is between it and the one before, or nil where its keys are others:
+-- of a million of them every call and every string counts. A number of few digits after the point is known to be whole
+-- in "%.15g"; of others `number` looks at what is written.
 local function row_of(row, heads)
-  local place, formats, values, n, same = heads.place, heads.formats, heads.values, 0, true
+  local place, formats, values, n = heads.place, heads.formats, heads.values, 0
   for k, v in next, row do
     local i, how = place[k], "%s"
     if not i then return nil end
@@ -174,10 +180,10 @@ local function row_of(row, heads)
     end
     n = n + 1
     values[i] = v
-    if formats[i] ~= how then formats[i], same = how, false end
+    if formats[i] ~= how then formats[i], heads.all = how, nil end -- also if this row turns out to be another kind
   end
   if n ~= #heads.keys then return nil end
-  if not same then
+  if not heads.all then
     local all = {}
     for i, name in ipairs(heads.names) do all[i] = name .. formats[i] end
     heads.all = table.concat(all) .. "}"
@@ -229,16 +235,57 @@ end
 
 function encode(out, value, indent, depth)
   if type(value) ~= "table" then return add(out, plain(value)) end
-  if depth > 100 then error("a table that is nested too deeply, or holds itself", 0) end
+  if depth > 100 then error("JSON cannot express a table that is nested too deeply or contains itself", 0) end
   return (M.is_array(value) and encode_array or encode_object)(out, value, indent, depth + 1)
 end
 
--- The text of a value; indented where `pretty`. Raises on what JSON cannot say.
+-- The text of a value; indented where `pretty`. Raises on what JSON cannot express.
 function M.encode(value, pretty)
   local out = { n = 0, chunks = {} }
   encode(out, value, pretty and "" or nil, 0)
   out.chunks[#out.chunks + 1] = table.concat(out, "", 1, out.n)
   return table.concat(out.chunks)
+end
+
+-- ---- writing what must not be lost ----
+
+local DEEPEST = 90
+
+local scrub
+
+local function scrub_table(value, place, lost, depth, within)
+  local list, copy = M.is_array(value), {}
+  within[value] = true
+  for k, v in next, value do
+    local name = list and ("[%d]"):format(k) or tostring(k)
+    local at = list and place .. name or (place == "" and name or place .. "." .. name)
+    copy[list and k or name] = scrub(v, at, lost, depth + 1, within)
+  end
+  within[value] = nil
+  return setmetatable(copy, list and Array or getmetatable(value))
+end
+
+-- A copy in which what JSON cannot express is null; `lost` gets the places.
+function scrub(value, place, lost, depth, within)
+  local kind = type(value)
+  local fits = kind == "string" or kind == "boolean" or value == null or kind == "number" and M.is_finite(value)
+  if fits then return value end
+  if kind == "table" and depth < DEEPEST and not within[value] then
+    return scrub_table(value, place, lost, depth, within)
+  end
+  lost[#lost + 1] = ("%s (%s)"):format(place, kind == "number" and tostring(value)
+    or kind == "table" and (within[value] and "a table that contains itself" or "nested too deeply") or "a " .. kind)
+  return null
+end
+
+-- The text of a value, whatever it holds, and a list of the places where null stands for what JSON cannot express.
+function M.encode_all(value, pretty)
+  local ok, written = pcall(M.encode, value, pretty)
+  if ok then return written, {} end
+  local lost = {}
+  written = M.encode(scrub(value, "", lost, 0, {}), pretty)
+  table.sort(lost)
+  return written, lost
 end
 
 return M

@@ -1,4 +1,4 @@
---- The engines, by whichever way this Lua can reach them: the C module for Lua 5.4, the shared library for LuaJIT.
+--- The engines: the C module for Lua 5.4, the shared library for LuaJIT.
 if rawget(_G, "jit") then
   return require "knbl.ffi"
 end

@@ -8,13 +8,15 @@
 #include "agent/agent.h"
 #include "core/clock.h"
 #include "core/hist.h"
-#include "engines/engine.h"
+#include "core/json.h"
+#include "engines/engines.h"
+#include "run/run.h"
 
 int knbl_fail_(knbl_error *out, const struct kn_error *err)
 {
     if (!out)
         return -1;
-    knbl_error full = { .size = out->size, .sys_errno = err->sys_errno };
+    knbl_error full = {.size = out->size, .sys_errno = err->sys_errno};
     strncpy(full.code, kn_code_name(err->code), sizeof full.code - 1);
     memcpy(full.message, err->message, sizeof full.message);
     full.message[sizeof full.message - 1] = '\0';
@@ -31,15 +33,15 @@ void knbl_take_(void *into, size_t room, const void *from, uint32_t size)
 json_t *knbl_parse_(const char *text, struct kn_error *err)
 {
     json_error_t e;
-    json_t *json = text ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e) : NULL;
+    json_t *json = text ? kn_json_load(text, strlen(text), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e) : NULL;
     if (!json)
-        kn_fail(err, KN_E_ARGUMENT, "not JSON: %s", text ? e.text : "nothing");
+        kn_fail(err, KN_E_ARGUMENT, "not JSON: %s", text ? e.text : "NULL");
     return json;
 }
 
 char *knbl_text_(json_t *owned, const struct kn_error *err, knbl_error *out)
 {
-    char *text = owned ? json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
+    char *text = owned ? kn_json_text(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
     struct kn_error memory;
     if (!owned)
         knbl_fail_(out, err);
@@ -51,27 +53,43 @@ char *knbl_text_(json_t *owned, const struct kn_error *err, knbl_error *out)
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-#define STOP_NS (30 * KN_NS_PER_S) /* for a stopped run to end: its servers are still asked for their reports */
+#define STOP_NS (30 * KN_NS_PER_S) /* timeout for a stopped run, which still fetches the servers' accounts */
 
-struct knbl_run { struct kn_run *run; atomic_bool stopped; };
+struct knbl_run {
+    struct kn_run *run;
+    atomic_bool stopped;
+};
 
 static int take_spec(const char *spec_json, struct kn_spec *spec, struct kn_error *err)
 {
     json_t *json = knbl_parse_(spec_json, err);
-    int rc = json ? kn_spec_parse(json, spec, err) : -1;
+    int rc = json ? kn_spec_parse(json, &kn_engines, spec, err) : -1;
     json_decref(json);
     return rc;
 }
 
+/* Optional; "" if it is NULL. */
+static int take_text(const char *text, char *out, size_t size, const char *what, struct kn_error *err)
+{
+    if (text && strlen(text) >= size)
+        return kn_fail(err, KN_E_ARGUMENT, "the target's %s must have at most %zu bytes", what, size - 1);
+    memcpy(out, text ? text : "", text ? strlen(text) + 1 : 1);
+    return 0;
+}
+
 static int take_target(const knbl_target *target, struct kn_target *out, struct kn_error *err)
 {
-    knbl_target t = { 0 };
+    knbl_target t = {0};
     if (target)
         knbl_take_(&t, sizeof t, target, target->size);
     if (!t.host || !*t.host || strlen(t.host) >= sizeof out->host)
-        return kn_fail(err, KN_E_ARGUMENT, "a target needs a host of at most %zu characters", sizeof out->host - 1);
-    *out = (struct kn_target){ .port = t.port };
+        return kn_fail(err, KN_E_ARGUMENT, "the target's host must have 1 to %zu characters", sizeof out->host - 1);
+    *out = (struct kn_target){.port = t.port, .share = t.share};
     memcpy(out->host, t.host, strlen(t.host) + 1);
+    if (take_text(t.ca, out->ca, sizeof out->ca, "ca", err) ||
+        take_text(t.source, out->source, sizeof out->source, "source", err) ||
+        take_text(t.name, out->name, sizeof out->name, "name", err))
+        return -1;
     if (t.token)
         kn_wire_key(t.token, &out->key);
     return 0;
@@ -80,27 +98,56 @@ static int take_target(const knbl_target *target, struct kn_target *out, struct 
 KNBL_API char *knbl_check(const char *spec_json, knbl_error *error)
 {
     struct kn_spec spec;
-    struct kn_error err = { 0 };
+    struct kn_error err = {0};
     return knbl_text_(take_spec(spec_json, &spec, &err) < 0 ? NULL : kn_spec_to_json(&spec), &err, error);
 }
 
-KNBL_API knbl_run *knbl_run_start(const char *spec_json, const knbl_target *target, knbl_error *error)
+static struct kn_run *start(const char *spec_json, const knbl_target *const *targets, uint32_t n, struct kn_error *err)
 {
     struct kn_spec spec;
-    struct kn_target to;
-    struct kn_error err = { 0 };
+    struct kn_run *run = NULL;
+    if (take_spec(spec_json, &spec, err) < 0)
+        return NULL;
+    if (n < 1 || n > KN_TARGETS_MAX) {
+        kn_fail(err, KN_E_ARGUMENT, "n must be from 1 to %u targets, got %u", KN_TARGETS_MAX, n);
+        return NULL;
+    }
+    struct kn_target *to = calloc(n, sizeof *to);
+    int failed = to ? 0 : kn_fail_memory(err);
+    for (uint32_t i = 0; i < n && !failed; i++)
+        failed = take_target(targets[i], &to[i], err);
+    if (!failed)
+        run = kn_run_new_to(&spec, to, n, err);
+    free(to);
+    if (!run || kn_run_start(run, err) == 0)
+        return run;
+    kn_run_free(run);
+    return NULL;
+}
+
+KNBL_API knbl_run *knbl_run_start_to(const char *spec_json, const knbl_target *const *targets, uint32_t n,
+                                     knbl_error *error)
+{
+    struct kn_error err = {0};
     knbl_run *run = calloc(1, sizeof *run);
     if (!run)
         kn_fail(&err, KN_E_MEMORY, "out of memory");
-    else if (take_spec(spec_json, &spec, &err) == 0 && take_target(target, &to, &err) == 0 &&
-             (run->run = kn_run_new(&spec, &to, &err)) && kn_run_start(run->run, &err) == 0)
+    else if ((run->run = start(spec_json, targets, n, &err)))
         return run;
     knbl_run_free(run);
     knbl_fail_(error, &err);
     return NULL;
 }
 
-KNBL_API int32_t knbl_run_wait(knbl_run *run, uint64_t timeout_ns) { return kn_run_wait(run->run, timeout_ns); }
+KNBL_API knbl_run *knbl_run_start(const char *spec_json, const knbl_target *target, knbl_error *error)
+{
+    return knbl_run_start_to(spec_json, &target, 1, error);
+}
+
+KNBL_API int32_t knbl_run_wait(knbl_run *run, uint64_t timeout_ns)
+{
+    return kn_run_wait(run->run, timeout_ns);
+}
 
 KNBL_API void knbl_run_stop(knbl_run *run)
 {
@@ -113,14 +160,18 @@ KNBL_API int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats)
     struct kn_progress p;
     kn_run_progress(run->run, &p);
     knbl_stats full = {
-        .size = stats->size, .phase = (uint32_t)p.phase, .elapsed_ns = p.elapsed_ns, .total_ns = p.total_ns,
-        .ops = p.ops, .bytes = p.bytes,
+        .size = stats->size,
+        .phase = (uint32_t)p.phase,
+        .elapsed_ns = p.elapsed_ns,
+        .total_ns = p.total_ns,
+        .ops = p.ops,
+        .bytes = p.bytes,
     };
     memcpy(stats, &full, stats->size < sizeof full ? stats->size : sizeof full);
     return 0;
 }
 
-/* The result of a run that is over, or about to be. */
+/* The result of a run that is over or was stopped. */
 static json_t *result_of(knbl_run *run, struct kn_error *err)
 {
     if (!kn_run_wait(run->run, atomic_load(&run->stopped) ? STOP_NS : 0)) {
@@ -135,7 +186,7 @@ static json_t *result_of(knbl_run *run, struct kn_error *err)
 
 KNBL_API char *knbl_run_result(knbl_run *run, knbl_error *error)
 {
-    struct kn_error err = { 0 };
+    struct kn_error err = {0};
     return knbl_text_(result_of(run, &err), &err, error);
 }
 
@@ -156,7 +207,7 @@ KNBL_API int64_t knbl_run_result_copy(knbl_run *run, char *buffer, uint64_t room
 KNBL_API int32_t knbl_run_percentiles(knbl_run *run, const double *percents, uint64_t *values, uint32_t n,
                                       knbl_error *error)
 {
-    struct kn_error err = { 0 };
+    struct kn_error err = {0};
     json_t *result = result_of(run, &err);
     json_t *json = result ? json_object_get(result, "latency_histogram") : NULL;
     struct kn_hist *h = json ? kn_hist_from_json(json, &err) : NULL;
@@ -181,11 +232,13 @@ KNBL_API void knbl_run_free(knbl_run *run)
 
 /* ---- agents ---------------------------------------------------------------------------------- */
 
-struct knbl_agent { struct kn_agent *agent; };
+struct knbl_agent {
+    struct kn_agent *agent;
+};
 
 static int take_config(const knbl_agent_config *config, struct kn_agent_config *out, struct kn_error *err)
 {
-    knbl_agent_config c = { 0 };
+    knbl_agent_config c = {0};
     if (config)
         knbl_take_(&c, sizeof c, config, config->size);
     kn_agent_defaults(out);
@@ -201,7 +254,7 @@ static int take_config(const knbl_agent_config *config, struct kn_agent_config *
 KNBL_API knbl_agent *knbl_agent_start(const knbl_agent_config *config, knbl_error *error)
 {
     struct kn_agent_config ours;
-    struct kn_error err = { 0 };
+    struct kn_error err = {0};
     knbl_agent *agent = calloc(1, sizeof *agent);
     if (!agent)
         kn_fail(&err, KN_E_MEMORY, "out of memory");
@@ -212,7 +265,10 @@ KNBL_API knbl_agent *knbl_agent_start(const knbl_agent_config *config, knbl_erro
     return NULL;
 }
 
-KNBL_API uint16_t knbl_agent_port(const knbl_agent *agent) { return kn_agent_port(agent->agent); }
+KNBL_API uint16_t knbl_agent_port(const knbl_agent *agent)
+{
+    return kn_agent_port(agent->agent);
+}
 
 KNBL_API void knbl_agent_free(knbl_agent *agent)
 {
@@ -224,10 +280,22 @@ KNBL_API void knbl_agent_free(knbl_agent *agent)
 
 /* ---- the library itself ---------------------------------------------------------------------- */
 
-KNBL_API const char *knbl_version(void) { return KNBL_VERSION; }
+KNBL_API const char *knbl_version(void)
+{
+    return KNBL_VERSION;
+}
 
-KNBL_API uint32_t knbl_protocol(void) { return KN_PROTOCOL; }
+KNBL_API uint32_t knbl_protocol(void)
+{
+    return KN_PROTOCOL;
+}
 
-KNBL_API uint64_t knbl_now(void) { return kn_now_ns(); }
+KNBL_API uint64_t knbl_now(void)
+{
+    return kn_now_ns();
+}
 
-KNBL_API void knbl_string_free(char *text) { free(text); }
+KNBL_API void knbl_string_free(char *text)
+{
+    free(text);
+}

@@ -1,5 +1,6 @@
 #!/bin/sh
-# cdef.sh knbl.h >lua/knbl/cdef.lua - the header as LuaJIT reads it: declarations only, for its parser has no preprocessor.
+# cdef.sh knbl.h >lua/knbl/cdef.lua - the header as LuaJIT reads it: declarations only, for its parser has no
+# preprocessor.
 echo '--- Made from src/knbl.h by src/abi/cdef.sh ("make lua/knbl/cdef.lua"); not to be edited.'
 echo 'return [['
 awk '

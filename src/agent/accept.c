@@ -1,6 +1,7 @@
-/* The acceptors. A connection of tcp_crr lives for one request, so here every system call counts: accept, a look, recv,
- * send, close. Whatever is not short goes to a thread or to the keeper. */
-#include <errno.h>
+/* A connection of tcp_crr lives for one request, so here every system call counts: accept, a look, recv, send, close.
+ * Whatever is not short goes to a thread or to the poller. */
+#include "agent/accept.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -10,20 +11,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agent/inside.h"
+#include "agent/admit.h"
+#include "core/thread.h"
 #include "meter/meter.h"
+#include "run/spin.h"
 
 #define ACCEPTORS_MAX 4
-#define BUFFER_SIZE 16384            /* a hello and the request behind it */
-#define KNOWN_HELLOS 32              /* a power of two */
+#define BUFFER_SIZE 16384 /* a hello and the request behind it */
+#define KNOWN_HELLOS 32   /* a power of two */
 #define HASH_SIZE 32
-#define SPIN_NS (50 * KN_NS_PER_US)
 #define LONG_SPIN_NS (100 * KN_NS_PER_MS) /* `wait = spin` */
-#define SPIN_WINDOW 64               /* waits after which spinning is judged */
-#define SPIN_SAMPLE 16               /* of these, one in so many is looked at for its CPU */
-#define SPIN_SLOW_MOST 4             /* of these, waits of more than twice the time */
-#define BLOCK_FIRST 2048
-#define BLOCK_MOST (1u << 17)
+#define NEAR_SAMPLE 16                    /* one connection in so many is looked at for its CPU */
+#define BLOCK_FIRST 2048                  /* connections to wait for without spinning, the first time */
 /* An acceptor that sleeps in accept() is woken for a connection even where another one, which spins, takes it. So one
  * is at work until the queue was not empty so many times in a row; the last to join leaves when it had to wait so many
  * times in a row. */
@@ -31,37 +30,44 @@
 #define IDLE_STREAK 64
 #define WAITED_NS (3 * KN_NS_PER_US)
 
-struct known_hello { bool set; struct kn_hello hello; uint8_t *wire; };
+struct known_hello {
+    bool set;
+    struct kn_hello hello;
+    uint8_t *wire;
+};
 
 struct acceptor {
     struct kn_acceptors *all;
-    struct kn_agent *agent;
+    struct kn_shared *shared;
     unsigned index;
     pthread_t thread;
     struct known_hello known[KNOWN_HELLOS];
-    uint8_t *wires;                  /* behind `known` */
+    uint8_t *wires; /* behind `known` */
     uint8_t *buffer;
-    bool was_short;                  /* the last connection */
-    enum kn_wait wait;               /* as its specification has it */
+    bool was_short;    /* the last connection */
+    enum kn_wait wait; /* as its specification has it */
     bool spinning;
-    unsigned tries, hits, slow, near; /* of spinning */
-    unsigned block_for, block_next;   /* connections to wait for without spinning: now, and when it fails again */
-    unsigned busy, idle;             /* connections in a row that were there already, or were waited for */
+    struct kn_spin spin;
+    unsigned near;       /* of the connections that were looked at, those whose client is on our own CPU */
+    unsigned busy, idle; /* connections in a row that were there already, or were waited for */
 };
 
 struct kn_acceptors {
-    struct kn_agent *agent;
+    struct kn_gate *gate;
+    struct kn_poller *poller;
+    struct kn_shared *shared;
+    int tcp_fd;
     unsigned n, started;
     pthread_mutex_t lock;
     pthread_cond_t parked;
-    unsigned n_spinning;             /* the listening socket does not block while anybody spins */
-    unsigned awake;                  /* acceptors with a lower index are at work */
+    unsigned n_spinning; /* the listening socket does not block while any acceptor spins */
+    unsigned awake;      /* acceptors with a lower index are at work */
     struct acceptor acceptor[ACCEPTORS_MAX];
 };
 
 /* ---- hellos that were verified before ---- */
 
-/* All but the hash may be compared in any time: who knows it all but the hash knows nothing. */
+/* Only the hash must be compared in constant time: the rest is no secret. */
 static bool same_hello(const uint8_t *a, const uint8_t *b)
 {
     size_t n = kn_hello_size() - HASH_SIZE;
@@ -75,9 +81,9 @@ static const struct kn_hello *verify(struct acceptor *a, const uint8_t *wire, st
     if (known->set && same_hello(known->wire, wire))
         return &known->hello;
     known->set = false;
-    a->block_for = 0; /* another run, perhaps on another CPU */
-    a->block_next = BLOCK_FIRST;
-    if (kn_hello_unpack(wire, kn_hello_size(), &a->agent->key, &known->hello, err))
+    a->spin = (struct kn_spin){.first = BLOCK_FIRST}; /* another run, perhaps on another CPU */
+    if (kn_hello_unpack(wire, kn_hello_size(), &a->shared->key, a->shared->server.tests, &known->hello, err) ||
+        kn_admit_hello(a->shared, &known->hello, false, err))
         return NULL;
     memcpy(known->wire, wire, kn_hello_size());
     known->set = true;
@@ -86,63 +92,61 @@ static const struct kn_hello *verify(struct acceptor *a, const uint8_t *wire, st
 
 /* ---- one connection ---- */
 
-static void take_hello(struct acceptor *a, struct kn_pending *p, size_t n)
+static void keep(struct acceptor *a, bool waits, const struct kn_incoming *in)
+{
+    if (waits)
+        kn_poller_add(a->all->poller, in);
+}
+
+static void take_hello(struct acceptor *a, struct kn_incoming *in, size_t n)
 {
     struct kn_error err;
     size_t whole = kn_hello_size();
     const struct kn_hello *hello = verify(a, a->buffer, &err);
     if (!hello) {
-        if (kn_gate_refuse(a->agent, p, &err))
-            kn_keeper_add(a->agent->keeper, p);
-        return;
-    }
-    const struct kn_spec *spec = &hello->spec;
-    bool may_be_short =
-        hello->kind == KN_HELLO_STATS || spec->test == KN_TCP_CRR || (spec->test == KN_HTTP && !spec->keepalive);
-    if (may_be_short && kn_serve_short(&a->agent->server, p->fd, hello, a->buffer + whole, n - whole)) {
-        close(p->fd);
+        keep(a, kn_gate_refuse(a->all->gate, in, &err), in);
+    } else if (kn_server_is_short(hello) &&
+               kn_serve_short(&a->shared->server, in->fd, hello, a->buffer + whole, n - whole)) {
+        close(in->fd);
         a->was_short = true;
         a->wait = (enum kn_wait)hello->spec.wait;
-        return;
+    } else {
+        keep(a, kn_gate_flow(a->all->gate, in, hello, a->buffer + whole, n - whole), in);
     }
-    if (kn_gate_flow(a->agent, p, hello, a->buffer + whole, n - whole))
-        kn_keeper_add(a->agent->keeper, p);
 }
 
 /* A hello that came in part: what was read goes along. */
-static void take_part(struct acceptor *a, struct kn_pending *p, size_t n)
+static void take_part(struct acceptor *a, struct kn_incoming *in, size_t n)
 {
-    p->state = KN_GATE_HELLO;
-    p->wire = malloc(kn_hello_size());
-    if (!p->wire) {
-        kn_gate_close(p);
+    in->state = KN_INCOMING_HELLO;
+    in->wire = malloc(kn_hello_size());
+    if (!in->wire) {
+        kn_incoming_close(in);
         return;
     }
-    memcpy(p->wire, a->buffer, n);
-    p->have = n;
-    if (kn_gate_step(a->agent, p))
-        kn_keeper_add(a->agent->keeper, p);
+    memcpy(in->wire, a->buffer, n);
+    in->have = n;
+    keep(a, kn_gate_step(a->all->gate, in), in);
 }
 
 static void take_connection(struct acceptor *a, int fd)
 {
-    struct kn_pending p = { .fd = fd, .deadline_ns = 0 };
+    struct kn_incoming in = {.fd = fd};
     a->was_short = false;
     /* looked at before it is read: libmicrohttpd can only read from the socket */
     ssize_t n = recv(fd, a->buffer, 4, MSG_PEEK | MSG_DONTWAIT);
     if (n == 4 && !memcmp(a->buffer, KN_MAGIC, 4)) {
         n = recv(fd, a->buffer, BUFFER_SIZE, MSG_DONTWAIT);
         if (n >= (ssize_t)kn_hello_size()) {
-            take_hello(a, &p, (size_t)n);
+            take_hello(a, &in, (size_t)n);
             return;
         }
-        p.deadline_ns = kn_now_ns() + a->agent->config.hello_ns;
-        take_part(a, &p, n > 0 ? (size_t)n : 0);
+        in.deadline_ns = kn_now_ns() + a->shared->config.hello_ns;
+        take_part(a, &in, n > 0 ? (size_t)n : 0);
         return;
     }
-    p.deadline_ns = kn_now_ns() + a->agent->config.hello_ns;
-    if (kn_gate_step(a->agent, &p))
-        kn_keeper_add(a->agent->keeper, &p);
+    in.deadline_ns = kn_now_ns() + a->shared->config.hello_ns;
+    keep(a, kn_gate_step(a->all->gate, &in), &in);
 }
 
 /* ---- waiting for one ---- */
@@ -157,8 +161,8 @@ static void change_spinning(struct acceptor *a, bool spinning)
     unsigned before = all->n_spinning;
     all->n_spinning += spinning ? 1 : -1u;
     if (before == 0 || all->n_spinning == 0) {
-        int flags = fcntl(a->agent->tcp_fd, F_GETFL);
-        fcntl(a->agent->tcp_fd, F_SETFL, spinning ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+        int flags = fcntl(a->all->tcp_fd, F_GETFL);
+        fcntl(a->all->tcp_fd, F_SETFL, spinning ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
     }
     pthread_mutex_unlock(&all->lock);
 }
@@ -171,22 +175,15 @@ static bool is_neighbour(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &len) == 0 && cpu == sched_getcpu();
 }
 
-/* Spinning pays where most waits end in time. It does not on a CPU that the client shares or that others want: there a
- * yield takes longer than sleeping would have. Then it is left for a while, each time for twice as long. */
+/* Where the client is on our own CPU it is we who keep it from connecting. */
 static void judge_spin(struct acceptor *a, int fd, uint64_t waited_ns)
 {
-    a->tries++;
-    a->hits += fd >= 0 && waited_ns <= SPIN_NS;
-    a->slow += waited_ns > 2 * SPIN_NS;
-    if (fd >= 0 && a->tries % SPIN_SAMPLE == 0)
+    if (fd >= 0 && a->spin.tries % NEAR_SAMPLE == 0)
         a->near += is_neighbour(fd);
-    bool poor = a->slow >= SPIN_SLOW_MOST;
-    if (a->tries < SPIN_WINDOW && !poor)
+    if (!kn_spin_count(&a->spin, fd >= 0, waited_ns))
         return;
-    poor = poor || a->hits < a->tries / 2 || a->near > SPIN_WINDOW / SPIN_SAMPLE / 2;
-    a->block_for = poor ? a->block_next : 0;
-    a->block_next = !poor ? BLOCK_FIRST : a->block_next < BLOCK_MOST ? 2 * a->block_next : BLOCK_MOST;
-    a->tries = a->hits = a->slow = a->near = 0;
+    kn_spin_judge(&a->spin, kn_spin_paid(&a->spin) && a->near <= KN_SPIN_JUDGE_EVERY / NEAR_SAMPLE / 2);
+    a->near = 0;
 }
 
 /* `wait = auto`: the next connection of a tcp_crr comes within microseconds, and waking up costs more than that. */
@@ -194,9 +191,9 @@ static int spin(struct acceptor *a)
 {
     int fd;
     uint64_t from_ns = kn_now_ns(), now_ns = from_ns;
-    uint64_t until_ns = from_ns + (a->wait == KN_WAIT_SPIN ? LONG_SPIN_NS : SPIN_NS);
+    uint64_t until_ns = from_ns + (a->wait == KN_WAIT_SPIN ? LONG_SPIN_NS : KN_SPIN_NS);
     change_spinning(a, true);
-    while ((fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && now_ns < until_ns) {
+    while ((fd = accept4(a->all->tcp_fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EAGAIN && now_ns < until_ns) {
         sched_yield();
         now_ns = kn_now_ns();
     }
@@ -207,12 +204,7 @@ static int spin(struct acceptor *a)
 
 static bool should_spin(struct acceptor *a)
 {
-    if (!a->was_short || a->wait == KN_WAIT_BLOCK)
-        return false;
-    if (a->block_for == 0)
-        return true;
-    a->block_for--;
-    return false;
+    return a->was_short && a->wait != KN_WAIT_BLOCK && kn_spin_wanted(&a->spin);
 }
 
 static int next_connection(struct acceptor *a)
@@ -222,10 +214,10 @@ static int next_connection(struct acceptor *a)
         return fd;
     change_spinning(a, false);
     for (;;) {
-        fd = accept4(a->agent->tcp_fd, NULL, NULL, SOCK_CLOEXEC);
+        fd = accept4(a->all->tcp_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0 || errno != EAGAIN)
             return fd;
-        struct pollfd p = { .fd = a->agent->tcp_fd, .events = POLLIN }; /* somebody else spins */
+        struct pollfd p = {.fd = a->all->tcp_fd, .events = POLLIN}; /* another acceptor spins */
         poll(&p, 1, -1);
     }
 }
@@ -255,7 +247,7 @@ static void wait_for_work(struct acceptor *a)
 {
     struct kn_acceptors *all = a->all;
     pthread_mutex_lock(&all->lock);
-    while (a->index >= all->awake && !atomic_load(&a->agent->stop))
+    while (a->index >= all->awake && !kn_stopping(a->shared))
         pthread_cond_wait(&all->parked, &all->lock);
     pthread_mutex_unlock(&all->lock);
 }
@@ -279,8 +271,8 @@ static void judge_load(struct acceptor *a, uint64_t waited_ns)
 /* Out of descriptors, or of memory: connections wait in the queue while room is made. */
 static void make_room(struct acceptor *a)
 {
-    kn_keeper_shed(a->agent->keeper);
-    struct pollfd p = { .fd = a->agent->quit_event, .events = POLLIN };
+    kn_poller_shed(a->all->poller);
+    struct pollfd p = {.fd = a->shared->quit_event, .events = POLLIN};
     poll(&p, 1, 10);
 }
 
@@ -288,7 +280,7 @@ static void *acceptor_main(void *argument)
 {
     struct acceptor *a = argument;
     wait_for_work(a);
-    while (!atomic_load_explicit(&a->agent->stop, memory_order_relaxed)) {
+    while (!kn_stopping(a->shared)) {
         uint64_t from_ns = kn_now_ns();
         int fd = next_connection(a);
         if (fd < 0) {
@@ -297,8 +289,10 @@ static void *acceptor_main(void *argument)
                 make_room(a);
             continue;
         }
-        uint64_t waited_ns = kn_now_ns() - from_ns;
+        uint64_t now_ns = kn_now_ns(), waited_ns = now_ns - from_ns;
         take_connection(a, fd);
+        if (a->was_short) /* it had the token */
+            kn_shared_heard(a->shared, now_ns);
         judge_load(a, waited_ns);
     }
     change_spinning(a, false);
@@ -312,7 +306,7 @@ static int start_acceptor(struct kn_acceptors *all, unsigned index)
     struct acceptor *a = &all->acceptor[index];
     size_t size = kn_hello_size();
     a->all = all;
-    a->agent = all->agent;
+    a->shared = all->shared;
     a->index = index;
     a->buffer = malloc(BUFFER_SIZE);
     a->wires = calloc(KNOWN_HELLOS, size);
@@ -323,7 +317,7 @@ static int start_acceptor(struct kn_acceptors *all, unsigned index)
     return kn_thread_start(&a->thread, "knbl-accept", acceptor_main, a);
 }
 
-struct kn_acceptors *kn_acceptors_new(struct kn_agent *agent, struct kn_error *err)
+struct kn_acceptors *kn_acceptors_new(struct kn_gate *gate, struct kn_poller *poller, int tcp_fd, struct kn_error *err)
 {
     struct kn_acceptors *all = calloc(1, sizeof *all);
     if (!all) {
@@ -331,27 +325,30 @@ struct kn_acceptors *kn_acceptors_new(struct kn_agent *agent, struct kn_error *e
         return NULL;
     }
     unsigned cpus = kn_cpus_allowed();
-    all->agent = agent;
+    all->gate = gate;
+    all->poller = poller;
+    all->shared = gate->shared;
+    all->tcp_fd = tcp_fd;
     all->n = cpus < 1 ? 1 : cpus > ACCEPTORS_MAX ? ACCEPTORS_MAX : cpus;
     all->awake = 1;
     pthread_mutex_init(&all->lock, NULL);
     pthread_cond_init(&all->parked, NULL);
     for (; all->started < all->n; all->started++)
         if ((errno = start_acceptor(all, all->started)) != 0) {
-            kn_fail_errno(err, "no thread for the agent");
-            atomic_store(&agent->stop, true);
+            kn_fail_errno(err, "cannot start an acceptor");
+            kn_shared_stop(gate->shared);
             kn_acceptors_free(all);
             return NULL;
         }
     return all;
 }
 
-/* `agent->stop` is set. The listening socket is shut down, which ends every accept. */
+/* Shutting the listening socket down ends every accept. */
 void kn_acceptors_free(struct kn_acceptors *all)
 {
     if (!all)
         return;
-    shutdown(all->agent->tcp_fd, SHUT_RDWR);
+    shutdown(all->tcp_fd, SHUT_RDWR);
     pthread_mutex_lock(&all->lock);
     pthread_cond_broadcast(&all->parked);
     pthread_mutex_unlock(&all->lock);

@@ -1,6 +1,9 @@
-/* Where the agent runs: what a result must say of its machine to be understood later. What is not known is left out. */
+#include "agent/environment.h"
+
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +12,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "agent/inside.h"
+#include "core/clock.h"
 #include "core/json.h"
 #include "meter/meter.h"
+#include "net/io.h"
+
+#define PROXY_PORT 10249 /* kube-proxy's metrics, which only its node can reach */
+#define PROXY_TIMEOUT_NS KN_NS_PER_S
 
 static bool read_line(const char *path, char *line, size_t size)
 {
@@ -27,7 +34,7 @@ static bool read_line(const char *path, char *line, size_t size)
 static void put_text(json_t *out, const char *key, const char *text)
 {
     if (text[0])
-        json_object_set_new(out, key, json_stringn_nocheck(text, strlen(text)));
+        kn_json_set(out, key, json_stringn_nocheck(text, strlen(text)));
 }
 
 /* ---- CPU ---- */
@@ -48,10 +55,10 @@ static void put_cpu(json_t *out)
         fclose(f);
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (online > 0)
-        json_object_set_new(out, "cpus", json_integer(online));
-    json_object_set_new(out, "cpus_allowed", json_integer(kn_cpus_allowed()));
+        kn_json_set(out, "cpus", json_integer(online));
+    kn_json_set(out, "cpus_allowed", json_integer(kn_cpus_allowed()));
     if (kn_cpu_quota() > 0)
-        json_object_set_new(out, "quota", json_real(kn_cpu_quota()));
+        kn_json_set(out, "quota", json_real(kn_cpu_quota()));
 }
 
 static void put_cgroup(json_t *out)
@@ -59,7 +66,7 @@ static void put_cgroup(json_t *out)
     bool v2 = access("/sys/fs/cgroup/cgroup.controllers", R_OK) == 0;
     bool v1 = access("/sys/fs/cgroup/cpu", F_OK) == 0 || access("/sys/fs/cgroup/cpuacct", F_OK) == 0;
     if (v1 || v2)
-        json_object_set_new(out, "cgroup", json_string(v1 ? "v1" : "v2"));
+        kn_json_set(out, "cgroup", json_string(v1 ? "v1" : "v2"));
 }
 
 /* ---- network ---- */
@@ -120,7 +127,7 @@ static void put_interface(json_t *out)
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* not /sys: it may show another namespace */
     put_text(out, "interface", name);
     if (fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0)
-        json_object_set_new(out, "mtu", json_integer(request.ifr_mtu));
+        kn_json_set(out, "mtu", json_integer(request.ifr_mtu));
     if (fd >= 0)
         close(fd);
 }
@@ -134,31 +141,75 @@ static void put_congestion_control(json_t *out)
         return;
     json_t *list = json_array();
     for (char *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
-        json_array_append_new(list, json_string(word));
-    json_object_set_new(out, "congestion_controls", list);
+        kn_json_append(list, json_string(word));
+    kn_json_set(out, "congestion_controls", list);
 }
 
-/* How this node's kube-proxy works, by its own word: it tells that on loopback, which only those in the node's network see. */
-static void put_proxy_mode(json_t *out)
+/* ---- kube-proxy ---- */
+
+/* "HTTP/1.0 200 OK … iptables" */
+static bool take_mode(const char *answer, char mode[KN_PROXY_MODE_SIZE])
+{
+    const char *body = strncmp(answer, "HTTP/1.", 7) == 0 && strstr(answer, " 200 ") ? strstr(answer, "\r\n\r\n")
+                                                                                     : NULL;
+    size_t length = body ? strspn(body += 4, "abcdefghijklmnopqrstuvwxyz") : 0;
+    if (!length || length >= KN_PROXY_MODE_SIZE || strspn(body + length, "\r\n") != strlen(body + length))
+        return false;
+    memcpy(mode, body, length);
+    mode[length] = '\0';
+    return true;
+}
+
+/* Whatever comes until the other side closes or the deadline; without it a server that sends a byte now and then would
+ * be waited for for ever. */
+static void read_until(int fd, char *answer, size_t size, uint64_t deadline_ns)
+{
+    size_t have = 0;
+    ssize_t n = 1;
+    for (uint64_t now_ns = kn_now_ns(); n > 0 && have < size - 1 && now_ns < deadline_ns; now_ns = kn_now_ns()) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, (int)((deadline_ns - now_ns) / KN_NS_PER_MS) + 1) <= 0)
+            break;
+        n = recv(fd, answer + have, size - 1 - have, MSG_DONTWAIT);
+        have += n > 0 ? (size_t)n : 0;
+    }
+    answer[have] = '\0';
+}
+
+bool kn_proxy_mode(uint16_t port, uint64_t timeout_ns, char mode[KN_PROXY_MODE_SIZE])
 {
     static const char ask[] = "GET /proxyMode HTTP/1.0\r\n\r\n";
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(10249), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    struct timeval patience = { .tv_sec = 1 };  /* on a busy node; where there is no kube-proxy the answer comes at once */
-    char answer[2048];
-    size_t size = 0;
-    ssize_t n = 0;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL) > 0)
-        while (size < sizeof answer - 1 && (n = recv(fd, answer + size, sizeof answer - 1 - size, 0)) > 0) size += (size_t)n;
-    if (fd >= 0)
-        close(fd);
-    answer[size] = '\0';
-    const char *mode = strncmp(answer, "HTTP/1.", 7) == 0 && strstr(answer, " 200 ") ? strstr(answer, "\r\n\r\n") : NULL;
-    size_t length = mode ? strspn(mode + 4, "abcdefghijklmnopqrstuvwxyz") : 0;
-    if (length && length < 16 && strspn(mode + 4 + length, "\r\n") == strlen(mode + 4 + length))
-        json_object_set_new(out, "proxy_mode", json_stringn(mode + 4, length));
+    struct kn_addr to = {
+        .u.v4 = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
+        .len = sizeof to.u.v4};
+    char answer[2048] = "";
+    struct kn_error ignored;
+    uint64_t deadline_ns = kn_now_ns() + timeout_ns;
+    int fd = kn_tcp_connect(&to, NULL, deadline_ns, &ignored);
+    if (fd < 0)
+        return false;
+    if (kn_write_full(fd, ask, sizeof ask - 1, deadline_ns, &ignored) == 0)
+        read_until(fd, answer, sizeof answer, deadline_ns);
+    close(fd);
+    return take_mode(answer, mode);
+}
+
+static void put_proxy_mode(json_t *out)
+{
+    char mode[KN_PROXY_MODE_SIZE];
+    if (kn_proxy_mode(PROXY_PORT, PROXY_TIMEOUT_NS, mode))
+        put_text(out, "proxy_mode", mode);
+}
+
+/* Which file this process runs from: who put it there sees whether it runs from memory. */
+static void put_executable(json_t *out)
+{
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0)
+        return;
+    path[n] = '\0';
+    put_text(out, "executable", path);
 }
 
 json_t *kn_environment(void)
@@ -170,46 +221,11 @@ json_t *kn_environment(void)
         put_text(out, "machine", system.machine);
         put_text(out, "hostname", system.nodename);
     }
+    put_executable(out);
     put_cpu(out);
     put_cgroup(out);
     put_interface(out);
     put_congestion_control(out);
     put_proxy_mode(out);
-    return out;
-}
-
-/* ---- the meter ---- */
-
-static void put_number(json_t *out, const char *key, uint64_t value)
-{
-    if (value != KN_ABSENT)
-        json_object_set_new(out, key, kn_json_u64(value));
-}
-
-static uint64_t read_number(const char *path)
-{
-    char line[64];
-    return read_line(path, line, sizeof line) ? strtoull(line, NULL, 10) : KN_ABSENT;
-}
-
-json_t *kn_meter_json(void)
-{
-    struct kn_cpu_reading r;
-    json_t *out = json_object();
-    kn_cpu_read(&r);
-    put_number(out, "at_ns", r.at_ns);
-    put_number(out, "process_ns", r.process_ns);
-    put_number(out, "process_user_ns", r.process_user_ns);
-    put_number(out, "cgroup_ns", r.cgroup_ns);
-    put_number(out, "node_busy_ns", r.node_busy_ns);
-    put_number(out, "node_user_ns", r.node_user_ns);
-    put_number(out, "node_softirq_ns", r.node_softirq_ns);
-    put_number(out, "node_steal_ns", r.node_steal_ns);
-    put_number(out, "throttled_ns", r.throttled_ns);
-    put_number(out, "throttled_n", r.throttled_n);
-    put_number(out, "cgroup_memory", r.cgroup_memory);
-    put_number(out, "process_memory", r.process_memory);
-    put_number(out, "conntrack_count", read_number("/proc/sys/net/netfilter/nf_conntrack_count"));
-    put_number(out, "conntrack_max", read_number("/proc/sys/net/netfilter/nf_conntrack_max"));
     return out;
 }

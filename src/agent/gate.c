@@ -1,203 +1,177 @@
-/* What is a connection? Its first bytes say it: an HTTP method is control, "KNBL" a hello, all else is turned away. */
-#include <errno.h>
+#include "agent/gate.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agent/inside.h"
+#include "agent/admit.h"
+#include "agent/http_head.h"
+#include "core/json.h"
 
-#define HEAD_MAX 8192                /* of an HTTP request: control sends far less */
-#define LINGER_NS (1 * KN_NS_PER_S)
+#define TOKEN_MAX 4096
+#define LINGER_NS KN_NS_PER_S
 
-static const char *const refused_names[KN_REFUSED_COUNT] = {
-    [KN_REFUSED_GARBAGE] = "garbage",   [KN_REFUSED_SILENT] = "silent",   [KN_REFUSED_CROWD] = "crowd",
-    [KN_REFUSED_KEY] = "key",           [KN_REFUSED_VERSION] = "version", [KN_REFUSED_HELLO] = "hello",
-    [KN_REFUSED_LIMIT] = "limit",       [KN_REFUSED_UDP] = "udp",         [KN_REFUSED_COOKIE] = "cookie",
-    [KN_REFUSED_TOKEN] = "token",       [KN_REFUSED_REQUEST] = "request", [KN_REFUSED_RUNS] = "runs",
-};
-
-const char *kn_refused_name(enum kn_refused why)
+void kn_incoming_close(struct kn_incoming *in)
 {
-    return refused_names[why];
+    if (in->fd >= 0)
+        close(in->fd);
+    in->fd = -1;
+    free(in->wire);
+    in->wire = NULL;
 }
 
-enum kn_refused kn_refused_by(enum kn_code code)
+static bool gone(struct kn_incoming *in)
 {
-    switch (code) {
-    case KN_E_AUTH: return KN_REFUSED_KEY;
-    case KN_E_VERSION: return KN_REFUSED_VERSION;
-    case KN_E_LIMIT: return KN_REFUSED_LIMIT;
-    default: return KN_REFUSED_HELLO;
-    }
-}
-
-void kn_gate_close(struct kn_pending *p)
-{
-    if (p->fd >= 0)
-        close(p->fd);
-    p->fd = -1;
-    free(p->wire);
-    p->wire = NULL;
-}
-
-/* Without a word: it would not understand one. */
-static bool turn_away(struct kn_agent *agent, struct kn_pending *p, enum kn_refused why)
-{
-    kn_count_refused(agent, why);
-    kn_gate_close(p);
+    kn_incoming_close(in);
     return false;
+}
+
+/* Without an answer: it would not be understood. */
+static bool turn_away(struct kn_gate *gate, struct kn_incoming *in, enum kn_refused why)
+{
+    kn_refuse(&gate->shared->refused, why);
+    return gone(in);
 }
 
 /* ---- refusing in words ---- */
 
-void kn_gate_refusal(const struct kn_agent *agent, const struct kn_error *why, struct kn_welcome *w)
-{
-    memset(w, 0, sizeof *w);
-    w->protocol = KN_PROTOCOL;
-    w->code = (uint8_t)why->code;
-    memcpy(w->name, agent->server.me.name, sizeof w->name);
-    memcpy(w->node, agent->server.me.node, sizeof w->node);
-    snprintf(w->message, sizeof w->message, "%.*s", (int)sizeof w->message - 1, why->message);
-}
-
-/* A socket closed over unread bytes sends a reset, which can overtake the refusal: so it lingers, and is read empty. */
-bool kn_gate_refuse(struct kn_agent *agent, struct kn_pending *p, const struct kn_error *why)
-{
-    struct kn_welcome w;
-    uint8_t wire[512];
-    kn_count_refused(agent, kn_refused_by(why->code));
-    kn_gate_refusal(agent, why, &w);
-    kn_welcome_pack(&w, wire);
-    if (send(p->fd, wire, kn_welcome_size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 || shutdown(p->fd, SHUT_WR)) {
-        kn_gate_close(p);
-        return false;
-    }
-    p->state = KN_GATE_LINGER;
-    p->deadline_ns = kn_now_ns() + LINGER_NS;
-    return true;
-}
-
-static bool linger(struct kn_pending *p)
+static bool linger(struct kn_incoming *in)
 {
     uint8_t rest[4096];
     ssize_t n = 1;
     for (int i = 0; i < 16 && n > 0; i++)
-        n = recv(p->fd, rest, sizeof rest, MSG_DONTWAIT);
-    if (n > 0 || (n < 0 && errno == EAGAIN))
-        return true;
-    kn_gate_close(p);
-    return false;
+        n = recv(in->fd, rest, sizeof rest, MSG_DONTWAIT);
+    return n > 0 || (n < 0 && errno == EAGAIN) || gone(in);
+}
+
+/* A socket that is closed over unread bytes sends a reset, which can overtake what was said last. */
+static bool say_last(struct kn_incoming *in, const void *bytes, size_t size)
+{
+    if (send(in->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 || shutdown(in->fd, SHUT_WR))
+        return gone(in);
+    in->state = KN_INCOMING_LINGER;
+    in->deadline_ns = kn_now_ns() + LINGER_NS;
+    return true;
+}
+
+bool kn_gate_refuse(struct kn_gate *gate, struct kn_incoming *in, const struct kn_error *why)
+{
+    struct kn_welcome w;
+    uint8_t wire[512];
+    kn_admit_refusal(gate->shared, why, &w);
+    kn_welcome_pack(&w, wire);
+    return say_last(in, wire, kn_welcome_size());
 }
 
 /* ---- hello ---- */
 
-int kn_gate_check(const struct kn_agent *agent, const struct kn_hello *hello, bool udp, struct kn_error *err)
+static bool passed_on(struct kn_incoming *in)
 {
-    const struct kn_spec *spec = &hello->spec;
-    bool datagrams = spec->test == KN_UDP_STREAM || spec->test == KN_UDP_RR;
-    if (hello->kind == KN_HELLO_STATS && !udp)
-        return 0;
-    if (datagrams != udp || spec->test == KN_PING || hello->kind != KN_HELLO_FLOW)
-        return kn_fail(err, KN_E_ARGUMENT, "%s is not served over %s", kn_test_name((enum kn_test)spec->test),
-                       udp ? "UDP" : "TCP");
-    if (spec->duration_ns > agent->config.max_duration_ns ||
-        spec->warmup_ns > agent->config.max_duration_ns - spec->duration_ns)
-        return kn_fail(err, KN_E_LIMIT, "a run of %.6g s is longer than this agent allows (%.6g s)",
-                       ((double)spec->duration_ns + (double)spec->warmup_ns) / 1e9,
-                       (double)agent->config.max_duration_ns / 1e9);
-    return 0;
+    in->fd = -1;
+    return gone(in);
 }
 
-bool kn_gate_flow(struct kn_agent *agent, struct kn_pending *p, const struct kn_hello *hello, const uint8_t *extra,
+bool kn_gate_flow(struct kn_gate *gate, struct kn_incoming *in, const struct kn_hello *hello, const uint8_t *extra,
                   size_t extra_size)
 {
     struct kn_error err;
-    if (kn_gate_check(agent, hello, false, &err))
-        return kn_gate_refuse(agent, p, &err);
-    if (kn_serve_short(&agent->server, p->fd, hello, extra, extra_size)) {
-        kn_gate_close(p);
-        return false;
-    }
-    if (kn_flows_start(agent->flows, p->fd, hello, NULL, extra, extra_size, &err))
-        return kn_gate_refuse(agent, p, &err);
-    p->fd = -1;
-    kn_gate_close(p);
-    return false;
+    if (kn_admit_hello(gate->shared, hello, false, &err))
+        return kn_gate_refuse(gate, in, &err);
+    if (kn_serve_short(&gate->shared->server, in->fd, hello, extra, extra_size))
+        return gone(in);
+    if (kn_flows_start(gate->flows, in->fd, hello, NULL, extra, extra_size, &err))
+        return kn_gate_refuse(gate, in, &err);
+    return passed_on(in);
 }
 
-/* The rest of a hello. Bytes after it stay in the socket, for who serves the flow. */
-static bool step_hello(struct kn_agent *agent, struct kn_pending *p)
+/* The rest of a hello. Bytes after it stay in the socket, for the thread that serves the flow. */
+static bool step_hello(struct kn_gate *gate, struct kn_incoming *in)
 {
     struct kn_hello hello;
     struct kn_error err;
-    if (!p->wire && !(p->wire = malloc(kn_hello_size()))) {
-        kn_gate_close(p);
-        return false;
-    }
-    ssize_t n = recv(p->fd, p->wire + p->have, kn_hello_size() - p->have, MSG_DONTWAIT);
+    if (!in->wire && !(in->wire = malloc(kn_hello_size())))
+        return gone(in);
+    ssize_t n = recv(in->fd, in->wire + in->have, kn_hello_size() - in->have, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN))
-        return turn_away(agent, p, KN_REFUSED_SILENT);
-    p->have += n > 0 ? (size_t)n : 0; /* an acceptor may have read some before */
-    if (memcmp(p->wire, KN_MAGIC, p->have < 4 ? p->have : 4))
-        return turn_away(agent, p, KN_REFUSED_GARBAGE);
-    int rc = kn_hello_unpack(p->wire, p->have, &agent->key, &hello, &err);
+        return turn_away(gate, in, KN_REFUSED_SILENT);
+    in->have += n > 0 ? (size_t)n : 0; /* an acceptor may have read some before */
+    if (memcmp(in->wire, KN_MAGIC, in->have < 4 ? in->have : 4))
+        return turn_away(gate, in, KN_REFUSED_GARBAGE);
+    int rc = kn_hello_unpack(in->wire, in->have, &gate->shared->key, gate->shared->server.tests, &hello, &err);
     if (rc < 0)
-        return kn_gate_refuse(agent, p, &err);
-    return rc > 0 || kn_gate_flow(agent, p, &hello, NULL, 0);
+        return kn_gate_refuse(gate, in, &err);
+    return rc > 0 || kn_gate_flow(gate, in, &hello, NULL, 0);
+}
+
+/* ---- control ---- */
+
+/* In one answer, without a thread and without libmicrohttpd: clients without the token must not keep others away. */
+static bool refuse_http(struct kn_incoming *in, const char *head, size_t size, const struct kn_error *why)
+{
+    unsigned status;
+    char answer[1024];
+    json_t *body = kn_api_error(why, &status);
+    char *text = body ? kn_json_text(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    if (!text)
+        return gone(in);
+    bool more = kn_head_has_body(head, size);
+    while (recv(in->fd, answer, sizeof answer, MSG_DONTWAIT) > 0) /* the head, which was only peeked at */
+        ;
+    int n = snprintf(answer, sizeof answer,
+                     "HTTP/1.1 %u Unauthorized\r\nContent-Type: application/json\r\nKnbl-Protocol: %u\r\n"
+                     "Connection: close\r\nContent-Length: %zu\r\n\r\n%s",
+                     status, KN_PROTOCOL, strlen(text), text);
+    free(text);
+    return say_last(in, answer, (size_t)n) && (more || gone(in));
+}
+
+/* Control goes on only with its whole head here: a client that sends it byte by byte waits in the poller, not in a
+ * thread. Nothing is consumed, because libmicrohttpd reads from the socket alone. */
+static bool step_http(struct kn_gate *gate, struct kn_incoming *in)
+{
+    char head[KN_HEAD_MAX], token[TOKEN_MAX];
+    struct kn_error err;
+    ssize_t n = recv(in->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return true;
+    if (n <= 0)
+        return turn_away(gate, in, KN_REFUSED_SILENT);
+    enum kn_head look = kn_head_look(head, (size_t)n);
+    if (look == KN_HEAD_GARBAGE)
+        return turn_away(gate, in, KN_REFUSED_GARBAGE);
+    if (look == KN_HEAD_PART)
+        return true;
+    bool has_token = kn_head_value(head, (size_t)n, "Knbl-Token", token, sizeof token);
+    if (kn_api_check_token(gate->shared, has_token ? token : NULL, &err))
+        return refuse_http(in, head, (size_t)n, &err);
+    kn_control_take(gate->control, in->fd);
+    return passed_on(in);
 }
 
 /* ---- the first bytes ---- */
 
-static bool may_be_method(const char *bytes, size_t n)
-{
-    static const char *const methods[] = { "GET ", "POST", "DELE", "HEAD", "PUT ", "OPTI", "PATC" };
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (!memcmp(bytes, methods[i], n < 4 ? n : 4))
-            return true;
-    return false;
-}
-
-/* Control goes on only with its whole head here: who sends it byte by byte waits in the keeper, not in a thread.
- * Nothing is consumed, because libmicrohttpd reads from the socket alone. */
-static bool step_http(struct kn_agent *agent, struct kn_pending *p)
-{
-    char head[HEAD_MAX];
-    ssize_t n = recv(p->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN)
-        return true;
-    if (n <= 0)
-        return turn_away(agent, p, KN_REFUSED_SILENT);
-    if (!may_be_method(head, (size_t)n) || memchr(head, '\0', (size_t)n))
-        return turn_away(agent, p, KN_REFUSED_GARBAGE);
-    if (!memmem(head, (size_t)n, "\r\n\r\n", 4))
-        return (size_t)n < sizeof head || turn_away(agent, p, KN_REFUSED_GARBAGE);
-    kn_control_take(agent, p->fd);
-    p->fd = -1;
-    kn_gate_close(p);
-    return false;
-}
-
-static bool step_new(struct kn_agent *agent, struct kn_pending *p)
+static bool step_new(struct kn_gate *gate, struct kn_incoming *in)
 {
     char first[4];
-    ssize_t n = recv(p->fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n = recv(in->fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return true;
     if (n <= 0)
-        return turn_away(agent, p, KN_REFUSED_SILENT);
-    p->state = first[0] == KN_MAGIC[0] ? KN_GATE_HELLO : KN_GATE_HTTP;
-    return kn_gate_step(agent, p);
+        return turn_away(gate, in, KN_REFUSED_SILENT);
+    in->state = first[0] == KN_MAGIC[0] ? KN_INCOMING_HELLO : KN_INCOMING_HTTP;
+    return kn_gate_step(gate, in);
 }
 
-bool kn_gate_step(struct kn_agent *agent, struct kn_pending *p)
+bool kn_gate_step(struct kn_gate *gate, struct kn_incoming *in)
 {
-    switch (p->state) {
-    case KN_GATE_NEW: return step_new(agent, p);
-    case KN_GATE_HELLO: return step_hello(agent, p);
-    case KN_GATE_HTTP: return step_http(agent, p);
-    case KN_GATE_LINGER: break;
+    switch (in->state) {
+    case KN_INCOMING_NEW: return step_new(gate, in);
+    case KN_INCOMING_HELLO: return step_hello(gate, in);
+    case KN_INCOMING_HTTP: return step_http(gate, in);
+    case KN_INCOMING_LINGER: break;
     }
-    return linger(p);
+    return linger(in);
 }

@@ -31,22 +31,23 @@ uint64_t kn_process_cpu_ns(void)
 
 void kn_sleep_until_ns(uint64_t when_ns)
 {
-    struct timespec t = { .tv_sec = (time_t)(when_ns / KN_NS_PER_S), .tv_nsec = (long)(when_ns % KN_NS_PER_S) };
+    struct timespec t = {.tv_sec = (time_t)(when_ns / KN_NS_PER_S), .tv_nsec = (long)(when_ns % KN_NS_PER_S)};
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
-/* Of some tries the one that nothing came between. */
+/* Of several tries, keeps the one in which the readings were closest together. */
 void kn_clocks_read(struct kn_clocks *c)
 {
     c->spread_ns = UINT64_MAX;
     for (int i = 0; i < 5 && c->spread_ns > 20 * KN_NS_PER_US; i++) {
-        struct kn_clocks one = { .now_ns = kn_now_ns(), .wall_ns = kn_wall_ns(), .boot_ns = read_ns(CLOCK_BOOTTIME) };
+        struct kn_clocks one = {.now_ns = kn_now_ns(), .wall_ns = kn_wall_ns(), .boot_ns = read_ns(CLOCK_BOOTTIME)};
         one.spread_ns = kn_now_ns() - one.now_ns;
-        if (one.spread_ns < c->spread_ns) *c = one;
+        if (one.spread_ns < c->spread_ns)
+            *c = one;
     }
 }
 
-/* How much more `b` went on than CLOCK_MONOTONIC; 0 where it is little, or the readings are too far apart to tell. */
+/* By how much clock `b` advanced more than CLOCK_MONOTONIC. 0 if it is within the precision of the readings. */
 static int64_t parted(const struct kn_clocks *from, const struct kn_clocks *to, uint64_t b_from_ns, uint64_t b_to_ns)
 {
     int64_t by_ns = (int64_t)(b_to_ns - b_from_ns) - (int64_t)(to->now_ns - from->now_ns);
@@ -56,7 +57,7 @@ static int64_t parted(const struct kn_clocks *from, const struct kn_clocks *to, 
 
 int64_t kn_clocks_jump_ns(const struct kn_clocks *from, const struct kn_clocks *to)
 {
-    /* a wall clock that ran on while the machine slept has not jumped */
+    /* the wall clock also advances while the machine is suspended, which is not a jump */
     return parted(from, to, from->wall_ns, to->wall_ns - kn_clocks_asleep_ns(from, to));
 }
 

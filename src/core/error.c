@@ -5,33 +5,47 @@
 #include <string.h>
 
 static const char *const code_names[KN_E_COUNT] = {
-    [KN_OK] = "ok", [KN_E_ARGUMENT] = "argument", [KN_E_SYSTEM] = "system", [KN_E_MEMORY] = "memory",
-    [KN_E_PERMISSION] = "permission", [KN_E_RESOLVE] = "resolve", [KN_E_REFUSED] = "refused",
-    [KN_E_UNREACHABLE] = "unreachable", [KN_E_TIMEOUT] = "timeout", [KN_E_AUTH] = "auth", [KN_E_VERSION] = "version",
-    [KN_E_PROTOCOL] = "protocol", [KN_E_LIMIT] = "limit", [KN_E_LOST] = "lost", [KN_E_NO_DATA] = "no_data",
-    [KN_E_INTERRUPTED] = "interrupted", [KN_E_UNSUPPORTED] = "unsupported", [KN_E_IN_USE] = "in_use",
+    [KN_OK] = "ok",
+    [KN_E_ARGUMENT] = "argument",
+    [KN_E_SYSTEM] = "system",
+    [KN_E_MEMORY] = "memory",
+    [KN_E_PERMISSION] = "permission",
+    [KN_E_RESOLVE] = "resolve",
+    [KN_E_REFUSED] = "refused",
+    [KN_E_UNREACHABLE] = "unreachable",
+    [KN_E_TIMEOUT] = "timeout",
+    [KN_E_AUTH] = "auth",
+    [KN_E_VERSION] = "version",
+    [KN_E_PROTOCOL] = "protocol",
+    [KN_E_LIMIT] = "limit",
+    [KN_E_LOST] = "lost",
+    [KN_E_NO_DATA] = "no_data",
+    [KN_E_INTERRUPTED] = "interrupted",
+    [KN_E_UNSUPPORTED] = "unsupported",
+    [KN_E_IN_USE] = "in_use",
 };
 
-/* The length of the UTF-8 sequence at `s`, or 0 where it is none: overlong forms, surrogates and what is above U+10FFFF
- * are none. */
+/* The length of the UTF-8 sequence at `s`, or 0 if it is invalid (including overlong forms, surrogates and code points
+ * above U+10FFFF). */
 static size_t utf8_length(const unsigned char *s)
 {
-    if (s[0] < 0x80) return 1;
+    if (s[0] < 0x80)
+        return 1;
     size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4) return 0;
+    if (s[0] < 0xc2 || s[0] > 0xf4)
+        return 0;
     for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
     if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
         (s[0] == 0xf4 && s[1] > 0x8f))
         return 0;
     return n;
 }
 
-/* Messages become JSON strings, which must be UTF-8, and lines of a terminal: formatting may have cut a sequence in
- * two. */
-static void make_clean(char *message)
+void kn_text_clean(char *text)
 {
-    for (unsigned char *s = (unsigned char *)message; *s;) {
+    for (unsigned char *s = (unsigned char *)text; *s;) {
         size_t n = utf8_length(s);
         if (n == 0 || *s < 0x20 || *s == 0x7f) {
             *s = n == 1 ? ' ' : '?';
@@ -56,7 +70,7 @@ int kn_fail_with(struct kn_error *err, enum kn_code code, int sys_errno, const c
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    make_clean(err->message);
+    kn_text_clean(err->message);
     return -1;
 }
 
@@ -64,33 +78,41 @@ enum kn_code kn_code_from_errno(int sys_errno)
 {
     switch (sys_errno) {
     case ECONNREFUSED: return KN_E_REFUSED;
-    case EACCES: case EPERM: return KN_E_PERMISSION;
+    case EACCES:
+    case EPERM: return KN_E_PERMISSION;
     case ENOMEM: return KN_E_MEMORY;
     case ETIMEDOUT: return KN_E_TIMEOUT;
-    case ENETUNREACH: case EHOSTUNREACH: case ENETDOWN: case EHOSTDOWN: return KN_E_UNREACHABLE;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case EHOSTDOWN: return KN_E_UNREACHABLE;
     case EADDRINUSE: return KN_E_IN_USE;
-    case EINTR: case ECANCELED: return KN_E_INTERRUPTED;
-    case ENOSYS: case EOPNOTSUPP: case EPROTONOSUPPORT: case EAFNOSUPPORT: case ENOPROTOOPT: return KN_E_UNSUPPORTED;
-    case ECONNRESET: case EPIPE: return KN_E_LOST;
-    case EMFILE: case ENFILE: return KN_E_LIMIT;
+    case EINTR:
+    case ECANCELED: return KN_E_INTERRUPTED;
+    case ENOSYS:
+    case EOPNOTSUPP:
+    case EPROTONOSUPPORT:
+    case EAFNOSUPPORT:
+    case ENOPROTOOPT: return KN_E_UNSUPPORTED;
+    case ECONNRESET:
+    case EPIPE: return KN_E_LOST;
+    case EMFILE:
+    case ENFILE: return KN_E_LIMIT;
     default: return KN_E_SYSTEM;
     }
 }
 
 int kn_fail_from(struct kn_error *err, int sys_errno, const char *format, ...)
 {
-    char reason[128] = "";
     va_list args;
     err->code = kn_code_from_errno(sys_errno);
     err->sys_errno = sys_errno;
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    /* glibc's strerror_r may return a text of its own instead of filling the buffer */
-    const char *text = strerror_r(sys_errno, reason, sizeof reason);
     append(err->message, sizeof err->message, ": ");
-    append(err->message, sizeof err->message, text);
-    make_clean(err->message);
+    append(err->message, sizeof err->message, strerror(sys_errno)); /* thread-safe in glibc and musl */
+    kn_text_clean(err->message);
     return -1;
 }
 
@@ -104,7 +126,7 @@ void kn_error_context(struct kn_error *err, const char *format, ...)
     append(message, sizeof message, ": ");
     append(message, sizeof message, err->message);
     memcpy(err->message, message, sizeof message);
-    make_clean(err->message);
+    kn_text_clean(err->message);
 }
 
 const char *kn_code_name(enum kn_code code)
@@ -115,7 +137,8 @@ const char *kn_code_name(enum kn_code code)
 enum kn_code kn_code_from_name(const char *name)
 {
     for (unsigned i = 0; i < KN_E_COUNT; i++)
-        if (strcmp(name, code_names[i]) == 0) return (enum kn_code)i;
+        if (strcmp(name, code_names[i]) == 0)
+            return (enum kn_code)i;
     return KN_E_SYSTEM;
 }
 

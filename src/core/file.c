@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,19 +23,57 @@ static int write_all(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-static int write_special(const char *path, const void *bytes, size_t size, struct kn_error *err)
+#define READER_LOOK_MS 50 /* interval between tries to open a pipe without a reader */
+
+/* Waits until `fd` (-1 for none) is writable, for at most `ms` (-1 for no limit). Returns -1 with EINTR if `wake_fd` is
+ * readable. */
+static int await_room(int fd, int wake_fd, int ms)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write_all(fd, bytes, size) < 0) {
-        kn_fail_errno(err, "cannot write %s", path);
-        if (fd >= 0)
-            close(fd);
+    struct pollfd polls[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
+    if (poll(polls, 2, ms) > 0 && polls[1].revents) {
+        errno = EINTR;
         return -1;
     }
-    return close(fd) == 0 ? 0 : kn_fail_errno(err, "cannot write %s", path);
+    return 0;
 }
 
-/* Into `fd`, which is `temporary`; takes the rights of the file that is replaced. */
+/* Without O_NONBLOCK, open(2) waits for a reader of the pipe, and SA_RESTART restarts the wait after a signal. */
+static int open_special(const char *path, int wake_fd)
+{
+    int fd;
+    while ((fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)) < 0 && errno == ENXIO)
+        if (await_room(-1, wake_fd, READER_LOOK_MS) < 0)
+            return -1;
+    return fd;
+}
+
+static int write_as_it_takes(int fd, const char *bytes, size_t size, int wake_fd)
+{
+    while (size) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno == EAGAIN && await_room(fd, wake_fd, -1) < 0)
+            return -1;
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return -1;
+        bytes += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+static int write_special(const char *path, const void *bytes, size_t size, int wake_fd, struct kn_error *err)
+{
+    int fd = open_special(path, wake_fd);
+    int rc = fd < 0 ? -1 : write_as_it_takes(fd, bytes, size, wake_fd), saved = errno;
+    if (fd >= 0 && close(fd) < 0 && rc == 0)
+        return kn_fail_errno(err, "cannot write %s", path);
+    errno = saved;
+    if (rc < 0 && errno == EINTR)
+        return kn_fail(err, KN_E_INTERRUPTED, "cannot write %s: interrupted while waiting for a reader", path);
+    return rc < 0 ? kn_fail_errno(err, "cannot write %s", path) : 0;
+}
+
+/* Writes to `fd`, the file `temporary`, gives it the mode of the old file and renames it to `path`. */
 static int fill_and_rename(int fd, const char *temporary, const char *path, const struct stat *old, const void *bytes,
                            size_t size)
 {
@@ -54,7 +93,7 @@ static int fill_and_rename(int fd, const char *temporary, const char *path, cons
     return rc;
 }
 
-/* A new file beside `path`: its descriptor, and its name in `*temporary`, which is the caller's to free. */
+/* Creates a new file beside `path` and returns its descriptor. The caller frees its name, `*temporary`. */
 static int beside(const char *path, char **temporary)
 {
     char secret[KN_TOKEN_SIZE];
@@ -90,23 +129,24 @@ static int try_beside(const char *path)
     return fd < 0 ? -1 : 0;
 }
 
-/* What stands at `path`. 1: something that is no file, and is written to as it is; 0: a file or nothing; -1: what cannot be written. */
+/* Checks what exists at `path`: 1 for something that is not a regular file and is written directly, 0 for a file or
+ * nothing, -1 if it cannot be written. */
 static int look(const char *path, struct stat *old, bool *exists, struct kn_error *err)
 {
     *exists = stat(path, old) == 0;
     if (*exists && S_ISDIR(old->st_mode))
-        return kn_fail(err, KN_E_ARGUMENT, "cannot write %s: it is a folder", path);
+        return kn_fail(err, KN_E_ARGUMENT, "cannot write %s: it is a directory", path);
     return *exists && !S_ISREG(old->st_mode);
 }
 
-int kn_write_file(const char *path, const void *bytes, size_t size, struct kn_error *err)
+int kn_write_file(const char *path, const void *bytes, size_t size, int wake_fd, struct kn_error *err)
 {
     struct stat old;
     bool exists;
     int special = look(path, &old, &exists, err);
     if (special)
-        return special < 0 ? -1 : write_special(path, bytes, size, err);
-    char *real = exists ? realpath(path, NULL) : NULL; /* through a symbolic link, which stays one */
+        return special < 0 ? -1 : write_special(path, bytes, size, wake_fd, err);
+    char *real = exists ? realpath(path, NULL) : NULL; /* follows a symbolic link, so that it is kept */
     int rc = replace(real ? real : path, exists ? &old : NULL, bytes, size) < 0
                  ? kn_fail_errno(err, "cannot write %s", path)
                  : 0;
@@ -126,7 +166,7 @@ int kn_can_write(const char *path, struct kn_error *err)
     if (rc < 0)
         kn_fail_errno(err, "cannot write %s", path);
     free(real);
-    return rc;
+    return rc < 0 ? -1 : special;
 }
 
 static char *read_all(int fd, const char *path, size_t most, struct kn_error *err)

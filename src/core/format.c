@@ -1,5 +1,5 @@
-/* Numbers to text, and words to the nearest word. printf's %f would write the locale's decimal point, so all goes by
- * integers. */
+/* Formats numbers, and finds similar words. Numbers are formatted as integers, because %f of printf uses the decimal
+ * point of the locale. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include "core/units.h"
 
-/* Three significant figures of a value in [0, 1000): "9.41", "27.6", "182". */
+/* Formats a value in [0, 1000) with three significant figures: "9.41", "27.6", "182". */
 static void significant(char *buf, size_t size, double value)
 {
     if (value < 9.995) {
@@ -21,7 +21,7 @@ static void significant(char *buf, size_t size, double value)
     }
 }
 
-/* `value` in the first unit in which it stays below `base` once rounded; each is `base` times the one before. */
+/* Formats `value` in the first unit in which it is below `base` after rounding. Each unit is `base` times the last. */
 static char *scaled(char *buf, size_t size, double value, double base, const char *const *units)
 {
     char number[16];
@@ -31,7 +31,8 @@ static char *scaled(char *buf, size_t size, double value, double base, const cha
         return buf;
     }
     value = fabs(value);
-    for (; units[1] && value >= base - 0.5; units++) value /= base;
+    for (; units[1] && value >= base - 0.5; units++)
+        value /= base;
     if (value == 0)
         snprintf(number, sizeof number, "0");
     else if (value >= 999.5)
@@ -44,9 +45,10 @@ static char *scaled(char *buf, size_t size, double value, double base, const cha
 
 char *kn_format_duration(char *buf, size_t size, double ns, bool ascii)
 {
-    static const char *const utf8[] = { " ns", " µs", " ms", " s", NULL };
-    static const char *const plain[] = { " ns", " us", " ms", " s", NULL };
-    if (!(ns >= 119.5e9 && ns < 1e18)) return scaled(buf, size, ns, 1000, ascii ? plain : utf8);
+    static const char *const utf8[] = {" ns", " µs", " ms", " s", NULL};
+    static const char *const plain[] = {" ns", " us", " ms", " s", NULL};
+    if (!(ns >= 119.5e9 && ns < 1e18))
+        return scaled(buf, size, ns, 1000, ascii ? plain : utf8);
     uint64_t s = (uint64_t)llround(ns / 1e9);
     if (s < 7200)
         snprintf(buf, size, "%um%02us", (unsigned)(s / 60), (unsigned)(s % 60));
@@ -57,34 +59,35 @@ char *kn_format_duration(char *buf, size_t size, double ns, bool ascii)
 
 char *kn_format_bits(char *buf, size_t size, double bps)
 {
-    static const char *const units[] = { " bit/s", " kbit/s", " Mbit/s", " Gbit/s", " Tbit/s", NULL };
+    static const char *const units[] = {" bit/s", " kbit/s", " Mbit/s", " Gbit/s", " Tbit/s", NULL};
     return scaled(buf, size, bps, 1000, units);
 }
 
 char *kn_format_rate(char *buf, size_t size, double per_s)
 {
-    static const char *const units[] = { " /s", " k/s", " M/s", " G/s", NULL };
+    static const char *const units[] = {" /s", " k/s", " M/s", " G/s", NULL};
     return scaled(buf, size, per_s, 1000, units);
 }
 
-/* 1400 is the size that was asked for, and "1.37 KiB" nobody's. */
+/* Sizes that are not whole multiples of a unit are shown in bytes: 1400, not "1.37 KiB". */
 #define EXACT_BELOW 100000
 
 char *kn_format_size(char *buf, size_t size, uint64_t bytes)
 {
-    static const char *const units[] = { " B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB", NULL };
+    static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB", NULL};
     unsigned i = 0;
     uint64_t whole = bytes;
     while (units[i + 1] && whole >= 1024 && whole % 1024 == 0) {
         whole /= 1024;
         i++;
     }
-    if (whole >= 1024 && bytes >= EXACT_BELOW) return scaled(buf, size, (double)bytes, 1024, units);
+    if (whole >= 1024 && bytes >= EXACT_BELOW)
+        return scaled(buf, size, (double)bytes, 1024, units);
     snprintf(buf, size, "%u%s", (unsigned)whole, units[i]);
     return buf;
 }
 
-/* ---- the nearest word ---- */
+/* ---- similar words ---- */
 
 #define WORD_MAX 32
 
@@ -98,14 +101,16 @@ static unsigned least_of(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* Damerau-Levenshtein, neighbours swapped counting as one edit; case aside. A large number for
- * words too long to be a name. */
+/* Damerau-Levenshtein distance, in which swapping two neighbours is one edit; ignores case. Returns a large number for
+ * words that are too long to be a name. */
 static unsigned distance(const char *a, const char *b)
 {
     size_t la = strlen(a), lb = strlen(b);
     unsigned row[3][WORD_MAX + 1];
-    if (la > WORD_MAX || lb > WORD_MAX) return 1000;
-    for (unsigned j = 0; j <= lb; j++) row[0][j] = j;
+    if (la > WORD_MAX || lb > WORD_MAX)
+        return 1000;
+    for (unsigned j = 0; j <= lb; j++)
+        row[0][j] = j;
     for (unsigned i = 1; i <= la; i++) {
         unsigned *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
         now[0] = i;
@@ -126,12 +131,13 @@ const char *kn_nearest(const char *word, const char *const *candidates, size_t n
     const char *nearest = NULL, *longer = NULL;
     for (size_t i = 0; i < n; i++) {
         unsigned d = distance(word, candidates[i]);
-        /* of a one-letter name nothing is left after one edit */
+        /* one edit can replace all of a one-letter name */
         if (d < best && d < strlen(candidates[i])) {
             best = d;
             nearest = candidates[i];
         }
-        if (!longer && length >= 2 && strncmp(word, candidates[i], length) == 0) longer = candidates[i];
+        if (!longer && length >= 2 && strncmp(word, candidates[i], length) == 0)
+            longer = candidates[i];
     }
     return best > 1 && longer ? longer : nearest;
 }

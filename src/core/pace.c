@@ -4,7 +4,7 @@
 
 static void init(struct kn_pace *p, uint64_t step, uint64_t per, uint64_t start_ns, unsigned share, unsigned shares)
 {
-    *p = (struct kn_pace){ .start_ns = start_ns, .step = step, .per = per, .share = share, .shares = shares };
+    *p = (struct kn_pace){.start_ns = start_ns, .step = step, .per = per, .share = share, .shares = shares};
     kn_pace_take(p, 0);
 }
 
@@ -34,11 +34,11 @@ void kn_pace_take(struct kn_pace *p, uint64_t n)
     p->due_ns = kn_pace_due_of(p, p->next);
 }
 
-/* The number's due time is rounded down, so the last number that is due is the greatest with number * step <
- * (since + 1) * per. */
+/* Due times are rounded down, so operation `number` is due if number * step < (since + 1) * per. */
 uint64_t kn_pace_backlog(const struct kn_pace *p, uint64_t now_ns)
 {
-    if (now_ns < p->due_ns) return 0;
+    if (now_ns < p->due_ns)
+        return 0;
     uint64_t since = now_ns - p->start_ns;
     unsigned __int128 last = (((unsigned __int128)since + 1) * p->per - 1) / p->step;
     return (uint64_t)((last - p->share) / p->shares) + 1 - p->next;

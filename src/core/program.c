@@ -3,10 +3,13 @@
 #include <link.h>
 #include <string.h>
 
-struct asked { int (*take)(const char *name, const char *file, void *arg); void *arg; };
+struct asked {
+    int (*take)(const char *name, const char *file, void *arg);
+    void *arg;
+};
 
-/* An object that was asked for by another has its path end in the name that it was asked by. The program itself has no
- * name, the vDSO no path. */
+/* The path of a shared object ends in the name by which it was loaded. The program itself has no name, and the vDSO no
+ * path. */
 static int on_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
     const struct asked *asked = arg;
@@ -18,23 +21,6 @@ static int on_object(struct dl_phdr_info *info, size_t size, void *arg)
 
 int kn_program_libraries(int (*take)(const char *name, const char *file, void *arg), void *arg)
 {
-    struct asked asked = { take, arg };
+    struct asked asked = {take, arg};
     return dl_iterate_phdr(on_object, &asked);
-}
-
-static int on_program(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    const char **loader = arg;
-    (void)size;
-    for (unsigned i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_INTERP)
-            *loader = (const char *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-    return 1; /* the program is the first */
-}
-
-const char *kn_program_loader(void)
-{
-    const char *loader = NULL;
-    dl_iterate_phdr(on_program, &loader);
-    return loader;
 }

@@ -15,7 +15,8 @@ static int compare(const void *a, const void *b)
 static int check_finite(const double *values, size_t n, struct kn_error *err)
 {
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(values[i])) return kn_fail(err, KN_E_ARGUMENT, "value %zu is not a number", i + 1);
+        if (!isfinite(values[i]))
+            return kn_fail(err, KN_E_ARGUMENT, "value %zu is not a number", i + 1);
     return 0;
 }
 
@@ -28,7 +29,7 @@ static double binomial_half(size_t n, size_t k)
     return exp(all - these - lgamma_r((double)(n - k) + 1, &sign) - (double)n * 0.69314718055994530942);
 }
 
-/* How far from each end the interval begins, as an index from 0, and what it covers. */
+/* Sets the interval's distance from each end, as an index from 0, and the probability that it covers. */
 static size_t inner_rank(size_t n, double confidence, double *covered)
 {
     size_t rank = 0;
@@ -36,22 +37,27 @@ static size_t inner_rank(size_t n, double confidence, double *covered)
     *covered = 1 - 2 * below;
     while (2 * (rank + 2) <= n) {
         below += binomial_half(n, rank + 1);
-        if (1 - 2 * below < confidence) break;
+        if (1 - 2 * below < confidence)
+            break;
         *covered = 1 - 2 * below;
         rank++;
     }
-    if (*covered < 0) *covered = 0;
+    if (*covered < 0)
+        *covered = 0;
     return rank;
 }
 
 int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err)
 {
-    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to have a median");
+    if (n == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "a median requires at least one value");
     if (!(confidence > 0 && confidence < 1))
-        return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
-    if (check_finite(values, n, err)) return -1;
+        return kn_fail(err, KN_E_ARGUMENT, "confidence must be between 0 and 1, got %g", confidence);
+    if (check_finite(values, n, err))
+        return -1;
     double *sorted = malloc(n * sizeof *sorted);
-    if (!sorted) return kn_fail_memory(err);
+    if (!sorted)
+        return kn_fail_memory(err);
     memcpy(sorted, values, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, compare);
     size_t rank = inner_rank(n, confidence, &out->confidence);
@@ -64,54 +70,64 @@ int kn_stats_median(const double *values, size_t n, double confidence, struct kn
 
 /* ---- ranks ---- */
 
-struct ranked { double value; bool of_a; };
+struct ranked {
+    double value;
+    bool of_a;
+};
 
 static int compare_ranked(const void *a, const void *b)
 {
     return compare(&((const struct ranked *)a)->value, &((const struct ranked *)b)->value);
 }
 
-/* Twice the middle rank of every value in order (whole numbers even for ties), twice a's rank sum, and the sum of t^3 -
- * t. */
+/* Stores twice the middle rank of every value in order (integers even with ties), twice the rank sum of a, and the sum
+ * of t^3 - t over the ties. */
 static void rank_all(const struct ranked *sorted, size_t n, uint64_t *doubled, uint64_t *sum_a, double *ties)
 {
     *sum_a = 0;
     *ties = 0;
     for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && sorted[end].value == sorted[i].value;) end++;
+        for (end = i + 1; end < n && sorted[end].value == sorted[i].value;)
+            end++;
         double t = (double)(end - i);
         *ties += t * t * t - t;
         for (size_t k = i; k < end; k++) {
             doubled[k] = i + 1 + end;
-            if (sorted[k].of_a) *sum_a += doubled[k];
+            if (sorted[k].of_a)
+                *sum_a += doubled[k];
         }
     }
 }
 
-/* The ways to choose m of n weights, by their sum: [m * room + s] holds the number of choices with the sum s. At most 64
- * choose 32, which a double holds well enough. NULL: out of memory. */
+/* Counts the ways to choose m of n weights with the sum s, in [m * room + s]. The largest count is 64 choose 32, for
+ * which a double is precise enough. NULL if out of memory. */
 static double *count_ways(const uint64_t *weights, size_t n, size_t m, size_t room)
 {
     double *ways = calloc((m + 1) * room, sizeof *ways);
-    if (!ways) return NULL;
+    if (!ways)
+        return NULL;
     ways[0] = 1;
     for (size_t i = 0; i < n; i++)
         for (size_t k = i + 1 < m ? i + 1 : m; k > 0; k--)
-            for (size_t s = weights[i]; s < room; s++) ways[k * room + s] += ways[(k - 1) * room + s - weights[i]];
+            for (size_t s = weights[i]; s < room; s++)
+                ways[k * room + s] += ways[(k - 1) * room + s - weights[i]];
     return ways;
 }
 
-/* The share of the ways to give `m` of the n ranks to one side whose doubled sum is as far from the middle as `sum`. */
+/* Of all ways to give m of the n ranks to one side, the share whose doubled sum is at least as far from the middle as
+ * `sum`. */
 static int exact_p(const uint64_t *doubled, size_t n, size_t m, uint64_t sum, double *p, struct kn_error *err)
 {
     size_t room = m * 2 * n + 1;
     uint64_t middle = m * (n + 1), away = sum > middle ? sum - middle : middle - sum;
     double *ways = count_ways(doubled, n, m, room), all = 0, uneven = 0;
-    if (!ways) return kn_fail_memory(err);
+    if (!ways)
+        return kn_fail_memory(err);
     for (size_t s = 0; s < room; s++) {
         double w = ways[m * room + s];
         all += w;
-        if ((s > middle ? s - middle : middle - s) >= away) uneven += w;
+        if ((s > middle ? s - middle : middle - s) >= away)
+            uneven += w;
     }
     free(ways);
     *p = uneven / all;
@@ -123,7 +139,8 @@ static double normal_p(double n_a, double n_b, uint64_t sum_a, double ties)
     double n = n_a + n_b, u = (double)sum_a / 2 - n_a * (n_a + 1) / 2;
     double variance = n_a * n_b / 12 * (n + 1 - ties / (n * (n - 1)));
     double away = fabs(u - n_a * n_b / 2) - 0.5;
-    if (variance <= 0 || away <= 0) return 1;
+    if (variance <= 0 || away <= 0)
+        return 1;
     return erfc(away / sqrt(2 * variance));
 }
 
@@ -143,14 +160,18 @@ static int test_ranked(struct ranked *all, uint64_t *doubled, size_t n_a, size_t
 int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b, double *p, struct kn_error *err)
 {
     *p = 1;
-    if (check_finite(a, n_a, err) || check_finite(b, n_b, err)) return -1;
-    if (n_a == 0 || n_b == 0) return 0;
+    if (check_finite(a, n_a, err) || check_finite(b, n_b, err))
+        return -1;
+    if (n_a == 0 || n_b == 0)
+        return 0;
     struct ranked *all = calloc(n_a + n_b, sizeof *all);
     uint64_t *doubled = calloc(n_a + n_b, sizeof *doubled);
     int result = all && doubled ? 0 : kn_fail_memory(err);
     if (result == 0) {
-        for (size_t i = 0; i < n_a; i++) all[i] = (struct ranked){ a[i], true };
-        for (size_t i = 0; i < n_b; i++) all[n_a + i] = (struct ranked){ b[i], false };
+        for (size_t i = 0; i < n_a; i++)
+            all[i] = (struct ranked){a[i], true};
+        for (size_t i = 0; i < n_b; i++)
+            all[n_a + i] = (struct ranked){b[i], false};
         result = test_ranked(all, doubled, n_a, n_b, p, err);
     }
     free(all);
@@ -160,37 +181,45 @@ int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b,
 
 /* ---- the shift between two samples ---- */
 
-/* How many of the n_a * n_b differences may be cut off at each end, so that those between still cover with
- * `confidence`: by the distribution of U where both come from one distribution. */
-static int inner_difference(size_t n_a, size_t n_b, double confidence, size_t *rank, double *covered, struct kn_error *err)
+/* How many of the n_a * n_b differences can be cut off at each end so that the rest still covers with `confidence`,
+ * from the distribution of U for two samples of the same distribution. */
+static int inner_difference(size_t n_a, size_t n_b, double confidence, size_t *rank, double *covered,
+                            struct kn_error *err)
 {
     size_t n = n_a + n_b, least = n_a * (n_a - 1) / 2, room = n_a * n + 1;
     uint64_t positions[KN_STATS_EXACT];
     double *ways, all = 0, below = 0;
-    for (size_t i = 0; i < n; i++) positions[i] = i;
-    if (!(ways = count_ways(positions, n, n_a, room))) return kn_fail_memory(err);
-    for (size_t s = 0; s < room; s++) all += ways[n_a * room + s];
+    for (size_t i = 0; i < n; i++)
+        positions[i] = i;
+    if (!(ways = count_ways(positions, n, n_a, room)))
+        return kn_fail_memory(err);
+    for (size_t s = 0; s < room; s++)
+        all += ways[n_a * room + s];
     *rank = 0;
     *covered = 1 - 2 / all;
     for (size_t u = 0; 2 * u < n_a * n_b; u++) {
         below += ways[n_a * room + least + u] / all;
-        if (1 - 2 * below < confidence) break;
+        if (1 - 2 * below < confidence)
+            break;
         *rank = u;
         *covered = 1 - 2 * below;
     }
     free(ways);
-    if (*covered < 0) *covered = 0;
+    if (*covered < 0)
+        *covered = 0;
     return 0;
 }
 
-/* The same by the normal approximation; the error function is inverted by halving. */
+/* The same with the normal approximation. Inverts the error function by bisection. */
 static void inner_of_many(double n_a, double n_b, double confidence, size_t *rank, double *covered)
 {
     double low = 0, high = 40, cut;
     for (int i = 0; i < 80; i++) {
         double z = (low + high) / 2;
-        if (erf(z / sqrt(2)) < confidence) low = z;
-        else high = z;
+        if (erf(z / sqrt(2)) < confidence)
+            low = z;
+        else
+            high = z;
     }
     cut = n_a * n_b / 2 - high * sqrt(n_a * n_b * (n_a + n_b + 1) / 12) - 0.5;
     *rank = cut > 0 ? (size_t)cut : 0;
@@ -201,18 +230,24 @@ int kn_stats_shift(const double *a, size_t n_a, const double *b, size_t n_b, dou
                    struct kn_error *err)
 {
     size_t rank, n = n_a * n_b;
-    if (n == 0) return kn_fail(err, KN_E_ARGUMENT, "there are no values to compare");
+    if (n == 0)
+        return kn_fail(err, KN_E_ARGUMENT, "both sides require at least one value");
     if (!(confidence > 0 && confidence < 1))
-        return kn_fail(err, KN_E_ARGUMENT, "a confidence of %g does not lie between 0 and 1", confidence);
+        return kn_fail(err, KN_E_ARGUMENT, "confidence must be between 0 and 1, got %g", confidence);
     if (n / n_a != n_b || n > KN_STATS_PAIRS)
-        return kn_fail(err, KN_E_ARGUMENT, "%zu and %zu values are too many to compare each with each", n_a, n_b);
-    if (check_finite(a, n_a, err) || check_finite(b, n_b, err)) return -1;
-    if (n_a + n_b > KN_STATS_EXACT) inner_of_many((double)n_a, (double)n_b, confidence, &rank, &out->confidence);
-    else if (inner_difference(n_a, n_b, confidence, &rank, &out->confidence, err)) return -1;
+        return kn_fail(err, KN_E_ARGUMENT, "too many values to compare pairwise: %zu and %zu", n_a, n_b);
+    if (check_finite(a, n_a, err) || check_finite(b, n_b, err))
+        return -1;
+    if (n_a + n_b > KN_STATS_EXACT)
+        inner_of_many((double)n_a, (double)n_b, confidence, &rank, &out->confidence);
+    else if (inner_difference(n_a, n_b, confidence, &rank, &out->confidence, err))
+        return -1;
     double *differences = malloc(n * sizeof *differences);
-    if (!differences) return kn_fail_memory(err);
+    if (!differences)
+        return kn_fail_memory(err);
     for (size_t i = 0; i < n_a; i++)
-        for (size_t j = 0; j < n_b; j++) differences[i * n_b + j] = b[j] - a[i];
+        for (size_t j = 0; j < n_b; j++)
+            differences[i * n_b + j] = b[j] - a[i];
     qsort(differences, n, sizeof *differences, compare);
     out->median = differences[(n - 1) / 2] / 2 + differences[n / 2] / 2;
     out->low = differences[rank];

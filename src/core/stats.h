@@ -1,6 +1,6 @@
-/* core/stats - what a handful of repeats says: order statistics and ranks, without assuming any distribution.
+/* core/stats - statistics of a few repeats, based on order and ranks. They assume no distribution.
  *
- * All functions are pure; those that sort work on a copy. A value that is not finite is refused: it is no sample. */
+ * All functions are pure; those that sort work on a copy. Values that are not finite are an error. */
 #ifndef KN_CORE_STATS_H
 #define KN_CORE_STATS_H
 
@@ -10,23 +10,23 @@
 
 struct kn_interval {
     double median, low, high;
-    double confidence; /* what [low, high] really covers: at least what was asked, less where values are too few */
+    double confidence; /* the probability that [low, high] covers the true value */
 };
 
-/* The median, and the innermost symmetric pair of order statistics that covers the true median with `confidence`
- * (within 0 to 1): the binomial argument, exact for any continuous distribution. Where the whole sample is too small
- * for that it is the interval, and `confidence` says less. */
+/* The median, with the narrowest symmetric pair of order statistics that covers the true median with `confidence` (0 to
+ * 1). The probability comes from the binomial distribution and is exact for any continuous distribution. If there are
+ * too few values, the interval is the whole sample and out->confidence is lower. */
 int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err);
 
-/* Mann-Whitney U, two-sided: the probability of ranks as uneven as these if both came from one distribution. Exact,
- * with ties too (over all ways to part the ranks), while both together are at most KN_STATS_EXACT; beyond it the normal
- * approximation with the corrections for ties and continuity. 1 where one side is empty or all values are equal. */
+/* Two-sided Mann-Whitney U test: *p is the probability of ranks at least this uneven if both samples have the same
+ * distribution. Up to KN_STATS_EXACT values in total it is exact, with ties too. For more values it uses the normal
+ * approximation, corrected for ties and continuity. *p is 1 if one sample is empty or all values are equal. */
 #define KN_STATS_EXACT 64
 int kn_stats_rank_test(const double *a, size_t n_a, const double *b, size_t n_b, double *p, struct kn_error *err);
 
-/* How far b lies above a: the median of all differences b - a (Hodges and Lehmann), and the interval around it that goes
- * with the rank test: it leaves out 0 where that test would show a difference. Like the median's, it is all there is
- * where the values are too few for `confidence`. */
+/* By how much b exceeds a: the median of all differences b - a (Hodges and Lehmann). The interval belongs to the rank
+ * test: it excludes 0 if that test shows a difference. If there are too few values for `confidence`, it spans all
+ * differences. */
 #define KN_STATS_PAIRS 4000000
 int kn_stats_shift(const double *a, size_t n_a, const double *b, size_t n_b, double confidence, struct kn_interval *out,
                    struct kn_error *err);

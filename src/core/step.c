@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct ranked { double value, rank; size_t at; };
+struct ranked {
+    double value, rank;
+    size_t at;
+};
 
 static int by_value(const void *a, const void *b)
 {
@@ -20,25 +23,29 @@ static int by_place(const void *a, const void *b)
 
 static double median(const double *values, size_t n, struct ranked *room)
 {
-    for (size_t i = 0; i < n; i++) room[i].value = values[i];
+    for (size_t i = 0; i < n; i++)
+        room[i].value = values[i];
     qsort(room, n, sizeof *room, by_value);
     return room[(n - 1) / 2].value / 2 + room[n / 2].value / 2;
 }
 
-/* Ranks from 1, equal values share theirs; in the order of the series. */
+/* Ranks from 1 in the order of the series; equal values share their rank. */
 static void rank_all(const double *values, size_t n, struct ranked *all)
 {
-    for (size_t i = 0; i < n; i++) all[i] = (struct ranked){ .value = values[i], .at = i };
+    for (size_t i = 0; i < n; i++)
+        all[i] = (struct ranked){.value = values[i], .at = i};
     qsort(all, n, sizeof *all, by_value);
     for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && all[end].value == all[i].value;) end++;
-        for (size_t k = i; k < end; k++) all[k].rank = (double)(i + 1 + end) / 2;
+        for (end = i + 1; end < n && all[end].value == all[i].value;)
+            end++;
+        for (size_t k = i; k < end; k++)
+            all[k].rank = (double)(i + 1 + end) / 2;
     }
     qsort(all, n, sizeof *all, by_place);
 }
 
-/* Where the ranks so far are furthest from what they would be without a change. Pettitt's bound for that distance is a
- * little too large for short series: too few alarms, never too many. */
+/* Finds where the sum of ranks differs most from its value without a change. For short series Pettitt's bound on p is a
+ * little too large, so there are fewer alarms. */
 static double find_place(const struct ranked *all, size_t n, size_t *at)
 {
     double sum = 0, furthest = -1, size = (double)n;
@@ -57,8 +64,9 @@ static bool matters(const double *values, size_t n, struct kn_step *s, struct ra
     s->before = median(values, s->at, room);
     s->after = median(values + s->at, n - s->at, room);
     double change = fabs(s->after - s->before);
-    for (size_t i = 0; i < n; i++) away[i] = fabs(values[i] - (i < s->at ? s->before : s->after));
-    double scatter = 1.4826 * median(away, n, room); /* a standard deviation, where the noise is normal */
+    for (size_t i = 0; i < n; i++)
+        away[i] = fabs(values[i] - (i < s->at ? s->before : s->after));
+    double scatter = 1.4826 * median(away, n, room); /* the standard deviation, for normal noise */
     return change >= KN_STEP_SHARE * fmax(fabs(s->before), fabs(s->after)) && change >= KN_STEP_SCATTER * scatter;
 }
 

@@ -8,16 +8,18 @@
 
 #define STREAM_ROOM ((size_t)1 << 20)
 
-static void set_up_libcurl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
+static void set_up_libcurl(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
 
-/* curl_global_init wants to run once and first. */
-static void once(void)
+void kn_fetch_once(void)
 {
     static pthread_once_t done = PTHREAD_ONCE_INIT;
     pthread_once(&done, set_up_libcurl);
 }
 
-static uint64_t deadline(const struct kn_fetch_request *r)
+uint64_t kn_fetch_deadline(const struct kn_fetch_request *r)
 {
     return kn_now_ns() + (r->timeout_ns ? r->timeout_ns : 30 * KN_NS_PER_S);
 }
@@ -25,11 +27,14 @@ static uint64_t deadline(const struct kn_fetch_request *r)
 /* ---- whole answers --------------------------------------------------------------------------- */
 
 /* The multi handle holds the connections, the easy handle the session. */
-struct kn_fetch_client { CURLM *multi; CURL *easy; };
+struct kn_fetch_client {
+    CURLM *multi;
+    CURL *easy;
+};
 
 struct kn_fetch_client *kn_fetch_client_new(struct kn_error *err)
 {
-    once();
+    kn_fetch_once();
     struct kn_fetch_client *c = calloc(1, sizeof *c);
     if (c) {
         c->multi = curl_multi_init();
@@ -57,7 +62,7 @@ void kn_fetch_response_fini(struct kn_fetch_response *r)
 {
     free(r->headers);
     free(r->body);
-    *r = (struct kn_fetch_response){ 0 };
+    *r = (struct kn_fetch_response){0};
 }
 
 static bool never(const struct kn_transfer *t)
@@ -66,11 +71,11 @@ static bool never(const struct kn_transfer *t)
     return false;
 }
 
-static int take_answer(struct kn_transfer *t, struct kn_fetch_response *response, struct kn_error *err)
+int kn_transfer_answer(struct kn_transfer *t, struct kn_fetch_response *response, struct kn_error *err)
 {
     if (t->result != CURLE_OK)
         return kn_transfer_failed(t, err);
-    *response = (struct kn_fetch_response){ .status = kn_transfer_status(t), .body_size = t->body.size };
+    *response = (struct kn_fetch_response){.status = kn_transfer_status(t), .body_size = t->body.size};
     response->headers = kn_buffer_take(&t->head);
     response->body = kn_buffer_take(&t->body);
     if (response->headers && response->body)
@@ -82,13 +87,13 @@ static int take_answer(struct kn_transfer *t, struct kn_fetch_response *response
 int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, struct kn_fetch_response *response,
              struct kn_error *err)
 {
-    struct kn_transfer t = { .wake_fd = -1 };
-    uint64_t until_ns = deadline(r);
+    struct kn_transfer t = {.wake_fd = -1};
+    uint64_t until_ns = kn_fetch_deadline(r);
     int rc = kn_transfer_start(&t, client->multi, client->easy, r, err);
     if (rc == 0)
         rc = kn_transfer_drive(&t, never, until_ns, err);
     if (rc == 0)
-        rc = take_answer(&t, response, err);
+        rc = kn_transfer_answer(&t, response, err);
     if (rc < 0)
         kn_error_context(err, "%s", r->unix_path ? r->unix_path : r->url);
     kn_transfer_end(&t);
@@ -100,12 +105,15 @@ int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, s
 struct kn_fetch_stream {
     struct kn_fetch_client *client;
     struct kn_transfer t;
-    size_t given;             /* bytes of the body that the last read handed out */
+    size_t given; /* bytes of the body that the last read handed out */
     int status;
     char *url;
 };
 
-static bool have_head(const struct kn_transfer *t) { return t->head_done; }
+static bool have_head(const struct kn_transfer *t)
+{
+    return t->head_done;
+}
 
 static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request *r, struct kn_error *err)
 {
@@ -114,7 +122,7 @@ static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request 
     s->url = strdup(r->unix_path ? r->unix_path : r->url);
     if (!s->url || !(s->client = kn_fetch_client_new(err)))
         return kn_fail(err, KN_E_MEMORY, "out of memory");
-    uint64_t until_ns = deadline(r);
+    uint64_t until_ns = kn_fetch_deadline(r);
     if (kn_transfer_start(&s->t, s->client->multi, s->client->easy, r, err) < 0 ||
         kn_transfer_drive(&s->t, have_head, until_ns, err) < 0)
         return -1;
@@ -138,11 +146,20 @@ struct kn_fetch_stream *kn_fetch_stream_open(const struct kn_fetch_request *r, s
     return NULL;
 }
 
-int kn_fetch_stream_status(const struct kn_fetch_stream *s) { return s->status; }
+int kn_fetch_stream_status(const struct kn_fetch_stream *s)
+{
+    return s->status;
+}
 
-const char *kn_fetch_stream_headers(const struct kn_fetch_stream *s) { return s->t.head.bytes; }
+const char *kn_fetch_stream_headers(const struct kn_fetch_stream *s)
+{
+    return s->t.head.bytes;
+}
 
-static bool have_bytes(const struct kn_transfer *t) { return t->body.size > 0; }
+static bool have_bytes(const struct kn_transfer *t)
+{
+    return t->body.size > 0;
+}
 
 static bool have_line(const struct kn_transfer *t)
 {
@@ -172,7 +189,10 @@ static int give(struct kn_fetch_stream *s, bool line, const char **chunk, size_t
     return 1;
 }
 
-static bool have_line_or_full(const struct kn_transfer *t) { return have_line(t) || t->paused; }
+static bool have_line_or_full(const struct kn_transfer *t)
+{
+    return have_line(t) || t->paused;
+}
 
 /* A line longer than the room would wait for itself: the room grows, up to max_body. */
 static int wait_for_line(struct kn_fetch_stream *s, uint64_t until_ns, struct kn_error *err)

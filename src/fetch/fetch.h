@@ -14,28 +14,28 @@
 #include "core/error.h"
 
 struct kn_fetch_request {
-    const char *method;            /* NULL: GET, or POST where there is a body */
+    const char *method; /* NULL: GET, or POST where there is a body */
     const char *url;
-    const char *const *headers;    /* "Name: value" …, NULL-ended; may be NULL */
+    const char *const *headers; /* "Name: value" …, NULL-ended; may be NULL */
     const void *body;
     size_t body_size;
-    const char *unix_path;         /* instead of TCP; "@name" is abstract */
-    uint64_t timeout_ns;           /* of the whole request; of the head where it is a stream; 0: 30 s */
-    uint64_t connect_timeout_ns;   /* 0: 5 s */
-    size_t max_body;               /* 0: 64 MiB */
+    const char *unix_path;       /* instead of TCP; "@name" is abstract */
+    uint64_t timeout_ns;         /* of the whole request; of the head where it is a stream; 0: 30 s */
+    uint64_t connect_timeout_ns; /* 0: 5 s */
+    size_t max_body;             /* 0: 64 MiB */
     /* TLS: a file's path, or PEM text (which holds "-----BEGIN"); NULL: the system's authorities, no certificate */
     const char *ca, *cert, *key;
-    const char *server_name;       /* what the certificate must name, where it is not the URL's host */
+    const char *server_name; /* what the certificate must name, where it is not the URL's host */
     bool insecure;
-    const char *proxy;             /* NULL: as the environment says; "": none */
-    bool http1;                    /* do not offer HTTP/2 */
-    int wake_fd;                   /* readable: give up with KN_E_INTERRUPTED; -1: none */
+    const char *proxy; /* NULL: as the environment says; "": none */
+    bool http1;        /* do not offer HTTP/2 */
+    int wake_fd;       /* readable: give up with KN_E_INTERRUPTED; -1: none */
 };
 
 struct kn_fetch_response {
     int status;
-    char *headers;                 /* "name: value\n" …, names in lower case */
-    char *body;                    /* ends with a 0 that is not counted */
+    char *headers; /* "name: value\n" …, names in lower case */
+    char *body;    /* ends with a 0 that is not counted */
     size_t body_size;
 };
 void kn_fetch_response_fini(struct kn_fetch_response *r);
@@ -46,6 +46,17 @@ void kn_fetch_client_free(struct kn_fetch_client *client);
 /* An answer of whatever status is an answer; -1 is the transport's failure. */
 int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *request, struct kn_fetch_response *response,
              struct kn_error *err);
+
+/* Many requests at the same time, each with a number of the caller's. With HTTP/2 they share a connection. */
+struct kn_fetch_pool;
+struct kn_fetch_pool *kn_fetch_pool_new(struct kn_error *err);
+int kn_fetch_pool_add(struct kn_fetch_pool *pool, const struct kn_fetch_request *request, uint64_t number,
+                      struct kn_error *err);
+/* Lets them go on. 1: `number` is over, *rc says how, as kn_fetch does; 0: none within timeout_ns; -1: failed, or
+ * `wake_fd` became readable. */
+int kn_fetch_pool_wait(struct kn_fetch_pool *pool, uint64_t timeout_ns, int wake_fd, uint64_t *number, int *rc,
+                       struct kn_fetch_response *response, struct kn_error *err);
+void kn_fetch_pool_free(struct kn_fetch_pool *pool); /* ends what goes on */
 
 /* A stream: the head is there when it opens, the body comes as it arrives. What nobody reads makes the peer wait, not
  * this memory grow. */

@@ -51,7 +51,7 @@ char *kn_buffer_take(struct kn_buffer *b)
         return NULL;
     move_to_front(b);
     char *taken = b->memory;
-    *b = (struct kn_buffer){ 0 };
+    *b = (struct kn_buffer){0};
     return taken;
 }
 
@@ -102,28 +102,36 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *data)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-/* PEM text goes in as a blob, never to a file; anything else is a path. */
-static void set_pem(CURL *easy, const char *value, CURLoption blob_option, CURLoption path_option)
+/* PEM text goes in as a blob, never to a file; anything else is a path. An option that libcurl does not take must not
+ * pass for one that was not set: the system's authorities would be trusted in its place. */
+static int set_pem(CURL *easy, const char *what, const char *value, CURLoption blob_option, CURLoption path_option,
+                   struct kn_error *err)
 {
-    if (!value)
-        return;
-    if (strstr(value, "-----BEGIN")) {
-        struct curl_blob blob = { .data = (void *)(uintptr_t)value, .len = strlen(value), .flags = CURL_BLOB_COPY };
-        curl_easy_setopt(easy, blob_option, &blob);
-    } else {
-        curl_easy_setopt(easy, path_option, value);
+    CURLcode bad = CURLE_OK;
+    if (value && !*value)
+        return kn_fail(err, KN_E_ARGUMENT, "%s must be PEM text or a file's path, got an empty string", what);
+    if (value && strstr(value, "-----BEGIN")) {
+        struct curl_blob blob = {.data = (void *)(uintptr_t)value, .len = strlen(value), .flags = CURL_BLOB_COPY};
+        bad = curl_easy_setopt(easy, blob_option, &blob);
+    } else if (value) {
+        bad = curl_easy_setopt(easy, path_option, value);
     }
+    return bad ? kn_fail(err, KN_E_UNSUPPORTED, "%s cannot be used: %s", what, curl_easy_strerror(bad)) : 0;
 }
 
-static void set_tls(CURL *easy, const struct kn_fetch_request *r)
+static int set_tls(CURL *easy, const struct kn_fetch_request *r, struct kn_error *err)
 {
-    set_pem(easy, r->ca, CURLOPT_CAINFO_BLOB, CURLOPT_CAINFO);
-    set_pem(easy, r->cert, CURLOPT_SSLCERT_BLOB, CURLOPT_SSLCERT);
-    set_pem(easy, r->key, CURLOPT_SSLKEY_BLOB, CURLOPT_SSLKEY);
+    if (set_pem(easy, "ca", r->ca, CURLOPT_CAINFO_BLOB, CURLOPT_CAINFO, err) < 0 ||
+        set_pem(easy, "cert", r->cert, CURLOPT_SSLCERT_BLOB, CURLOPT_SSLCERT, err) < 0 ||
+        set_pem(easy, "key", r->key, CURLOPT_SSLKEY_BLOB, CURLOPT_SSLKEY, err) < 0)
+        return -1;
+    if (r->ca) /* libcurl adds the system's folder of authorities to the ones that are given */
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
     if (r->insecure) {
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
     }
+    return 0;
 }
 
 static bool is_loopback(const char *host)
@@ -175,7 +183,7 @@ static int set_url(struct kn_transfer *t, const struct kn_fetch_request *r, stru
     curl_free(host);
     curl_url_cleanup(url);
     if (bad)
-        return kn_fail(err, KN_E_ARGUMENT, "'%s' is no URL that can be fetched: %s", r->url, curl_url_strerror(bad));
+        return kn_fail(err, KN_E_ARGUMENT, "invalid URL '%s': %s", r->url, curl_url_strerror(bad));
     return 0;
 }
 
@@ -191,7 +199,7 @@ static int set_headers(struct kn_transfer *t, const struct kn_fetch_request *r, 
 {
     for (const char *const *h = r->headers; h && *h; h++) {
         if (strpbrk(*h, "\r\n"))
-            return kn_fail(err, KN_E_ARGUMENT, "a header holds a line break");
+            return kn_fail(err, KN_E_ARGUMENT, "a header contains a line break");
         struct curl_slist *more = curl_slist_append(t->headers, *h);
         if (!more)
             return kn_fail(err, KN_E_MEMORY, "out of memory");
@@ -242,13 +250,12 @@ int kn_transfer_start(struct kn_transfer *t, CURLM *multi, CURL *easy, const str
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, r->http1 ? (long)CURL_HTTP_VERSION_1_1 : (long)CURL_HTTP_VERSION_2TLS);
     set_unix(easy, r->unix_path);
-    set_tls(easy, r);
     set_method(easy, r);
-    if (set_headers(t, r, err) < 0 || set_url(t, r, err) < 0)
+    if (set_tls(easy, r, err) < 0 || set_headers(t, r, err) < 0 || set_url(t, r, err) < 0)
         return -1;
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
     if (curl_multi_add_handle(multi, easy) != CURLM_OK)
-        return kn_fail(err, KN_E_MEMORY, "libcurl does not take another transfer");
+        return kn_fail(err, KN_E_MEMORY, "libcurl cannot start another transfer");
     return 0;
 }
 
@@ -273,17 +280,17 @@ static int left_ms(uint64_t deadline_ns, uint64_t now_ns)
 
 int kn_transfer_drive(struct kn_transfer *t, kn_transfer_test *done, uint64_t deadline_ns, struct kn_error *err)
 {
-    struct curl_waitfd wake = { .fd = t->wake_fd, .events = CURL_WAIT_POLLIN };
+    struct curl_waitfd wake = {.fd = t->wake_fd, .events = CURL_WAIT_POLLIN};
     for (;;) {
         int running;
         if (curl_multi_perform(t->multi, &running) != CURLM_OK)
-            return kn_fail(err, KN_E_SYSTEM, "libcurl gave up on a transfer");
+            return kn_fail(err, KN_E_SYSTEM, "libcurl failed to drive a transfer");
         take_result(t);
         if (t->over || done(t))
             return 0;
         uint64_t now_ns = kn_now_ns();
         if (deadline_ns && now_ns >= deadline_ns)
-            return kn_fail(err, KN_E_TIMEOUT, "no answer in time");
+            return kn_fail(err, KN_E_TIMEOUT, "no response in time");
         wake.revents = 0;
         bool alone = t->wake_fd < 0;
         curl_multi_poll(t->multi, alone ? NULL : &wake, alone ? 0 : 1, left_ms(deadline_ns, now_ns), NULL);
@@ -302,12 +309,19 @@ int kn_transfer_status(const struct kn_transfer *t)
 static enum kn_code code_of(const struct kn_transfer *t)
 {
     long sys = 0;
+    double connected_s = 0;
     switch (t->result) {
-    case CURLE_COULDNT_RESOLVE_HOST: case CURLE_COULDNT_RESOLVE_PROXY: return KN_E_RESOLVE;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY: return KN_E_RESOLVE;
     case CURLE_OPERATION_TIMEDOUT: return KN_E_TIMEOUT;
-    case CURLE_PEER_FAILED_VERIFICATION: case CURLE_SSL_CERTPROBLEM: case CURLE_SSL_CACERT_BADFILE: return KN_E_AUTH;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CACERT_BADFILE: return KN_E_AUTH;
     case CURLE_OUT_OF_MEMORY: return KN_E_MEMORY;
-    case CURLE_URL_MALFORMAT: case CURLE_UNSUPPORTED_PROTOCOL: return KN_E_ARGUMENT;
+    case CURLE_URL_MALFORMAT: return KN_E_ARGUMENT;
+    case CURLE_UNSUPPORTED_PROTOCOL: /* of the URL; or a server that answered, with something else than HTTP */
+        curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME, &connected_s);
+        return connected_s > 0 ? KN_E_PROTOCOL : KN_E_ARGUMENT;
     case CURLE_COULDNT_CONNECT:
         curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &sys);
         if (sys == EACCES || sys == EPERM)
@@ -320,7 +334,7 @@ static enum kn_code code_of(const struct kn_transfer *t)
 int kn_transfer_failed(const struct kn_transfer *t, struct kn_error *err)
 {
     if (t->too_large)
-        return kn_fail(err, KN_E_LIMIT, "the answer is longer than %zu bytes", t->max_body);
+        return kn_fail(err, KN_E_LIMIT, "the response is longer than %zu bytes", t->max_body);
     return kn_fail(err, code_of(t), "%s", *t->detail ? t->detail : curl_easy_strerror(t->result));
 }
 
@@ -332,5 +346,5 @@ void kn_transfer_end(struct kn_transfer *t)
     curl_slist_free_all(t->connect_to);
     free(t->head.memory);
     free(t->body.memory);
-    *t = (struct kn_transfer){ .wake_fd = -1 };
+    *t = (struct kn_transfer){.wake_fd = -1};
 }

@@ -8,17 +8,21 @@
 #include <strings.h>
 #include <yaml.h>
 
+#include "core/json.h"
+
 #define DEPTH_MAX 100
-#define VALUES_MAX 1000000
+#define COST_MAX 1000000 /* a value costs 1, and a string 1 more for every COST_BYTES of it */
+#define COST_BYTES 64
 
 struct reader {
     yaml_parser_t parser;
-    json_t *anchors;      /* name -> value */
-    size_t values;        /* made so far, copies of aliases included */
+    json_t *anchors; /* name -> value, shared with the document: a value is complete before it gets its name */
+    size_t cost;     /* of what was made so far, copies of aliases included */
     struct kn_error *err;
 };
 
-/* ---- text to values ------------------------------------------------------------------------------------------------- */
+/* ---- text to values -------------------------------------------------------------------------------------------------
+ */
 
 static int fail_at(struct reader *r, const yaml_mark_t *mark, const char *what)
 {
@@ -29,7 +33,7 @@ static int next_event(struct reader *r, yaml_event_t *event)
 {
     if (yaml_parser_parse(&r->parser, event))
         return 0;
-    return fail_at(r, &r->parser.problem_mark, r->parser.problem ? r->parser.problem : "not readable");
+    return fail_at(r, &r->parser.problem_mark, r->parser.problem ? r->parser.problem : "cannot be parsed");
 }
 
 static bool one_of(const char *text, const char *const *words)
@@ -40,17 +44,23 @@ static bool one_of(const char *text, const char *const *words)
     return false;
 }
 
-static json_t *number_value(const char *text)
+/* Returns false if it is not a number. */
+static bool number_value(const char *text, json_t **value)
 {
     char *end;
     errno = 0;
     long long whole = strtoll(text, &end, text[0] == '0' && (text[1] == 'x' || text[1] == 'o') ? 0 : 10);
-    if (end != text && !*end && errno == 0)
-        return json_integer(whole);
+    if (end != text && !*end && errno == 0) {
+        *value = json_integer(whole);
+        return true;
+    }
     if (strspn(text, "+-.0123456789eE") != strlen(text) || !strpbrk(text, "0123456789"))
-        return NULL;
+        return false;
     double real = strtod(text, &end);
-    return end != text && !*end && isfinite(real) ? json_real(real) : NULL;
+    bool number = end != text && !*end && isfinite(real);
+    if (number)
+        *value = json_real(real);
+    return number;
 }
 
 /* What a plain scalar means. */
@@ -65,15 +75,15 @@ static json_t *plain_value(const char *text)
         return json_true();
     if (one_of(text, no))
         return json_false();
-    json_t *number = number_value(text);
-    return number ? number : json_string(text);
+    json_t *number;
+    return number_value(text, &number) ? number : json_string(text);
 }
 
 static json_t *scalar_value(struct reader *r, const yaml_event_t *event)
 {
     const char *text = (const char *)event->data.scalar.value;
     if (strlen(text) != event->data.scalar.length) {
-        fail_at(r, &event->start_mark, "a NUL character in a value");
+        fail_at(r, &event->start_mark, "a value contains a NUL character");
         return NULL;
     }
     const char *tag = (const char *)event->data.scalar.tag;
@@ -88,6 +98,7 @@ static json_t *read_value(struct reader *r, const yaml_event_t *event, unsigned 
 static json_t *read_sequence(struct reader *r, unsigned depth)
 {
     json_t *list = json_array();
+    kn_json_note(list);
     for (;;) {
         yaml_event_t event;
         if (next_event(r, &event))
@@ -99,29 +110,34 @@ static json_t *read_sequence(struct reader *r, unsigned depth)
             return list;
         if (!value)
             break;
-        json_array_append_new(list, value);
+        kn_json_append(list, value);
     }
     json_decref(list);
     return NULL;
 }
 
+static void add_missing(json_t *map, const json_t *from)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)from, key, value) if (!json_object_get(map, key))
+        kn_json_set(map, key, json_incref(value));
+}
+
 /* "<<": the keys of another mapping (or several), which those written here override. */
 static void merge_into(json_t *map, const json_t *from)
 {
-    if (json_is_object(from)) {
-        json_object_update_missing(map, (json_t *)from);
-        return;
-    }
     size_t i;
     json_t *one;
-    json_array_foreach((json_t *)from, i, one)
-        if (json_is_object(one))
-            json_object_update_missing(map, one);
+    if (json_is_object(from))
+        add_missing(map, from);
+    json_array_foreach((json_t *)from, i, one) if (json_is_object(one)) add_missing(map, one);
 }
 
 static json_t *read_mapping(struct reader *r, unsigned depth)
 {
     json_t *map = json_object(), *merge = NULL;
+    kn_json_note(map);
     for (;;) {
         yaml_event_t key, value;
         if (next_event(r, &key))
@@ -134,7 +150,7 @@ static json_t *read_mapping(struct reader *r, unsigned depth)
             return map;
         }
         if (key.type != YAML_SCALAR_EVENT) {
-            fail_at(r, &key.start_mark, "a key must be a plain word");
+            fail_at(r, &key.start_mark, "a key must be a scalar");
             yaml_event_delete(&key);
             break;
         }
@@ -162,29 +178,31 @@ static json_t *read_mapping(struct reader *r, unsigned depth)
     return NULL;
 }
 
-static size_t count_values(const json_t *value)
+static size_t cost_of(const json_t *value)
 {
-    size_t n = 1, i;
+    size_t cost = 1 + json_string_length(value) / COST_BYTES, i;
     const char *key;
     json_t *child;
-    json_array_foreach((json_t *)value, i, child) n += count_values(child);
-    json_object_foreach((json_t *)value, key, child) n += count_values(child);
-    return n;
+    json_array_foreach((json_t *)value, i, child) cost += cost_of(child);
+    json_object_foreach((json_t *)value, key, child) cost += strlen(key) / COST_BYTES + cost_of(child);
+    return cost;
 }
 
 static json_t *read_alias(struct reader *r, const yaml_event_t *event)
 {
     const json_t *value = json_object_get(r->anchors, (const char *)event->data.alias.anchor);
     if (!value) {
-        fail_at(r, &event->start_mark, "an alias without its anchor before it");
+        fail_at(r, &event->start_mark, "an alias needs its anchor before it");
         return NULL;
     }
-    r->values += count_values(value);
-    if (r->values > VALUES_MAX) {
-        fail_at(r, &event->start_mark, "its aliases unfold to too much");
+    r->cost += cost_of(value);
+    if (r->cost > COST_MAX) {
+        fail_at(r, &event->start_mark, "the aliases expand to too much");
         return NULL;
     }
-    return json_deep_copy(value);
+    json_t *copy = kn_json_copy(value);
+    kn_json_note(copy);
+    return copy;
 }
 
 static const char *anchor_of(const yaml_event_t *event)
@@ -200,8 +218,8 @@ static const char *anchor_of(const yaml_event_t *event)
 static json_t *read_value(struct reader *r, const yaml_event_t *event, unsigned depth)
 {
     json_t *value = NULL;
-    if (depth > DEPTH_MAX || ++r->values > VALUES_MAX) {
-        fail_at(r, &event->start_mark, depth > DEPTH_MAX ? "nested too deeply" : "too long");
+    if (depth > DEPTH_MAX || ++r->cost > COST_MAX) {
+        fail_at(r, &event->start_mark, depth > DEPTH_MAX ? "nested too deeply" : "too many values");
         return NULL;
     }
     switch (event->type) {
@@ -213,7 +231,7 @@ static json_t *read_value(struct reader *r, const yaml_event_t *event, unsigned 
     }
     const char *anchor = anchor_of(event);
     if (value && anchor)
-        json_object_set_new(r->anchors, anchor, json_deep_copy(value));
+        kn_json_set(r->anchors, anchor, json_incref(value));
     return value;
 }
 
@@ -239,7 +257,7 @@ static int read_document(struct reader *r, json_t *documents)
     if (json_is_null(value))
         json_decref(value);
     else
-        json_array_append_new(documents, value);
+        kn_json_append(documents, value);
     return 0;
 }
 
@@ -247,6 +265,7 @@ json_t *kn_yaml_parse(const char *text, size_t size, struct kn_error *err)
 {
     struct reader r = {.err = err, .anchors = json_object()};
     json_t *documents = json_array();
+    unsigned long losses = kn_json_losses();
     int got = -1;
     if (!yaml_parser_initialize(&r.parser)) {
         kn_fail(err, KN_E_MEMORY, "YAML: out of memory");
@@ -257,15 +276,22 @@ json_t *kn_yaml_parse(const char *text, size_t size, struct kn_error *err)
         yaml_parser_delete(&r.parser);
     }
     json_decref(r.anchors);
-    if (got == 1)
+    bool whole = kn_json_losses() == losses && documents;
+    if (!whole)
+        kn_fail(err, KN_E_MEMORY, "YAML: out of memory");
+    if (got == 1 && whole)
         return documents;
     json_decref(documents);
     return NULL;
 }
 
-/* ---- values to text ------------------------------------------------------------------------------------------------- */
+/* ---- values to text -------------------------------------------------------------------------------------------------
+ */
 
-struct writer { char *text; size_t size; };
+struct writer {
+    char *text;
+    size_t size;
+};
 
 static int append(void *data, unsigned char *bytes, size_t n)
 {
@@ -293,9 +319,11 @@ static bool needs_quotes(const char *text)
 static int emit_scalar(yaml_emitter_t *e, const char *text, bool quoted)
 {
     yaml_event_t event;
-    yaml_scalar_style_t style = quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-                                : strchr(text, '\n') ? YAML_LITERAL_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE;
-    return yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1, style) &&
+    yaml_scalar_style_t style = quoted               ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
+                                : strchr(text, '\n') ? YAML_LITERAL_SCALAR_STYLE
+                                                     : YAML_ANY_SCALAR_STYLE;
+    return yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
+                                        style) &&
            yaml_emitter_emit(e, &event);
 }
 
@@ -318,19 +346,20 @@ static int emit_value(yaml_emitter_t *e, const json_t *value)
         snprintf(number, sizeof number, "%.17g", json_real_value(value));
         return emit_scalar(e, number, false);
     case JSON_ARRAY:
-        yaml_sequence_start_event_initialize(&event, NULL, NULL, 1,
-                                             json_array_size(value) ? YAML_BLOCK_SEQUENCE_STYLE : YAML_FLOW_SEQUENCE_STYLE);
+        yaml_sequence_start_event_initialize(
+            &event, NULL, NULL, 1, json_array_size(value) ? YAML_BLOCK_SEQUENCE_STYLE : YAML_FLOW_SEQUENCE_STYLE);
         if (!yaml_emitter_emit(e, &event))
             return 0;
         json_array_foreach((json_t *)value, i, child) if (!emit_value(e, child)) return 0;
         yaml_sequence_end_event_initialize(&event);
         return yaml_emitter_emit(e, &event);
     case JSON_OBJECT:
-        yaml_mapping_start_event_initialize(&event, NULL, NULL, 1,
-                                            json_object_size(value) ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE);
+        yaml_mapping_start_event_initialize(
+            &event, NULL, NULL, 1, json_object_size(value) ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE);
         if (!yaml_emitter_emit(e, &event))
             return 0;
-        json_object_foreach((json_t *)value, key, child) if (!emit_scalar(e, key, needs_quotes(key)) || !emit_value(e, child)) return 0;
+        json_object_foreach((json_t *)value, key,
+                            child) if (!emit_scalar(e, key, needs_quotes(key)) || !emit_value(e, child)) return 0;
         yaml_mapping_end_event_initialize(&event);
         return yaml_emitter_emit(e, &event);
     }
@@ -350,8 +379,8 @@ char *kn_yaml_emit(const json_t *value, struct kn_error *err)
     yaml_emitter_set_unicode(&e, 1);
     yaml_emitter_set_width(&e, -1);
     int ok = yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING) && yaml_emitter_emit(&e, &event) &&
-             yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1) && yaml_emitter_emit(&e, &event) && emit_value(&e, value) &&
-             yaml_document_end_event_initialize(&event, 1) && yaml_emitter_emit(&e, &event) &&
+             yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1) && yaml_emitter_emit(&e, &event) &&
+             emit_value(&e, value) && yaml_document_end_event_initialize(&event, 1) && yaml_emitter_emit(&e, &event) &&
              yaml_stream_end_event_initialize(&event) && yaml_emitter_emit(&e, &event);
     if (!ok) {
         kn_fail(err, KN_E_MEMORY, "YAML: %s", e.problem ? e.problem : "not writable");

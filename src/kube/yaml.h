@@ -1,8 +1,9 @@
 /* kube/yaml - YAML text to JSON values and back, by libyaml's event stream.
  *
- * Plain scalars become what Kubernetes makes of them: null, booleans (YAML 1.1's yes/no/on/off too), integers, reals, else text; quoted
- * ones are always text. Anchors and aliases work inside one document, bounded: aliases that would unfold to more than a million values,
- * nesting deeper than 100, and mapping keys that are no scalars are refused with line and column. */
+ * Plain scalars become what Kubernetes makes of them: null, booleans (YAML 1.1's yes/no/on/off too), integers, reals,
+ * else text; quoted ones are always text. Anchors and aliases work inside one document. Refused, with line and
+ * column: aliases that expand to more than a million values or 64 MB of strings, nesting deeper than 100, and mapping
+ * keys that are not scalars. */
 #ifndef KN_KUBE_YAML_H
 #define KN_KUBE_YAML_H
 

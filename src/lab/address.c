@@ -1,28 +1,30 @@
-#include "lab/keeper.h"
+#include "lab/link.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The plan, the same in every lab:
+/* The addresses, the same in every lab:
  *   fabric     172.30.0.0/16     fd00:10:30::/64        .0.1 the fabric's bridge; node n is .0.n+10
- *   pods       10.244.0.0/14     fd00:10:244::/48       a /22, or a /64, for each node; its slot 1 is the node's bridge
+ *   pods       10.240.0.0/12     fd00:10:244::/48       a /22, or a /64, for each node, the first 10.244.0.0,
+ *                                                       those after 10.255.252.0 from 10.240.0.0; slot 1 is the
+ *                                                       node's bridge
+ *   networks   172.16.0.0/16 …   fd00:10:17:N::/64      secondary networks, the first 172.16.0.0/16; pod p is .0.p+10
  *   Services   10.96.0.0/12      fd00:10:96::/108       idle ones from 10.100.0.1 */
 
 static void v4(struct kn_ip *ip, uint32_t address)
 {
     uint32_t network = htonl(address);
-    *ip = (struct kn_ip){ .family = AF_INET };
+    *ip = (struct kn_ip){.family = AF_INET};
     memcpy(ip->bytes, &network, 4);
 }
 
-/* fd00:10:B:C::D, the words as they read in hex */
+/* fd00:10:B:C::D, with the words in hex */
 static void v6(struct kn_ip *ip, uint16_t b, unsigned c, unsigned d)
 {
-    uint16_t words[8] = {
-        htons(0xfd00), htons(0x10), htons(b), htons((uint16_t)c), 0, 0, htons((uint16_t)(d >> 16)), htons((uint16_t)d)
-    };
-    *ip = (struct kn_ip){ .family = AF_INET6 };
+    uint16_t words[8] = {htons(0xfd00),     htons(0x10), htons(b), htons((uint16_t)c), 0, 0, htons((uint16_t)(d >> 16)),
+                         htons((uint16_t)d)};
+    *ip = (struct kn_ip){.family = AF_INET6};
     memcpy(ip->bytes, words, 16);
 }
 
@@ -30,58 +32,83 @@ static void v6(struct kn_ip *ip, uint16_t b, unsigned c, unsigned d)
 
 static void fabric(int family, unsigned host, struct kn_ip *ip)
 {
-    if (family == AF_INET) v4(ip, QUAD(172, 30, 0, 0) + host);
-    else v6(ip, 0x30, 0, host);
+    if (family == AF_INET)
+        v4(ip, QUAD(172, 30, 0, 0) + host);
+    else
+        v6(ip, 0x30, 0, host);
 }
 
-void kn_lab_fabric_ip(int family, struct kn_ip *ip) { fabric(family, 1, ip); }
-void kn_lab_node_ip(unsigned node, int family, struct kn_ip *ip) { fabric(family, node + 10, ip); }
+void kn_lab_fabric_ip(int family, struct kn_ip *ip)
+{
+    fabric(family, 1, ip);
+}
+void kn_lab_node_ip(unsigned node, int family, struct kn_ip *ip)
+{
+    fabric(family, node + 10, ip);
+}
 
 void kn_lab_pod_ip(unsigned node, unsigned slot, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET) v4(ip, QUAD(10, 244, 0, 0) + ((node - 1) << 10) + slot);
-    else v6(ip, 0x244, node, slot);
+    if (family == AF_INET)
+        v4(ip, QUAD(10, 240, 0, 0) + ((QUAD(0, 4, 0, 0) + ((node - 1) << 10)) & QUAD(0, 15, 255, 255)) + slot);
+    else
+        v6(ip, 0x244, node, slot);
 }
 
-void kn_lab_pod_range(unsigned node, int family, struct kn_ip *ip) { kn_lab_pod_ip(node, 0, family, ip); }
+void kn_lab_pod_range(unsigned node, int family, struct kn_ip *ip)
+{
+    kn_lab_pod_ip(node, 0, family, ip);
+}
+
+void kn_lab_network_ip(unsigned network, unsigned pod, int family, struct kn_ip *ip)
+{
+    if (family == AF_INET)
+        v4(ip, QUAD(172, 15, 0, 0) + (network << 16) + 10 + pod);
+    else
+        v6(ip, 0x17, network, 10 + pod);
+}
 
 void kn_lab_service_ip(unsigned service, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET) v4(ip, QUAD(10, 96, 0, 9) + service);
-    else v6(ip, 0x96, 0, 9 + service);
+    if (family == AF_INET)
+        v4(ip, QUAD(10, 96, 0, 9) + service);
+    else
+        v6(ip, 0x96, 0, 9 + service);
 }
 
 void kn_lab_idle_ip(unsigned i, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET) v4(ip, QUAD(10, 100, 0, 1) + i);
-    else v6(ip, 0x96, 0, 0x10001 + i);
+    if (family == AF_INET)
+        v4(ip, QUAD(10, 100, 0, 1) + i);
+    else
+        v6(ip, 0x96, 0, 0x10001 + i);
 }
 
-unsigned kn_lab_range_bits(int family) { return family == AF_INET ? 22 : 64; }
-unsigned kn_lab_fabric_bits(int family) { return family == AF_INET ? 16 : 64; }
-unsigned kn_lab_host_bits(int family) { return family == AF_INET ? 32 : 128; }
+unsigned kn_lab_range_bits(int family)
+{
+    return family == AF_INET ? 22 : 64;
+}
+unsigned kn_lab_fabric_bits(int family)
+{
+    return family == AF_INET ? 16 : 64;
+}
+unsigned kn_lab_host_bits(int family)
+{
+    return family == AF_INET ? 32 : 128;
+}
 
-/* Locally administered; `kind` keeps uplinks, bridges, overlays and pods apart. */
+/* A locally administered address. */
 void kn_lab_mac(unsigned kind, unsigned number, struct kn_mac *mac)
 {
-    *mac = (struct kn_mac){ { 0x0a, 0x58, (uint8_t)kind, (uint8_t)(number >> 16), (uint8_t)(number >> 8),
-                              (uint8_t)number } };
+    *mac = (struct kn_mac){
+        {0x0a, 0x58, (uint8_t)kind, (uint8_t)(number >> 16), (uint8_t)(number >> 8), (uint8_t)number}};
 }
 
 char *kn_ip_text(const struct kn_ip *ip, char *buf, size_t size)
 {
-    if (!ip->family || !inet_ntop(ip->family, ip->bytes, buf, (socklen_t)size)) snprintf(buf, size, "none");
+    if (!ip->family || !inet_ntop(ip->family, ip->bytes, buf, (socklen_t)size))
+        snprintf(buf, size, "none");
     return buf;
-}
-
-void kn_ip_unlist(const json_t *list, struct kn_ip ip[2])
-{
-    size_t i;
-    json_t *text;
-    json_array_foreach((json_t *)(uintptr_t)list, i, text) {
-        struct kn_ip read = { .family = strchr(json_string_value(text), ':') ? AF_INET6 : AF_INET };
-        if (inet_pton(read.family, json_string_value(text), read.bytes) == 1) ip[read.family == AF_INET6] = read;
-    }
 }
 
 json_t *kn_ip_list(const struct kn_ip ip[2])
@@ -89,6 +116,7 @@ json_t *kn_ip_list(const struct kn_ip ip[2])
     char text[LAB_IP_TEXT];
     json_t *list = json_array();
     for (int i = 0; i < 2; i++)
-        if (ip[i].family) json_array_append_new(list, json_string(kn_ip_text(&ip[i], text, sizeof text)));
+        if (ip[i].family)
+            json_array_append_new(list, json_string(kn_ip_text(&ip[i], text, sizeof text)));
     return list;
 }

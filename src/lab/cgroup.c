@@ -12,17 +12,17 @@
 
 #include "meter/files.h"
 
-/* A cgroup for each pod and each node's agent, where the lab may make them: their CPU can then be told apart, and
- * limited. The lab's own folder, knbl-lab-NAMESPACE-PID, lies in knbl's cgroup; with cgroup v2, where that holds
- * processes and so can have no children with limits, it lies at the top. The kernel does not take cgroups away, so the
- * warden does, and each lab those of labs whose warden was killed. */
+/* A cgroup for each pod and each node's agent, if the lab may make them, to measure and limit their CPU. The lab's
+ * folder, knbl-lab-NAMESPACE-PID, is in knbl's own cgroup; with cgroup v2 it is at the top, because a cgroup that holds
+ * processes cannot have children with limits. The kernel does not remove cgroups: the warden does, and each lab removes
+ * those of labs whose warden was killed. */
 
 #define PREFIX "knbl-lab-"
 #define PERIOD_US 100000
 
-static const char *const controllers[LAB_CGROUPS] = { "cpu", "cpuacct", "memory" };
+static const char *const controllers[LAB_CGROUPS] = {"cpu", "cpuacct", "memory"};
 
-/* Paths are built from parts that fit, or not at all. */
+/* False if the path is too long. */
 static bool path_of(char *out, const char *folder, const char *name, const char *file)
 {
     int n = snprintf(out, PATH_MAX, "%s%s%s%s%s", folder, *name ? "/" : "", name, *file ? "/" : "", file);
@@ -32,23 +32,27 @@ static bool path_of(char *out, const char *folder, const char *name, const char 
 static bool write_at(const char *folder, const char *name, const char *file, const char *value)
 {
     char path[PATH_MAX];
-    if (!path_of(path, folder, name, file)) return false;
+    if (!path_of(path, folder, name, file))
+        return false;
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     bool ok = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-    if (fd >= 0) close(fd);
+    if (fd >= 0)
+        close(fd);
     return ok;
 }
 
 static bool has_word(const char *folder, const char *file, const char *word)
 {
     char text[512], path[PATH_MAX], *save;
-    if (!path_of(path, folder, "", file) || kn_file_read("", path, text, sizeof text) < 0) return false;
+    if (!path_of(path, folder, "", file) || kn_file_read("", path, text, sizeof text) < 0)
+        return false;
     for (char *p = strtok_r(text, " \n", &save); p; p = strtok_r(NULL, " \n", &save))
-        if (strcmp(p, word) == 0) return true;
+        if (strcmp(p, word) == 0)
+            return true;
     return false;
 }
 
-/* Numbers of processes mean something in their PID namespace only: both are in the name. */
+/* A PID is unique only within its PID namespace, so a folder's name has both. */
 static unsigned long pid_namespace(void)
 {
     struct stat st;
@@ -59,29 +63,34 @@ static bool dead(const char *name)
 {
     unsigned long space;
     int pid, end = 0;
-    if (sscanf(name, PREFIX "%lu-%d%n", &space, &pid, &end) != 2 || name[end] || space != pid_namespace()) return false;
+    if (sscanf(name, PREFIX "%lu-%d%n", &space, &pid, &end) != 2 || name[end] || space != pid_namespace())
+        return false;
     return pid > 0 && kill(pid, 0) && errno == ESRCH;
 }
 
-/* With all below it: labs within a lab have theirs there. */
+/* Removes it with all below it, where labs within a lab have theirs. */
 static void remove_folder(const char *folder)
 {
     char path[PATH_MAX];
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir));)
-        if (e->d_type == DT_DIR && e->d_name[0] != '.' && path_of(path, folder, e->d_name, "")) remove_folder(path);
-    if (dir) closedir(dir);
+        if (e->d_type == DT_DIR && e->d_name[0] != '.' && path_of(path, folder, e->d_name, ""))
+            remove_folder(path);
+    if (dir)
+        closedir(dir);
     rmdir(folder);
 }
 
-/* What killed wardens left. */
+/* Removes the folders of wardens that were killed. */
 static void sweep(const char *parent)
 {
     char path[PATH_MAX];
     DIR *dir = opendir(parent);
     for (struct dirent *e; dir && (e = readdir(dir));)
-        if (dead(e->d_name) && path_of(path, parent, e->d_name, "")) remove_folder(path);
-    if (dir) closedir(dir);
+        if (dead(e->d_name) && path_of(path, parent, e->d_name, ""))
+            remove_folder(path);
+    if (dir)
+        closedir(dir);
 }
 
 static bool make_at(struct kn_lab_cgroups *cgroups, int i, const char *parent)
@@ -96,12 +105,13 @@ static bool make_at(struct kn_lab_cgroups *cgroups, int i, const char *parent)
     return true;
 }
 
-/* cgroup v2: one folder for all. */
+/* cgroup v2: one folder for all controllers. */
 static void make_unified(struct kn_lab_cgroups *cgroups, const struct kn_cgroup *own)
 {
     cgroups->version = 2;
     const char *parent = has_word(own->folder, "cgroup.subtree_control", "cpu") ? own->folder : own->mount;
-    if (!make_at(cgroups, 0, parent) && !make_at(cgroups, 0, own->folder)) return;
+    if (!make_at(cgroups, 0, parent) && !make_at(cgroups, 0, own->folder))
+        return;
     write_at(cgroups->folder[0], "", "cgroup.subtree_control", "+cpu");
     write_at(cgroups->folder[0], "", "cgroup.subtree_control", "+memory");
 }
@@ -109,11 +119,13 @@ static void make_unified(struct kn_lab_cgroups *cgroups, const struct kn_cgroup 
 void kn_cgroups_make(struct kn_lab_cgroups *cgroups)
 {
     struct kn_cgroup own;
-    *cgroups = (struct kn_lab_cgroups){ .version = 0 };
+    *cgroups = (struct kn_lab_cgroups){.version = 0};
     for (int i = 0; i < LAB_CGROUPS; i++) {
         kn_cgroup_find("", controllers[i], &own);
-        if (own.version == 2 && cgroups->version == 0) make_unified(cgroups, &own);
-        if (own.version != 1) continue;
+        if (own.version == 2 && cgroups->version == 0)
+            make_unified(cgroups, &own);
+        if (own.version != 1)
+            continue;
         cgroups->version = 1;
         make_at(cgroups, i, own.folder);
     }
@@ -122,10 +134,11 @@ void kn_cgroups_make(struct kn_lab_cgroups *cgroups)
 void kn_cgroups_remove(const struct kn_lab_cgroups *cgroups)
 {
     for (int i = 0; i < LAB_CGROUPS; i++)
-        if (cgroups->folder[i][0]) remove_folder(cgroups->folder[i]);
+        if (cgroups->folder[i][0])
+            remove_folder(cgroups->folder[i]);
 }
 
-/* ---- one pod's ---- */
+/* ---- the cgroup of one pod ---- */
 
 static bool limit_cpu(const struct kn_lab_cgroups *cgroups, const char *name, uint64_t milli)
 {
@@ -134,7 +147,8 @@ static bool limit_cpu(const struct kn_lab_cgroups *cgroups, const char *name, ui
     snprintf(period, sizeof period, "%d", PERIOD_US);
     snprintf(value, sizeof value, "%llu%s%s", (unsigned long long)quota, cgroups->version == 2 ? " " : "",
              cgroups->version == 2 ? period : "");
-    if (cgroups->version == 2) return write_at(cgroups->folder[0], name, "cpu.max", value);
+    if (cgroups->version == 2)
+        return write_at(cgroups->folder[0], name, "cpu.max", value);
     return cgroups->folder[0][0] && write_at(cgroups->folder[0], name, "cpu.cfs_period_us", period) &&
            write_at(cgroups->folder[0], name, "cpu.cfs_quota_us", value);
 }
@@ -152,13 +166,12 @@ int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64
 {
     char path[PATH_MAX];
     for (int i = 0; i < LAB_CGROUPS; i++)
-        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, "")) mkdir(path, 0755);
+        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, ""))
+            mkdir(path, 0755);
     if (cpu_milli && !limit_cpu(cgroups, name, cpu_milli))
-        return kn_fail(err, KN_E_UNSUPPORTED,
-                       "the lab may not limit a pod's CPU here: that takes root, and cgroups that can be written");
+        return kn_fail(err, KN_E_UNSUPPORTED, "cpu of a pod requires root and writable cgroups");
     if (memory && !limit_memory(cgroups, name, memory))
-        return kn_fail(err, KN_E_UNSUPPORTED,
-                       "the lab may not limit a pod's memory here: that takes root, and cgroups that can be written");
+        return kn_fail(err, KN_E_UNSUPPORTED, "memory of a pod requires root and writable cgroups");
     return 0;
 }
 
@@ -176,7 +189,8 @@ bool kn_cgroup_out_of_memory(const struct kn_lab_cgroups *cgroups, const char *n
     char folder[PATH_MAX];
     bool v2 = cgroups->version == 2;
     const char *parent = cgroups->folder[v2 ? 0 : 2];
-    if (!*parent || !path_of(folder, parent, name, "")) return false;
+    if (!*parent || !path_of(folder, parent, name, ""))
+        return false;
     uint64_t n = kn_file_member("", folder, v2 ? "memory.events" : "memory.oom_control", "oom_kill");
     return n != KN_ABSENT && n > 0;
 }
@@ -184,14 +198,16 @@ bool kn_cgroup_out_of_memory(const struct kn_lab_cgroups *cgroups, const char *n
 void kn_cgroup_join(const struct kn_lab_cgroups *cgroups, const char *name)
 {
     for (int i = 0; i < LAB_CGROUPS; i++)
-        if (cgroups->folder[i][0]) write_at(cgroups->folder[i], name, "cgroup.procs", "0");
+        if (cgroups->folder[i][0])
+            write_at(cgroups->folder[i], name, "cgroup.procs", "0");
 }
 
 void kn_cgroup_pod_gone(const struct kn_lab_cgroups *cgroups, const char *name)
 {
     char path[PATH_MAX];
     for (int i = 0; i < LAB_CGROUPS; i++)
-        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, "")) rmdir(path);
+        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, ""))
+            rmdir(path);
 }
 
 json_t *kn_cgroup_list(const struct kn_lab_cgroups *cgroups, const char *name)

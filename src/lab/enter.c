@@ -14,9 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Running a program inside. A PID namespace holds the children of who enters it, so it takes a process for each step:
- * the first enters the lab, its child the pod, and its child is the program. Each dies with the one before it; a status
- * comes back the same way. */
+/* Runs a program in the lab. Only the children of a process that enters a PID namespace are in it, so each step takes a
+ * process: the first enters the lab, its child the pod, and its child is the program. Each dies with its parent; the
+ * exit status comes back the same way. */
 
 #define CAPTURE_MAX (1u << 20)
 enum { CANNOT = 127 };
@@ -25,9 +25,10 @@ struct entry {
     pid_t keeper, inside;
     const json_t *cgroups;
     char *const *argv;
+    const json_t *environment; /* set over the caller's; NULL: nothing */
     bool terminal;
-    int output;         /* -1: not captured */
-    int stop_fd;        /* readable: what is captured ends; -1: none */
+    int output;  /* -1: not captured */
+    int stop_fd; /* readable: end the captured program; -1: none */
     char folder[PATH_MAX];
 };
 
@@ -40,7 +41,7 @@ static bool same_namespace(const char *a, const char *b)
 static void die_with_parent(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    signal(SIGINT, SIG_IGN);        /* the terminal's signals are for the program */
+    signal(SIGINT, SIG_IGN); /* the terminal sends these to the program too */
     signal(SIGQUIT, SIG_IGN);
 }
 
@@ -48,11 +49,12 @@ static int status_of(pid_t pid)
 {
     int status = 0;
     while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR) return CANNOT;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        if (errno != EINTR)
+            return CANNOT;
+    return kn_exit_status(status);
 }
 
-/* Whoever is to end ends what it waits for, and reaps it: its namespace cannot go while it is nobody's. */
+/* A process that is told to end first kills and reaps its child, so that the child's namespaces are gone too. */
 static volatile sig_atomic_t to_end;
 static volatile pid_t below;
 
@@ -60,14 +62,17 @@ static void end_below(int signal)
 {
     (void)signal;
     to_end = 1;
-    if (below > 0) kill(below, SIGKILL);
+    if (below > 0)
+        kill(below, SIGKILL);
 }
 
 static int status_below(pid_t pid)
 {
-    if (pid < 0) return CANNOT;
+    if (pid < 0)
+        return CANNOT;
     below = pid;
-    if (to_end) kill(pid, SIGKILL);
+    if (to_end)
+        kill(pid, SIGKILL);
     return status_of(pid);
 }
 
@@ -75,20 +80,23 @@ static int step(pid_t pid, int namespaces)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     int bad = fd < 0 || setns(fd, namespaces);
-    if (fd >= 0) close(fd);
+    if (fd >= 0)
+        close(fd);
     return bad ? -1 : 0;
 }
 
-/* Its CPU counts as the pod's, and is limited with it. */
+/* Charges the program's CPU time to the pod, within the pod's limits. */
 static void join_cgroups(const json_t *files)
 {
     size_t i;
     json_t *file;
-    json_array_foreach((json_t *)(uintptr_t)files, i, file) {
+    json_array_foreach((json_t *)(uintptr_t)files, i, file)
+    {
         int fd = open(json_string_value(file), O_WRONLY | O_CLOEXEC);
         ssize_t n = fd < 0 ? 0 : write(fd, "0", 1);
-        (void)n;        /* where it may not, it runs outside of them */
-        if (fd >= 0) close(fd);
+        (void)n; /* without permission it runs outside of them */
+        if (fd >= 0)
+            close(fd);
     }
 }
 
@@ -100,14 +108,20 @@ static void complain(const char *what, const char *whom)
 static void run(const struct entry *entry)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (*entry->folder && chdir(entry->folder)) { }     /* entering mounts led to their root */
-    if (entry->terminal) {          /* a shell wants to be the terminal's foreground */
+    if (*entry->folder && chdir(entry->folder)) {
+    }                      /* setns changed it to the root */
+    if (entry->terminal) { /* a shell must be in the terminal's foreground */
         signal(SIGTTOU, SIG_IGN);
         setpgid(0, 0);
         tcsetpgrp(0, getpgrp());
     }
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)entry->environment, name, value)
+        setenv(name, json_string_value(value) ? json_string_value(value) : "", 1);
     for (int s = 1; s < 32; s++)
-        if (s != SIGKILL && s != SIGSTOP) signal(s, SIG_DFL);
+        if (s != SIGKILL && s != SIGSTOP)
+            signal(s, SIG_DFL);
     execvp(entry->argv[0], entry->argv);
     complain("cannot run", entry->argv[0]);
     _exit(CANNOT);
@@ -116,13 +130,15 @@ static void run(const struct entry *entry)
 static int in_lab(const struct entry *entry)
 {
     die_with_parent();
-    if (entry->inside == 0) run(entry);
+    if (entry->inside == 0)
+        run(entry);
     if (step(entry->inside, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)) {
         complain("cannot enter", "the pod");
         return CANNOT;
     }
     pid_t pid = fork();
-    if (pid == 0) run(entry);
+    if (pid == 0)
+        run(entry);
     return status_below(pid);
 }
 
@@ -141,7 +157,8 @@ static int outside(const struct entry *entry)
         dup2(entry->output, 2);
     }
     join_cgroups(entry->cgroups);
-    if (entry->keeper == 0) return in_lab(entry);
+    if (entry->keeper == 0)
+        return in_lab(entry);
     snprintf(theirs, sizeof theirs, "/proc/%d/ns/user", (int)entry->keeper);
     int user = same_namespace("/proc/self/ns/user", theirs) ? 0 : CLONE_NEWUSER;
     if (step(entry->keeper, user | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)) {
@@ -149,23 +166,33 @@ static int outside(const struct entry *entry)
         return CANNOT;
     }
     pid_t pid = fork();
-    if (pid == 0) _exit(in_lab(entry));
+    if (pid == 0)
+        _exit(in_lab(entry));
     return status_below(pid);
 }
 
-/* What does not fit is read and dropped, so that the program can end. NULL: it was to stop. */
-static char *read_output(int fd, int stop_fd)
+/* Until the end of the output, or until the program (`pid_fd`) has ended and what it wrote is read: a process that it
+ * started and left behind may hold the pipe for ever. What does not fit is read and dropped, so that the program can
+ * end. NULL: it was to stop. */
+static char *read_output(int fd, int pid_fd, int stop_fd)
 {
-    struct kn_text text = { .data = NULL };
-    struct pollfd polls[] = { { .fd = fd, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
+    struct kn_text text = {.data = NULL};
+    struct pollfd polls[] = {
+        {.fd = fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}, {.fd = pid_fd, .events = POLLIN}};
     char chunk[4096];
     kn_text_add(&text, "%s", "");
     for (;;) {
-        if (poll(polls, 2, -1) < 0) continue;   /* a signal, which may be what makes the other readable */
-        if (polls[1].revents) break;
+        if (poll(polls, 3, -1) < 0)
+            continue; /* a signal, which may be what makes the other readable */
+        if (polls[1].revents)
+            break;
+        if (!polls[0].revents)
+            return text.data;
         ssize_t n = read(fd, chunk, sizeof chunk);
-        if (n == 0 || (n < 0 && errno != EINTR)) return text.data;
-        if (n > 0 && text.used + (size_t)n < CAPTURE_MAX) kn_text_add(&text, "%.*s", (int)n, chunk);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return text.data;
+        if (n > 0 && text.used + (size_t)n < CAPTURE_MAX)
+            kn_text_add(&text, "%.*s", (int)n, chunk);
     }
     free(text.data);
     return NULL;
@@ -182,19 +209,21 @@ static json_t *answer(int status, char *output)
     return json;
 }
 
-/* The terminal's own signals are for what runs in the foreground, a request to end is for a shell's opener: with it
- * goes the lab. */
+/* Ctrl-C and Ctrl-\ are for the program in the foreground. SIGTERM and SIGHUP end a shell's opener, and the lab with
+ * it. */
 static void signals(struct sigaction old[4], bool shell)
 {
-    static const int which[4] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
-    struct sigaction ignore = { .sa_handler = SIG_IGN }, end = { .sa_handler = SIG_DFL };
-    for (int i = 0; i < 4; i++) sigaction(which[i], i < 2 ? &ignore : shell ? &end : NULL, &old[i]);
+    static const int which[4] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, end = {.sa_handler = SIG_DFL};
+    for (int i = 0; i < 4; i++)
+        sigaction(which[i], i < 2 ? &ignore : shell ? &end : NULL, &old[i]);
 }
 
 static void signals_back(const struct sigaction old[4])
 {
-    static const int which[4] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
-    for (int i = 0; i < 4; i++) sigaction(which[i], &old[i], NULL);
+    static const int which[4] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+    for (int i = 0; i < 4; i++)
+        sigaction(which[i], &old[i], NULL);
 }
 
 static void take_terminal_back(void)
@@ -216,7 +245,8 @@ static json_t *attached(struct entry *entry, bool shell)
     }
     int status = pid < 0 ? CANNOT : status_of(pid);
     signals_back(old);
-    if (entry->terminal) take_terminal_back();
+    if (entry->terminal)
+        take_terminal_back();
     return answer(status, NULL);
 }
 
@@ -224,20 +254,24 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC)) {
-        kn_fail_errno(err, "no pipe for the output");
+        kn_fail_errno(err, "cannot make a pipe");
         return NULL;
     }
     entry->output = fds[1];
     sigset_t term, before;
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, &before);     /* until the child hears it in its own way */
+    sigprocmask(SIG_BLOCK, &term, &before); /* until the child has its handler */
     pid_t pid = fork();
-    if (pid == 0) _exit(outside(entry));
+    if (pid == 0)
+        _exit(outside(entry));
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(fds[1]);
-    char *output = read_output(fds[0], entry->stop_fd);
+    int pid_fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    char *output = read_output(fds[0], pid_fd, entry->stop_fd);
     close(fds[0]);
+    if (pid_fd >= 0)
+        close(pid_fd);
     if (!output) {
         if (pid > 0) {
             kill(pid, SIGTERM);
@@ -254,25 +288,35 @@ static char **words(const json_t *list, struct kn_error *err)
     size_t n = json_array_size(list), i = 0;
     char **argv = calloc(n + 1, sizeof *argv);
     for (; argv && i < n; i++)
-        if (!(argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i)))) break;
-    if (argv && n > 0 && i == n) return argv;
+        if (!(argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i))))
+            break;
+    if (argv && n > 0 && i == n)
+        return argv;
     free(argv);
-    kn_fail(err, KN_E_ARGUMENT, "'exec' needs 'argv', a list of texts");
+    kn_fail(err, KN_E_ARGUMENT, "exec requires argv, a non-empty list of strings");
     return NULL;
 }
 
 json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, int stop_fd, struct kn_error *err)
 {
     static const struct kn_lab_field fields[] = {
-        { "op", LAB_TEXT }, { "in", LAB_TEXT }, { "argv", LAB_LIST }, { "capture", LAB_BOOL }, { "shell", LAB_BOOL },
+        {"op", LAB_TEXT},      {"in", LAB_TEXT},    {"argv", LAB_LIST},
+        {"capture", LAB_BOOL}, {"shell", LAB_BOOL}, {"env", LAB_OBJECT},
     };
-    if (kn_lab_check(request, "'exec'", fields, 5, err)) return NULL;
+    if (kn_lab_check(request, "exec", fields, 6, err))
+        return NULL;
     char **argv = words(json_object_get(request, "argv"), err);
-    if (!argv) return NULL;
-    struct entry entry = { .keeper = keeper, .inside = (pid_t)json_integer_value(json_object_get(where, "pid")),
-                           .cgroups = json_object_get(where, "cgroups"), .argv = argv, .output = -1,
-                           .stop_fd = stop_fd };
-    if (!getcwd(entry.folder, sizeof entry.folder)) entry.folder[0] = '\0';
+    if (!argv)
+        return NULL;
+    struct entry entry = {.keeper = keeper,
+                          .inside = (pid_t)json_integer_value(json_object_get(where, "pid")),
+                          .cgroups = json_object_get(where, "cgroups"),
+                          .argv = argv,
+                          .environment = json_object_get(request, "env"),
+                          .output = -1,
+                          .stop_fd = stop_fd};
+    if (!getcwd(entry.folder, sizeof entry.folder))
+        entry.folder[0] = '\0';
     json_t *json = json_is_true(json_object_get(request, "capture"))
                        ? captured(&entry, err)
                        : attached(&entry, json_is_true(json_object_get(request, "shell")));

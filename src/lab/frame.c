@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/json.h"
+
 #define FRAME_MAX (64u << 20)
 
 static int write_all(int fd, const void *data, size_t size, struct kn_error *err)
@@ -12,8 +14,10 @@ static int write_all(int fd, const void *data, size_t size, struct kn_error *err
     const char *p = data;
     while (size > 0) {
         ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return kn_fail(err, KN_E_LOST, "the lab has ended");
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return kn_fail(err, KN_E_LOST, "the lab has ended");
         p += n;
         size -= (size_t)n;
     }
@@ -25,8 +29,10 @@ static int read_all(int fd, void *data, size_t size, struct kn_error *err)
     char *p = data;
     while (size > 0) {
         ssize_t n = recv(fd, p, size, 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return kn_fail(err, KN_E_LOST, "the lab has ended");
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return kn_fail(err, KN_E_LOST, "the lab has ended");
         p += n;
         size -= (size_t)n;
     }
@@ -36,7 +42,8 @@ static int read_all(int fd, void *data, size_t size, struct kn_error *err)
 int kn_frame_send(int fd, const json_t *message, struct kn_error *err)
 {
     char *text = json_dumps(message, JSON_COMPACT);
-    if (!text) return kn_fail(err, KN_E_MEMORY, "out of memory");
+    if (!text)
+        return kn_fail_memory(err);
     uint32_t size = (uint32_t)strlen(text);
     int bad = write_all(fd, &size, sizeof size, err) || write_all(fd, text, size, err);
     free(text);
@@ -46,19 +53,26 @@ int kn_frame_send(int fd, const json_t *message, struct kn_error *err)
 json_t *kn_frame_receive(int fd, struct kn_error *err)
 {
     uint32_t size;
-    if (read_all(fd, &size, sizeof size, err)) return NULL;
+    if (read_all(fd, &size, sizeof size, err))
+        return NULL;
     if (size > FRAME_MAX) {
-        kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes between knbl and its lab", size);
+        kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes from the lab is too long", size);
         return NULL;
     }
     char *text = malloc(size + 1u);
     json_t *message = NULL;
     if (!text) {
-        kn_fail(err, KN_E_MEMORY, "out of memory");
+        kn_fail_memory(err);
     } else if (!read_all(fd, text, size, err)) {
-        message = json_loadb(text, size, 0, NULL);
-        if (!message) kn_fail(err, KN_E_PROTOCOL, "a message that is not JSON between knbl and its lab");
+        message = kn_json_load(text, size, 0, NULL);
+        if (!message)
+            kn_fail(err, KN_E_PROTOCOL, "a message from the lab is not JSON");
     }
     free(text);
     return message;
+}
+
+json_t *kn_lab_error_json(const struct kn_error *err)
+{
+    return json_pack("{s:{s:s,s:s}}", "error", "code", kn_code_name(err->code), "message", err->message);
 }

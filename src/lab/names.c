@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What lies in the lab's /run/knbl for those who are inside: its names, as /etc/hosts of every pod and node (a headless
- * Service has as many lines as endpoints), and for each a file that says how to enter it. All mounts of /etc/hosts show
- * one file, so it is changed in place. */
+/* The files in the lab's /run/knbl: the names, as /etc/hosts of every pod and node (with a line for each endpoint of a
+ * headless Service), and a file for each name that tells how to enter it. /etc/hosts is one file in all mounts, so it
+ * is changed in place. */
 
 #define HOSTS LAB_RUN "/hosts"
 #define RESOLVER LAB_RUN "/resolv.conf"
@@ -20,12 +20,14 @@ static void add_lines(FILE *file, const char *name, const struct kn_ip ip[2])
 {
     char text[LAB_IP_TEXT];
     for (int i = 0; i < 2; i++)
-        if (ip[i].family) fprintf(file, "%s\t%s\n", kn_ip_text(&ip[i], text, sizeof text), name);
+        if (ip[i].family)
+            fprintf(file, "%s\t%s\n", kn_ip_text(&ip[i], text, sizeof text), name);
 }
 
 static void add_service(FILE *file, const struct kn_lab_service *service)
 {
-    if (!service->headless) add_lines(file, service->name, service->ip);
+    if (!service->headless)
+        add_lines(file, service->name, service->ip);
     for (size_t i = 0; service->headless && i < service->n_endpoints; i++)
         add_lines(file, service->name, service->endpoints[i].ip);
 }
@@ -33,20 +35,22 @@ static void add_service(FILE *file, const struct kn_lab_service *service)
 static FILE *hosts(const char *mode)
 {
     FILE *file = fopen(HOSTS, mode);
-    if (file && mode[0] == 'w') fputs("127.0.0.1\tlocalhost lab\n::1\tlocalhost\n", file);
+    if (file && mode[0] == 'w')
+        fputs("127.0.0.1\tlocalhost lab\n::1\tlocalhost\n", file);
     return file;
 }
 
 static void put(const char *path, const char *text)
 {
     FILE *file = fopen(path, "we");
-    if (!file) return;
+    if (!file)
+        return;
     fputs(text, file);
     fclose(file);
 }
 
-/* `in NAME COMMAND` (and `on`): the program that made this lab does it. KNBL_LAB tells it that it is inside. `in` is a
- * word of the shells' own, which in bash an alias can take; other shells have `on`. */
+/* Writes `in NAME COMMAND` and `on NAME COMMAND`, which call the program that made this lab; KNBL_LAB tells it that it
+ * is in one. `in` is a reserved word of shells: in bash an alias overrides it, in other shells use `on`. */
 static void write_in(void)
 {
     static const char rc[] = "unset BASH_ENV\nshopt -s expand_aliases\n"
@@ -54,23 +58,26 @@ static void write_in(void)
                              "PATH=" LAB_RUN "/bin:$PATH\nalias in=" LAB_RUN "/bin/in\n";
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || memchr(self, '\'', (size_t)n) || mkdir(LAB_RUN "/bin", 0755)) return;
+    if (n <= 0 || memchr(self, '\'', (size_t)n) || mkdir(LAB_RUN "/bin", 0755))
+        return;
     self[n] = '\0';
     FILE *file = fopen(LAB_RUN "/bin/in", "we");
-    if (!file) return;
+    if (!file)
+        return;
     fprintf(file, "#!/bin/sh\nKNBL_LAB=1 exec '%s' lab in \"$@\"\n", self);
     fchmod(fileno(file), 0755);
     fclose(file);
-    if (link(LAB_RUN "/bin/in", LAB_RUN "/bin/on") == 0) put(LAB_RUN "/rc", rc);
+    if (link(LAB_RUN "/bin/in", LAB_RUN "/bin/on") == 0)
+        put(LAB_RUN "/rc", rc);
 }
 
-/* Without a file at that place there is nothing to mount on, and names are not resolved; addresses still do. Other
- * names are nobody's: a port where nobody listens says so at once, where the machine's name servers could only not be
- * reached. */
+/* If the machine has no such file, the mount fails and names are not resolved; addresses still work. The name server is
+ * a closed local port, so that an unknown name fails at once: the machine's name servers are unreachable from here. */
 void kn_names_mount(void)
 {
     FILE *file = hosts("we");
-    if (file) fclose(file);
+    if (file)
+        fclose(file);
     put(RESOLVER, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     mount(HOSTS, "/etc/hosts", NULL, MS_BIND, NULL);
     mount(RESOLVER, "/etc/resolv.conf", NULL, MS_BIND, NULL);
@@ -80,24 +87,32 @@ void kn_names_mount(void)
 void kn_names_add(const char *name, const struct kn_ip ip[2])
 {
     FILE *file = hosts("ae");
-    if (file) add_lines(file, name, ip);
-    if (file) fclose(file);
+    if (file)
+        add_lines(file, name, ip);
+    if (file)
+        fclose(file);
 }
 
 void kn_names_add_service(const struct kn_lab_service *service)
 {
     FILE *file = hosts("ae");
-    if (file) add_service(file, service);
-    if (file) fclose(file);
+    if (file)
+        add_service(file, service);
+    if (file)
+        fclose(file);
 }
 
-void kn_names_write(const struct kn_keeper *keeper)
+void kn_names_write(const struct kn_lab_keeper *keeper)
 {
     FILE *file = hosts("we");
-    if (!file) return;
-    for (const struct kn_lab_node *node = keeper->nodes; node; node = node->next) add_lines(file, node->name, node->ip);
-    for (const struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next) add_lines(file, pod->name, pod->ip);
-    for (const struct kn_lab_service *s = keeper->services; s; s = s->next) add_service(file, s);
+    if (!file)
+        return;
+    for (const struct kn_lab_node *node = keeper->nodes; node; node = node->next)
+        add_lines(file, node->name, node->ip);
+    for (const struct kn_lab_pod *pod = keeper->pods; pod; pod = pod->next)
+        add_lines(file, pod->name, pod->ip);
+    for (const struct kn_lab_service *s = keeper->services; s; s = s->next)
+        add_service(file, s);
     fclose(file);
 }
 
@@ -118,7 +133,8 @@ void kn_place_write(const struct kn_lab_cgroups *cgroups, pid_t pid, const char 
 {
     char path[128];
     json_t *json = kn_place_json(cgroups, pid, name);
-    if (json) json_dump_file(json, place_path(name, path, sizeof path), JSON_COMPACT);
+    if (json)
+        json_dump_file(json, place_path(name, path, sizeof path), JSON_COMPACT);
     json_decref(json);
 }
 
@@ -133,7 +149,8 @@ json_t *kn_place_read(const char *name, struct kn_error *err)
     char path[128];
     json_t *json = kn_lab_name_check(name, err) ? NULL : json_load_file(place_path(name, path, sizeof path), 0, NULL);
     if (!json && access(LAB_RUN, F_OK))
-        kn_fail(err, KN_E_ARGUMENT, "this is not a lab: `in` works in the shell of `knbl lab`");
-    else if (!json) kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.70s'", name);
+        kn_fail(err, KN_E_ARGUMENT, "not in a lab: in works only in the shell of knbl lab");
+    else if (!json)
+        kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.70s'", name);
     return json;
 }

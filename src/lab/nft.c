@@ -1,20 +1,19 @@
 #include "lab/keeper.h"
 
 #include <netlink/netlink.h>
-#include <nftables/libnftables.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Services as kube-proxy makes them, in a table of each family on every node:
- *   services    whose VIP and port is this? In maps it is one look-up, in chains a rule for each Service, in turn
+ *   services    finds the Service of a VIP and port: one map lookup, or in chains a rule for each Service in turn
  *   node_ports  the same for the node's own addresses
- *   svc_...     picks an endpoint at random, or the one that the client had before
- *   ext_...     the same for NodePorts, always masqueraded; with the policy "Local" never, from outside, and among the
- *               node's own endpoints: where there are none the packet is dropped
- *   end_...     DNAT to one endpoint; a client that meets itself there needs masquerading, as does one that is no pod
- * Idle Services come first, so that in chains a packet passes all of them before its own. */
+ *   svc_...     picks an endpoint at random, or with affinity the client's previous one
+ *   ext_...     the same for NodePorts, always masqueraded; with the policy Local traffic from outside is not
+ *               masqueraded, goes only to the node's own endpoints, and is dropped if there are none
+ *   end_...     DNAT to one endpoint; masquerades a client that is the endpoint itself or not a pod
+ * Idle Services come first, so that in chains a packet passes all their rules before its own. */
 
 #define TABLE "knbl"
 #define SNAT_MARK "0x4000"
@@ -29,8 +28,10 @@ void kn_text_add(struct kn_text *text, const char *format, ...)
         size_t room = text->size - text->used;
         int n = vsnprintf(text->data ? text->data + text->used : NULL, room, format, list);
         va_end(list);
-        if (n < 0) text->failed = true;
-        if (n < 0 || text->failed) return;
+        if (n < 0)
+            text->failed = true;
+        if (n < 0 || text->failed)
+            return;
         if ((size_t)n < room) {
             text->used += (size_t)n;
             return;
@@ -46,9 +47,12 @@ void kn_text_add(struct kn_text *text, const char *format, ...)
     }
 }
 
-struct family { const char *name, *all_pods, *type; int index; };
-static const struct family families[2] = { { "ip", LAB_ALL_PODS_4, "ipv4_addr", 0 },
-                                           { "ip6", LAB_ALL_PODS_6, "ipv6_addr", 1 } };
+struct family {
+    const char *name, *all_pods, *type;
+    int index;
+};
+static const struct family families[2] = {{"ip", LAB_ALL_PODS_4, "ipv4_addr", 0},
+                                          {"ip6", LAB_ALL_PODS_6, "ipv6_addr", 1}};
 
 static bool has(const struct kn_lab_options *options, const struct family *f)
 {
@@ -67,13 +71,14 @@ static void add_idle(struct kn_text *text, const struct kn_lab_options *options,
                         f->name, ip);
             continue;
         }
-        if (i % ELEMENTS_A_LINE == 0) kn_text_add(text, "add element %s " TABLE " vips {", f->name);
+        if (i % ELEMENTS_A_LINE == 0)
+            kn_text_add(text, "add element %s " TABLE " vips {", f->name);
         bool last = i + 1 == options->services || (i + 1) % ELEMENTS_A_LINE == 0;
         kn_text_add(text, "%s . tcp . 80 : goto idle%s", ip, last ? "}\n" : ",");
     }
 }
 
-/* The rules at the end of `services` that ask for a node's own ports; in chains `node_ports` is a chain too. */
+/* The maps, and the rules that look up in them. */
 static void add_maps(struct kn_text *text, const struct family *f)
 {
     kn_text_add(text, "add map %s " TABLE " vips { type %s . inet_proto . inet_service : verdict; }\n", f->name,
@@ -88,13 +93,14 @@ static void add_base(struct kn_text *text, const struct kn_lab_options *options,
 {
     const char *n = f->name;
     kn_text_add(text, "add table %s " TABLE "\n", n);
-    static const char *const chains[] = { "services", "node_ports", "needs_snat", "idle" };
-    for (size_t i = 0; i < 4; i++) kn_text_add(text, "add chain %s " TABLE " %s\n", n, chains[i]);
+    static const char *const chains[] = {"services", "node_ports", "needs_snat", "idle"};
+    for (size_t i = 0; i < 4; i++)
+        kn_text_add(text, "add chain %s " TABLE " %s\n", n, chains[i]);
     kn_text_add(text, "add chain %s " TABLE " prerouting { type nat hook prerouting priority -100; }\n", n);
     kn_text_add(text, "add chain %s " TABLE " output { type nat hook output priority -100; }\n", n);
     kn_text_add(text, "add chain %s " TABLE " postrouting { type nat hook postrouting priority 100; }\n", n);
     kn_text_add(text, "add rule %s " TABLE " needs_snat meta mark set meta mark or " SNAT_MARK "\n", n);
-    static const char *const hooks[] = { "prerouting", "output" };
+    static const char *const hooks[] = {"prerouting", "output"};
     for (size_t i = 0; i < 2; i++) {
         kn_text_add(text, "add rule %s " TABLE " %s jump services\n", n, hooks[i]);
         kn_text_add(text, "add rule %s " TABLE " %s fib daddr type local jump node_ports\n", n, hooks[i]);
@@ -102,14 +108,16 @@ static void add_base(struct kn_text *text, const struct kn_lab_options *options,
     kn_text_add(text, "add rule %s " TABLE " postrouting meta mark and " SNAT_MARK " == 0 return\n", n);
     kn_text_add(text, "add rule %s " TABLE " postrouting meta mark set meta mark xor " SNAT_MARK "\n", n);
     kn_text_add(text, "add rule %s " TABLE " postrouting masquerade fully-random\n", n);
-    if (!options->chains) add_maps(text, f);
+    if (!options->chains)
+        add_maps(text, f);
     add_idle(text, options, f);
 }
 
 void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options)
 {
     for (size_t i = 0; i < 2; i++)
-        if (has(options, &families[i])) add_base(text, options, &families[i]);
+        if (has(options, &families[i]))
+            add_base(text, options, &families[i]);
 }
 
 /* ---- one port of one Service, one protocol, one family ---- */
@@ -120,7 +128,7 @@ struct entry {
     const struct kn_lab_port *port;
     const struct family *f;
     const char *proto;
-    const struct kn_lab_node *node;     /* where */
+    const struct kn_lab_node *node; /* where */
 };
 
 static void each_entry(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
@@ -128,19 +136,37 @@ static void each_entry(struct kn_text *text, const struct kn_lab_options *option
 {
     for (size_t i = 0; i < 2; i++) {
         for (size_t p = 0; p < service->n_ports && has(options, &families[i]) && !service->headless; p++) {
-            struct entry e = { options, service, &service->ports[p], &families[i], "tcp", node };
-            if (e.port->tcp) act(text, &e);
+            struct entry e = {options, service, &service->ports[p], &families[i], "tcp", node};
+            if (e.port->tcp)
+                act(text, &e);
             e.proto = "udp";
-            if (e.port->udp) act(text, &e);
+            if (e.port->udp)
+                act(text, &e);
         }
     }
 }
 
-/* "NAME/80/tcp": the tail of all that belongs to the entry */
+/* "NAME/80/tcp": the end of the names of the entry's chains, counters and sets */
 static const char *tail(const struct entry *e, char buf[96])
 {
     snprintf(buf, 96, "%s/%u/%s", e->service->name, e->port->port, e->proto);
     return buf;
+}
+
+/* Whether there is an ext_ chain. */
+static bool has_external(const struct entry *e)
+{
+    return e->port->node_port || e->service->n_external;
+}
+
+/* Calls `act` with each external IP of the entry's family, as text. */
+static void each_external(struct kn_text *text, const struct entry *e,
+                          void (*act)(struct kn_text *, const struct entry *, const char *ip))
+{
+    char ip[LAB_IP_TEXT];
+    for (size_t i = 0; i < e->service->n_external; i++)
+        if ((e->service->external[i].family == 10 /* AF_INET6 */) == (e->f->index == 1))
+            act(text, e, kn_ip_text(&e->service->external[i], ip, sizeof ip));
 }
 
 static void add_endpoint(struct kn_text *text, const struct entry *e, const struct kn_lab_endpoint *end)
@@ -156,20 +182,23 @@ static void add_endpoint(struct kn_text *text, const struct entry *e, const stru
     if (e->service->affinity) {
         kn_text_add(text, "add set %s " TABLE " had_%s/%s { type %s; flags dynamic,timeout; timeout %ds; }\n", n, t,
                     end->id, e->f->type, AFFINITY_S);
-        kn_text_add(text, "add rule %s " TABLE " end_%s/%s update @had_%s/%s { %s saddr }\n", n, t, end->id, t,
-                    end->id, n);
+        kn_text_add(text, "add rule %s " TABLE " end_%s/%s update @had_%s/%s { %s saddr }\n", n, t, end->id, t, end->id,
+                    n);
     }
     kn_text_add(text, "add rule %s " TABLE " end_%s/%s meta l4proto %s counter name to_%s/%s dnat to %s%s%s:%u\n", n, t,
                 end->id, e->proto, t, end->id, six ? "[" : "", ip, six ? "]" : "",
-                e->port->target ? e->port->target : end->port ? end->port : e->port->port);
+                e->port->target ? e->port->target
+                : end->port     ? end->port
+                                : e->port->port);
 }
 
-/* The endpoints that a chain may choose from: all, or those of the node. Returns how many they are. */
+/* Lists the endpoints that a chain chooses from: all, or those of the node. Returns their number. */
 static size_t choosable(const struct entry *e, bool near, const struct kn_lab_endpoint *list[])
 {
     size_t n = 0;
     for (size_t i = 0; i < e->service->n_endpoints; i++)
-        if (!near || e->service->endpoints[i].node == e->node) list[n++] = &e->service->endpoints[i];
+        if (!near || e->service->endpoints[i].node == e->node)
+            list[n++] = &e->service->endpoints[i];
     return n;
 }
 
@@ -194,47 +223,85 @@ static void add_choice(struct kn_text *text, const struct entry *e, const char *
         kn_text_add(text, "}\n");
         return;
     }
-    for (size_t i = 0; i < count; i++) {        /* a rule for each, as iptables' statistic match */
+    for (size_t i = 0; i < count; i++) { /* a rule for each, like iptables' statistic match */
         kn_text_add(text, "add rule %s " TABLE " %s_%s ", n, chain, t);
-        if (i + 1 < count) kn_text_add(text, "numgen random mod %zu 0 ", count - i);
+        if (i + 1 < count)
+            kn_text_add(text, "numgen random mod %zu 0 ", count - i);
         kn_text_add(text, "counter jump end_%s/%s\n", t, list[i]->id);
     }
 }
 
-/* The node itself and its pods are not from outside, whatever the policy; another node's pods are: an endpoint elsewhere
- * would answer them past this node. */
-static void add_external(struct kn_text *text, const struct entry *e)
+/* The node itself and its pods count as inside. Another node's pods count as outside, because an endpoint on another
+ * node would answer them directly, past this node. */
+static void fill_external(struct kn_text *text, const struct entry *e)
 {
     char t[96];
     const char *n = e->f->name, *from_here = e->service->only_local ? "fib saddr type local " : "";
     tail(e, t);
-    kn_text_add(text, "add chain %s " TABLE " ext_%s\n", n, t);
     if (e->service->only_local)
         kn_text_add(text, "add rule %s " TABLE " ext_%s iifname \"pods\" goto svc_%s\n", n, t, t);
     kn_text_add(text, "add rule %s " TABLE " ext_%s %sjump needs_snat\n", n, t, from_here);
     kn_text_add(text, "add rule %s " TABLE " ext_%s %sgoto svc_%s\n", n, t, from_here, t);
-    if (e->service->only_local) add_choice(text, e, "ext", true);
+    if (e->service->only_local)
+        add_choice(text, e, "ext", true);
 }
 
-static void add_chains(struct kn_text *text, const struct entry *e)
+/* Calls for all chains of the entry that choose an endpoint: "add" or "flush". */
+static void each_chain(struct kn_text *text, const struct entry *e, const char *what)
+{
+    char t[96];
+    tail(e, t);
+    kn_text_add(text, "%s chain %s " TABLE " svc_%s\n", what, e->f->name, t);
+    if (has_external(e))
+        kn_text_add(text, "%s chain %s " TABLE " ext_%s\n", what, e->f->name, t);
+}
+
+static void fill_chains(struct kn_text *text, const struct entry *e)
 {
     char t[96];
     const char *n = e->f->name;
     tail(e, t);
-    kn_text_add(text, "add chain %s " TABLE " svc_%s\n", n, t);
-    for (size_t i = 0; i < e->service->n_endpoints; i++) add_endpoint(text, e, &e->service->endpoints[i]);
     kn_text_add(text, "add rule %s " TABLE " svc_%s %s saddr != %s jump needs_snat\n", n, t, n, e->f->all_pods);
     add_choice(text, e, "svc", false);
-    if (e->port->node_port) add_external(text, e);
+    if (has_external(e))
+        fill_external(text, e);
 }
 
-/* The way in: an element of the maps, or a rule of the chains. */
+static void add_chains(struct kn_text *text, const struct entry *e)
+{
+    each_chain(text, e, "add");
+    for (size_t i = 0; i < e->service->n_endpoints; i++)
+        add_endpoint(text, e, &e->service->endpoints[i]);
+    fill_chains(text, e);
+}
+
+static void fill_again(struct kn_text *text, const struct entry *e)
+{
+    each_chain(text, e, "flush");
+    fill_chains(text, e);
+}
+
+static void add_external_entrance(struct kn_text *text, const struct entry *e, const char *ip)
+{
+    char t[96];
+    const char *n = e->f->name;
+    tail(e, t);
+    if (e->options->chains)
+        kn_text_add(text, "add rule %s " TABLE " services %s daddr %s %s dport %u counter jump ext_%s\n", n, n, ip,
+                    e->proto, e->port->port, t);
+    else
+        kn_text_add(text, "add element %s " TABLE " vips { %s . %s . %u : goto ext_%s }\n", n, ip, e->proto,
+                    e->port->port, t);
+}
+
+/* The element in the maps, or the rule in the chains, that leads to the Service. */
 static void add_entrance(struct kn_text *text, const struct entry *e)
 {
     char t[96], ip[LAB_IP_TEXT];
     const char *n = e->f->name;
     tail(e, t);
     kn_ip_text(&e->service->ip[e->f->index], ip, sizeof ip);
+    each_external(text, e, add_external_entrance);
     if (!e->options->chains) {
         kn_text_add(text, "add element %s " TABLE " vips { %s . %s . %u : goto svc_%s }\n", n, ip, e->proto,
                     e->port->port, t);
@@ -257,135 +324,126 @@ void kn_nft_service(struct kn_text *text, const struct kn_lab_options *options, 
     each_entry(text, options, service, node, add_entrance);
 }
 
+static void remove_external(struct kn_text *text, const struct entry *e, const char *ip)
+{
+    kn_text_add(text, "delete element %s " TABLE " vips { %s . %s . %u }\n", e->f->name, ip, e->proto, e->port->port);
+}
+
 static void remove_elements(struct kn_text *text, const struct entry *e)
 {
     char ip[LAB_IP_TEXT];
     kn_ip_text(&e->service->ip[e->f->index], ip, sizeof ip);
     kn_text_add(text, "delete element %s " TABLE " vips { %s . %s . %u }\n", e->f->name, ip, e->proto, e->port->port);
+    each_external(text, e, remove_external);
     if (e->port->node_port)
         kn_text_add(text, "delete element %s " TABLE " ports { %s . %u }\n", e->f->name, e->proto, e->port->node_port);
 }
 
-/* Who refers to a chain goes before it. */
-static void remove_chains(struct kn_text *text, const struct entry *e)
+/* A chain can be deleted only after all references to it. */
+static void remove_endpoints(struct kn_text *text, const struct entry *e)
 {
     char t[96];
     const char *n = e->f->name;
     tail(e, t);
-    if (e->port->node_port)
-        kn_text_add(text, "flush chain %s " TABLE " ext_%s\ndelete chain %s " TABLE " ext_%s\n", n, t, n, t);
-    kn_text_add(text, "flush chain %s " TABLE " svc_%s\ndelete chain %s " TABLE " svc_%s\n", n, t, n, t);
     for (size_t i = 0; i < e->service->n_endpoints; i++) {
         const char *id = e->service->endpoints[i].id;
         kn_text_add(text, "flush chain %s " TABLE " end_%s/%s\ndelete chain %s " TABLE " end_%s/%s\n", n, t, id, n, t,
                     id);
         kn_text_add(text, "delete counter %s " TABLE " to_%s/%s\n", n, t, id);
-        if (e->service->affinity) kn_text_add(text, "delete set %s " TABLE " had_%s/%s\n", n, t, id);
+        if (e->service->affinity)
+            kn_text_add(text, "delete set %s " TABLE " had_%s/%s\n", n, t, id);
     }
+}
+
+static void remove_chains(struct kn_text *text, const struct entry *e)
+{
+    char t[96];
+    const char *n = e->f->name;
+    tail(e, t);
+    if (has_external(e))
+        kn_text_add(text, "flush chain %s " TABLE " ext_%s\ndelete chain %s " TABLE " ext_%s\n", n, t, n, t);
+    kn_text_add(text, "flush chain %s " TABLE " svc_%s\ndelete chain %s " TABLE " svc_%s\n", n, t, n, t);
+    remove_endpoints(text, e);
+}
+
+void kn_nft_endpoint_gone(struct kn_text *text, const struct kn_lab_options *options,
+                          const struct kn_lab_service *service, const struct kn_lab_node *node,
+                          struct kn_lab_endpoint *gone)
+{
+    struct kn_lab_service alone = *service;
+    alone.endpoints = gone;
+    alone.n_endpoints = 1;
+    each_entry(text, options, service, node, fill_again);
+    each_entry(text, options, &alone, node, remove_endpoints);
 }
 
 void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *options,
                          const struct kn_lab_service *service, const struct kn_lab_service *all)
 {
-    if (!options->chains) each_entry(text, options, service, NULL, remove_elements);
+    if (!options->chains)
+        each_entry(text, options, service, NULL, remove_elements);
     for (size_t i = 0; i < 2 && options->chains;
-         i++) { /* a rule can only be removed by a number that nobody knows here: write them anew */
-        if (!has(options, &families[i])) continue;
+         i++) { /* a rule can be deleted only by its handle, which is not known here: rewrite them all */
+        if (!has(options, &families[i]))
+            continue;
         kn_text_add(text, "flush chain %s " TABLE " services\nflush chain %s " TABLE " node_ports\n", families[i].name,
                     families[i].name);
         add_idle(text, options, &families[i]);
     }
     for (const struct kn_lab_service *s = all; s && options->chains; s = s->next)
-        if (s != service) each_entry(text, options, s, NULL, add_entrance);
+        if (s != service)
+            each_entry(text, options, s, NULL, add_entrance);
     each_entry(text, options, service, NULL, remove_chains);
 }
 
-/* ---- libnftables ---- */
+/* ---- who was chosen ---- */
 
-/* What one transaction may hold: it is one message, which must fit the send buffer of its socket, and only the machine's
- * own root may raise that (SO_SNDBUFFORCE): 208 KiB by default. A byte of text becomes four to six of the message. */
-#define TRANSACTION_TEXT (24 << 10)
-
-static int run(const char *commands, unsigned flags, char **output, struct kn_error *err)
-{
-    struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-    if (!nft) return kn_fail(err, KN_E_SYSTEM, "the lab cannot speak nftables");
-    nft_ctx_output_set_flags(nft, flags);
-    nft_ctx_buffer_output(nft);
-    nft_ctx_buffer_error(nft);
-    int bad = nft_run_cmd_from_buffer(nft, commands);
-    if (bad) kn_fail(err, KN_E_SYSTEM, "the lab cannot set its Services up: %.300s", nft_ctx_get_error_buffer(nft));
-    else if (output && !(*output = strdup(nft_ctx_get_output_buffer(nft))))
-        bad = kn_fail(err, KN_E_MEMORY, "out of memory");
-    nft_ctx_free(nft);
-    return bad ? -1 : 0;
-}
-
-/* Where the lines that one transaction may hold end; one line at least. */
-static size_t transaction(const char *commands)
-{
-    size_t length = strlen(commands), end = 0;
-    if (length <= TRANSACTION_TEXT) return length;
-    for (const char *line; (line = strchr(commands + end, '\n'));) {
-        size_t next = (size_t)(line - commands) + 1;
-        if (end && next > TRANSACTION_TEXT) return end;
-        end = next;
-    }
-    return end ? end : length;
-}
-
-int kn_nft_run(const char *commands, struct kn_error *err)
-{
-    int bad = 0;
-    for (size_t length; *commands && !bad; commands += length) {
-        length = transaction(commands);
-        char *part = strndup(commands, length);
-        bad = part ? run(part, 0, NULL, err) : kn_fail(err, KN_E_MEMORY, "out of memory");
-        free(part);
-    }
-    return bad ? -1 : 0;
-}
-
-static const char *endpoint_name(const struct kn_keeper *keeper, const char *service, const char *id)
+static const char *endpoint_name(const struct kn_lab_keeper *keeper, const char *service, const char *id)
 {
     for (const struct kn_lab_service *s = keeper->services; s; s = s->next)
         for (size_t i = 0; strcmp(s->name, service) == 0 && i < s->n_endpoints; i++)
-            if (strcmp(s->endpoints[i].id, id) == 0) return s->endpoints[i].name;
+            if (strcmp(s->endpoints[i].id, id) == 0)
+                return s->endpoints[i].name;
     return NULL;
 }
 
 /* A counter is named to_NAME/PORT/PROTO/ID. */
-static void note(const struct kn_keeper *keeper, const json_t *counter, const char *node, const char *only,
+static void note(const struct kn_lab_keeper *keeper, const json_t *counter, const char *node, const char *only,
                  json_t *into)
 {
     char name[LAB_NAME_MAX + 1], proto[8], id[8];
     const char *text = json_string_value(json_object_get(counter, "name"));
     int port;
-    if (!text || sscanf(text, "to_%63[^/]/%d/%7[^/]/%7[^/]", name, &port, proto, id) != 4) return;
+    if (!text || sscanf(text, "to_%63[^/]/%d/%7[^/]/%7[^/]", name, &port, proto, id) != 4)
+        return;
     const char *endpoint = endpoint_name(keeper, name, id);
-    if (!endpoint || (only && strcmp(only, name) != 0)) return;
+    if (!endpoint || (only && strcmp(only, name) != 0))
+        return;
     json_array_append_new(into, json_pack("{s:s,s:s,s:s,s:i,s:s,s:s,s:O}", "service", name, "endpoint", endpoint,
                                           "protocol", proto, "port", port, "node", node, "family",
                                           json_string_value(json_object_get(counter, "family")), "connections",
                                           json_object_get(counter, "packets")));
 }
 
-int kn_nft_backends(const struct kn_keeper *keeper, const struct kn_lab_node *node, const char *service, json_t *into,
-                    struct kn_error *err)
+int kn_nft_backends(const struct kn_lab_keeper *keeper, const struct kn_lab_node *node, const char *service,
+                    json_t *into, struct kn_error *err)
 {
     for (size_t i = 0; i < 2; i++) {
-        char command[64], *output = NULL;
-        if (!has(&keeper->options, &families[i])) continue;
+        char command[64];
+        json_t *all, *item;
+        if (!has(&keeper->options, &families[i]))
+            continue;
         snprintf(command, sizeof command, "list counters table %s " TABLE, families[i].name);
-        if (run(command, NFT_CTX_OUTPUT_JSON, &output, err)) return -1;
-        json_t *all = json_loads(output, 0, NULL), *item;
+        if (kn_nft_ask(command, &all, err))
+            return -1;
         size_t k;
-        json_array_foreach(json_object_get(all, "nftables"), k, item) {
+        json_array_foreach(json_object_get(all, "nftables"), k, item)
+        {
             const json_t *counter = json_object_get(item, "counter");
-            if (counter) note(keeper, counter, node->name, service, into);
+            if (counter)
+                note(keeper, counter, node->name, service, into);
         }
         json_decref(all);
-        free(output);
     }
     return 0;
 }

@@ -9,21 +9,27 @@
 
 #include "net/addr.h"
 
-/* Control reaches an agent by a Unix socket in the lab's /run/knbl, which a sandbox does not share: here each connection
- * is carried on to the agent's own port. The process stands in the node's namespace, from where pods are reached, and
- * ends with the pod. Control is a few small messages, so a thread for each connection is good enough. */
+/* The orchestrator reaches an agent through a Unix socket in the lab's /run/knbl, which a sandbox does not share: the
+ * relay forwards each connection to the agent's port. It runs in the node's namespace, from which pods can be reached,
+ * and ends with the pod. Control is a few small messages, so a thread for each connection is fast enough. */
 
-struct pair { int near, far; struct kn_addr to; };
+struct pair {
+    int near, far;
+    struct kn_addr to;
+};
 
-/* Until one side has ended both ways, or is broken. False: nothing more comes from `from`. */
+/* False: end of file or an error. */
 static bool carry(int from, int to)
 {
     char data[16384];
     ssize_t n = recv(from, data, sizeof data, 0);
-    if (n < 0) return errno == EINTR || errno == EAGAIN;
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN;
     for (ssize_t done = 0, sent; done < n; done += sent)
-        if ((sent = send(to, data + done, (size_t)(n - done), MSG_NOSIGNAL)) < 0) return false;
-    if (n == 0) shutdown(to, SHUT_WR);
+        if ((sent = send(to, data + done, (size_t)(n - done), MSG_NOSIGNAL)) < 0)
+            return false;
+    if (n == 0)
+        shutdown(to, SHUT_WR);
     return n > 0;
 }
 
@@ -32,14 +38,17 @@ static void *connection(void *arg)
     struct pair *pair = arg;
     pair->far = socket(pair->to.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (pair->far >= 0 && connect(pair->far, &pair->to.u.sa, pair->to.len) == 0) {
-        struct pollfd fds[2] = { { .fd = pair->near, .events = POLLIN }, { .fd = pair->far, .events = POLLIN } };
+        struct pollfd fds[2] = {{.fd = pair->near, .events = POLLIN}, {.fd = pair->far, .events = POLLIN}};
         while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-            if (poll(fds, 2, -1) < 0) continue;
+            if (poll(fds, 2, -1) < 0)
+                continue;
             for (int i = 0; i < 2; i++)
-                if (fds[i].fd >= 0 && fds[i].revents && !carry(fds[i].fd, i ? pair->near : pair->far)) fds[i].fd = -1;
+                if (fds[i].fd >= 0 && fds[i].revents && !carry(fds[i].fd, i ? pair->near : pair->far))
+                    fds[i].fd = -1;
         }
     }
-    if (pair->far >= 0) close(pair->far);
+    if (pair->far >= 0)
+        close(pair->far);
     close(pair->near);
     free(pair);
     return NULL;
@@ -54,13 +63,16 @@ void kn_relay_run(int listener, const struct kn_addr *to)
     pthread_attr_setstacksize(&detached, 128u << 10);
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0 && errno != EINTR && errno != ECONNABORTED) return;
+        if (fd < 0 && errno != EINTR && errno != ECONNABORTED)
+            return;
         struct pair *pair = fd < 0 ? NULL : malloc(sizeof *pair);
-        if (pair) *pair = (struct pair){ .near = fd, .to = *to };
+        if (pair)
+            *pair = (struct pair){.near = fd, .to = *to};
         if (pair && pthread_create(&thread, &detached, connection, pair)) {
             free(pair);
             pair = NULL;
         }
-        if (!pair && fd >= 0) close(fd);
+        if (!pair && fd >= 0)
+            close(fd);
     }
 }

@@ -8,9 +8,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* What container engines refuse by default: calls that reach beyond the container. They answer EPERM; all others pass.
- * It is a list of what is forbidden, where the engines have one of what is allowed: the kernel keeps the verdict on a
- * call whose answer depends on nothing else (since 5.11), so that both cost the same. */
+/* Refuses the system calls that container engines refuse by default, with EPERM. This is a list of forbidden calls, and
+ * the engines' is one of allowed calls; both cost the same, because since Linux 5.11 the kernel caches the verdict on a
+ * call that does not depend on its arguments. */
 
 static const int forbidden[] = {
     SYS_acct,
@@ -89,11 +89,11 @@ int kn_seccomp_harden(struct kn_error *err)
                                                  (unsigned char)(COUNT - i), 0);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-    struct sock_fprog program = { .len = (unsigned short)n, .filter = code };
+    struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        return kn_fail_errno(err, "a pod cannot be hardened");
+        return kn_fail_errno(err, "cannot harden the pod");
     return 0;
 #else
-    return kn_fail(err, KN_E_UNSUPPORTED, "pods cannot be hardened on this architecture");
+    return kn_fail(err, KN_E_UNSUPPORTED, "hardened is not supported on this architecture");
 #endif
 }

@@ -1,9 +1,10 @@
-/* lua/bind - what the bindings share. */
+/* lua/bind - helpers that the bindings share. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lua/bind.h"
+
+#include "core/json.h"
 
 static const char interrupt_key = 0;
 
@@ -24,13 +25,12 @@ struct kn_interrupt *kn_lua_interrupt(lua_State *L)
 int kn_lua_interrupt_fd(lua_State *L)
 {
     struct kn_interrupt *i = kn_lua_interrupt(L);
-    return i ? i->fd : -1;
+    return i && !i->cleanups ? i->fd : -1;
 }
 
-bool kn_interrupt_take(struct kn_interrupt *i)
+bool kn_interrupted(const struct kn_interrupt *i)
 {
-    uint64_t n;
-    return i && atomic_load(&i->hit) && read(i->fd, &n, sizeof n) == (ssize_t)sizeof n;
+    return i && !i->cleanups && atomic_load(&i->hit);
 }
 
 static int error_text(lua_State *L)
@@ -64,7 +64,10 @@ int kn_lua_fail(lua_State *L, const struct kn_error *err)
     return push_error(L, err->code, err->message, err->sys_errno);
 }
 
-int kn_lua_fail_with(lua_State *L, enum kn_code code, const char *message) { return push_error(L, code, message, 0); }
+int kn_lua_fail_with(lua_State *L, enum kn_code code, const char *message)
+{
+    return push_error(L, code, message, 0);
+}
 
 int kn_lua_true_or_fail(lua_State *L, int rc, const struct kn_error *err)
 {
@@ -74,9 +77,9 @@ int kn_lua_true_or_fail(lua_State *L, int rc, const struct kn_error *err)
     return 1;
 }
 
-static int box_close(lua_State *L)
+static int handle_close(lua_State *L)
 {
-    struct kn_box *box = lua_touserdata(L, 1);
+    struct kn_box *box = luaL_checkudata(L, 1, lua_tostring(L, lua_upvalueindex(1)));
     void *ptr = box->ptr;
     box->ptr = NULL;
     if (ptr)
@@ -84,14 +87,31 @@ static int box_close(lua_State *L)
     return 0;
 }
 
-static void free_json(void *json) { json_decref(json); }
+static void free_json(void *json)
+{
+    json_decref(json);
+}
+
+struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *methods, void (*free_it)(void *))
+{
+    struct kn_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = (struct kn_box){.free = free_it};
+    kn_lua_type(L, name, methods, handle_close);
+    lua_setmetatable(L, -2);
+    return box;
+}
+
+void *kn_lua_check_handle(lua_State *L, int arg, const char *name)
+{
+    struct kn_box *box = luaL_checkudata(L, arg, name);
+    if (!box->ptr)
+        luaL_argerror(L, arg, lua_pushfstring(L, "the %s is closed", strchr(name, '.') + 1));
+    return box->ptr;
+}
 
 struct kn_box *kn_lua_box(lua_State *L, void (*free_it)(void *))
 {
-    struct kn_box *box = lua_newuserdatauv(L, sizeof *box, 0);
-    *box = (struct kn_box){ .free = free_it };
-    kn_lua_type(L, "knbl.box", NULL, box_close);
-    lua_setmetatable(L, -2);
+    struct kn_box *box = kn_lua_handle(L, "knbl.box", NULL, free_it);
     lua_toclose(L, -1);
     return box;
 }
@@ -102,10 +122,10 @@ static int push_text(lua_State *L)
     return 1;
 }
 
-/* Protected, so that the text is freed where Lua runs out of memory. */
+/* In a protected call, so that the text is freed if Lua runs out of memory. */
 int kn_lua_push_json(lua_State *L, json_t *owned)
 {
-    char *text = json_dumps(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    char *text = kn_json_text(owned, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     json_decref(owned);
     if (!text)
         return luaL_error(L, "out of memory");
@@ -122,7 +142,7 @@ json_t *kn_lua_check_json(lua_State *L, int index)
     const char *text = luaL_checklstring(L, index, &size);
     struct kn_box *box = kn_lua_box(L, free_json);
     json_error_t e;
-    box->ptr = json_loadb(text, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
+    box->ptr = kn_json_load(text, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
     if (!box->ptr)
         luaL_argerror(L, index, lua_pushfstring(L, "not JSON: %s (byte %d)", e.text, e.position));
     return box->ptr;
@@ -137,7 +157,7 @@ void kn_lua_known_keys(lua_State *L, int index, const char *const *names)
         while (key && names[i] && strcmp(names[i], key) != 0)
             i++;
         if (!key)
-            luaL_argerror(L, index, "the options are named, none goes without its key");
+            luaL_argerror(L, index, "options must have names");
         else if (!names[i])
             luaL_argerror(L, index, lua_pushfstring(L, "unknown option '%s'", key));
     }
@@ -145,7 +165,7 @@ void kn_lua_known_keys(lua_State *L, int index, const char *const *names)
 
 static void wrong_type(lua_State *L, int index, const char *key, const char *wanted)
 {
-    luaL_argerror(L, index, lua_pushfstring(L, "'%s' is a %s, not a %s", key, wanted, luaL_typename(L, -1)));
+    luaL_argerror(L, index, lua_pushfstring(L, "%s must be a %s, got a %s", key, wanted, luaL_typename(L, -1)));
 }
 
 const char *kn_lua_opt_text(lua_State *L, int index, const char *key, const char *fallback)
@@ -185,7 +205,7 @@ bool kn_lua_opt_flag(lua_State *L, int index, const char *key)
 uint64_t kn_lua_check_seconds(lua_State *L, int arg)
 {
     double s = luaL_checknumber(L, arg);
-    luaL_argcheck(L, s >= 0 && s < 3.2e9, arg, "seconds, 0 or more, are wanted");
+    luaL_argcheck(L, s >= 0 && s < 3.2e9, arg, "must be a number of seconds from 0 to 3.2e9");
     return (uint64_t)(s * 1e9);
 }
 
@@ -193,14 +213,16 @@ void kn_lua_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CF
 {
     if (!luaL_newmetatable(L, name))
         return;
-    lua_pushcfunction(L, close);
+    lua_pushstring(L, name);
+    lua_pushcclosure(L, close, 1);
     lua_pushvalue(L, -1);
-    lua_setfield(L, -3, "__gc");
-    lua_setfield(L, -2, "__close");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "__gc");
+    lua_setfield(L, -3, "__close");
     lua_newtable(L);
     if (methods)
         luaL_setfuncs(L, methods, 0);
-    lua_pushcfunction(L, close);
+    lua_insert(L, -2);
     lua_setfield(L, -2, "close");
     lua_setfield(L, -2, "__index");
 }

@@ -1,4 +1,4 @@
-/* lua/core - the module knbl.core: puts its parts together. */
+/* lua/core - the module knbl.core, made of its parts. */
 #include "lua/bind.h"
 #include "net/wire.h"
 
@@ -16,6 +16,7 @@ int luaopen_knbl_core(lua_State *L)
     kn_lua_spec(L);
     kn_lua_hist(L);
     kn_lua_fetch(L);
+    kn_lua_fetch_pool(L);
     kn_lua_probe(L);
     kn_lua_run(L);
     kn_lua_agent(L);
@@ -23,5 +24,8 @@ int luaopen_knbl_core(lua_State *L)
     kn_lua_kube(L);
     kn_lua_pack(L);
     kn_lua_observe(L);
+    kn_lua_pages(L);
+    kn_lua_process(L);
+    kn_lua_pick(L);
     return 1;
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
-# embed.sh FILE... - an assembler file that holds the files and a table of them: kn_embedded[] of {name, start, end}.
+# embed.sh TABLE FILE... - an assembler file that holds the files and a table of them: TABLE[] of {name, start, end}.
 # The assembler reads the files itself, so this is quick, and nothing is quoted.
+table=$1; shift
 echo '.section .rodata'
 i=0
 for f; do
@@ -8,7 +9,7 @@ for f; do
     i=$((i + 1))
 done
 echo '.section .data.rel.ro, "aw"'
-printf '.balign 8\n.global kn_embedded\n.hidden kn_embedded\nkn_embedded:\n'
+printf '.balign 8\n.global %s\n.hidden %s\n%s:\n' "$table" "$table" "$table"
 j=0
 while [ $j -lt $i ]; do
     printf '.quad n%d, b%d, e%d\n' $j $j $j

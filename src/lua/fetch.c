@@ -1,4 +1,4 @@
-/* lua/fetch - HTTP requests: whole answers, and streams. */
+/* lua/fetch - HTTP requests with whole answers or streams. */
 #include <string.h>
 
 #include "core/clock.h"
@@ -6,18 +6,15 @@
 #include "lua/bind.h"
 
 #define CLIENT "knbl.fetch_client"
-#define STREAM "knbl.fetch_stream"
+#define STREAM "knbl.stream"
 
 static const char client_key = 0;
-
-struct client { struct kn_fetch_client *client; };
-struct stream { struct kn_fetch_stream *stream; };
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static const char *const keys[] = {
-    "method", "url", "headers", "body", "unix", "timeout", "connect_timeout", "max_body", "ca", "cert", "key",
-    "server_name", "insecure", "proxy", "http1", NULL,
+    "method", "url",  "headers", "body",        "unix",     "timeout", "connect_timeout", "max_body",
+    "ca",     "cert", "key",     "server_name", "insecure", "proxy",   "http1",           NULL,
 };
 
 /* {Name = "value", …} or {"Name: value", …} as a NULL-ended array in a userdata, its strings in a table. */
@@ -25,7 +22,7 @@ static const char *const *take_headers(lua_State *L, int arg)
 {
     if (lua_getfield(L, arg, "headers") == LUA_TNIL)
         return NULL;
-    luaL_argcheck(L, lua_istable(L, -1), arg, "'headers' is a table");
+    luaL_argcheck(L, lua_istable(L, -1), arg, "headers must be a table");
     int from = lua_gettop(L);
     size_t n = 0;
     for (lua_pushnil(L); lua_next(L, from); lua_pop(L, 1))
@@ -35,10 +32,11 @@ static const char *const *take_headers(lua_State *L, int arg)
     int keep = lua_gettop(L);
     n = 0;
     for (lua_pushnil(L); lua_next(L, from);) {
-        luaL_argcheck(L, lua_isstring(L, -1), arg, "the value of a header is text");
+        luaL_argcheck(L, lua_isstring(L, -1), arg, "the value of a header must be a string");
         if (lua_type(L, -2) == LUA_TSTRING) {
             const char *value = lua_tostring(L, -1);
-            lua_pushfstring(L, *value ? "%s: %s" : "%s;", lua_tostring(L, -2), value); /* "Name;": an empty one */
+            lua_pushfstring(L, *value ? "%s: %s" : "%s;", lua_tostring(L, -2),
+                            value); /* "Name;" sends an empty value */
             lua_remove(L, -2);
         }
         list[n++] = lua_tostring(L, -1);
@@ -52,24 +50,24 @@ static uint64_t take_seconds(lua_State *L, int arg, const char *key)
 {
     double s = kn_lua_opt_number(L, arg, key, 0);
     if (!(s >= 0 && s < 1e9))
-        luaL_argerror(L, arg, lua_pushfstring(L, "'%s' is no number of seconds", key));
+        luaL_argerror(L, arg, lua_pushfstring(L, "%s must be a number of seconds", key));
     return (uint64_t)(s * 1e9);
 }
 
 static void take_body(lua_State *L, int arg, struct kn_fetch_request *r)
 {
     int type = lua_getfield(L, arg, "body");
-    luaL_argcheck(L, type == LUA_TNIL || type == LUA_TSTRING, arg, "'body' is text");
+    luaL_argcheck(L, type == LUA_TNIL || type == LUA_TSTRING, arg, "body must be a string");
     if (type == LUA_TSTRING)
         r->body = lua_tolstring(L, -1, &r->body_size); /* the table keeps it */
     lua_pop(L, 1);
 }
 
-static void take_request(lua_State *L, int arg, struct kn_fetch_request *r)
+void kn_lua_take_request(lua_State *L, int arg, struct kn_fetch_request *r)
 {
     kn_lua_known_keys(L, arg, keys);
     double most = kn_lua_opt_number(L, arg, "max_body", 0);
-    luaL_argcheck(L, most >= 0 && most < 1e12, arg, "'max_body' is no size");
+    luaL_argcheck(L, most >= 0 && most < 1e12, arg, "max_body must be a number of bytes");
     *r = (struct kn_fetch_request){
         .method = kn_lua_opt_text(L, arg, "method", NULL),
         .url = kn_lua_opt_text(L, arg, "url", NULL),
@@ -86,12 +84,12 @@ static void take_request(lua_State *L, int arg, struct kn_fetch_request *r)
         .http1 = kn_lua_opt_flag(L, arg, "http1"),
         .wake_fd = kn_lua_interrupt_fd(L),
     };
-    luaL_argcheck(L, r->url, arg, "'url' is missing");
+    luaL_argcheck(L, r->url, arg, "url is required");
     take_body(L, arg, r);
     r->headers = take_headers(L, arg);
 }
 
-/* {["content-type"] = "text/plain", …}; what comes twice is joined by ", ". */
+/* {["content-type"] = "text/plain", …}; values of a repeated header are joined by ", ". */
 static void push_headers(lua_State *L, const char *text)
 {
     lua_newtable(L);
@@ -114,54 +112,29 @@ static void push_headers(lua_State *L, const char *text)
     }
 }
 
-static int failed(lua_State *L, const struct kn_error *err)
-{
-    if (err->code == KN_E_INTERRUPTED)
-        kn_interrupt_take(kn_lua_interrupt(L));
-    return kn_lua_fail(L, err);
-}
-
 /* ---- whole answers --------------------------------------------------------------------------- */
 
-static int client_close(lua_State *L)
+static void free_client(void *client)
 {
-    struct client *c = luaL_checkudata(L, 1, CLIENT);
-    struct kn_fetch_client *client = c->client;
-    c->client = NULL;
     kn_fetch_client_free(client);
-    return 0;
 }
 
-/* One a Lua state: so that the next request finds the connection of the last. */
+/* One client for each Lua state, so that a request can reuse the last one's connection. */
 static struct kn_fetch_client *the_client(lua_State *L, struct kn_error *err)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &client_key) != LUA_TUSERDATA) {
-        struct client *fresh = lua_newuserdatauv(L, sizeof *fresh, 0);
-        fresh->client = NULL;
-        kn_lua_type(L, CLIENT, NULL, client_close);
-        lua_setmetatable(L, -2);
+        kn_lua_handle(L, CLIENT, NULL, free_client);
         lua_pushvalue(L, -1);
         lua_rawsetp(L, LUA_REGISTRYINDEX, &client_key);
     }
-    struct client *c = lua_touserdata(L, -1);
-    if (!c->client)
-        c->client = kn_fetch_client_new(err);
-    return c->client;
+    struct kn_box *client = lua_touserdata(L, -1);
+    if (!client->ptr)
+        client->ptr = kn_fetch_client_new(err);
+    return client->ptr;
 }
 
-static void free_response(void *r) { kn_fetch_response_fini(r); }
-
-static int l_fetch(lua_State *L)
+void kn_lua_push_response(lua_State *L, const struct kn_fetch_response *response)
 {
-    struct kn_fetch_request r;
-    struct kn_error err;
-    take_request(L, 1, &r);
-    struct kn_fetch_response *response = lua_newuserdatauv(L, sizeof *response, 0);
-    *response = (struct kn_fetch_response){ 0 };
-    kn_lua_box(L, free_response)->ptr = response;
-    struct kn_fetch_client *client = the_client(L, &err);
-    if (!client || kn_fetch(client, &r, response, &err) < 0)
-        return failed(L, &err);
     lua_createtable(L, 0, 3);
     lua_pushinteger(L, response->status);
     lua_setfield(L, -2, "status");
@@ -169,6 +142,25 @@ static int l_fetch(lua_State *L)
     lua_setfield(L, -2, "headers");
     lua_pushlstring(L, response->body, response->body_size);
     lua_setfield(L, -2, "body");
+}
+
+static void free_response(void *r)
+{
+    kn_fetch_response_fini(r);
+}
+
+static int l_fetch(lua_State *L)
+{
+    struct kn_fetch_request r;
+    struct kn_error err;
+    kn_lua_take_request(L, 1, &r);
+    struct kn_fetch_response *response = lua_newuserdatauv(L, sizeof *response, 0);
+    *response = (struct kn_fetch_response){0};
+    kn_lua_box(L, free_response)->ptr = response;
+    struct kn_fetch_client *client = the_client(L, &err);
+    if (!client || kn_fetch(client, &r, response, &err) < 0)
+        return kn_lua_fail(L, &err);
+    kn_lua_push_response(L, response);
     return 1;
 }
 
@@ -176,21 +168,15 @@ static int l_fetch(lua_State *L)
 
 static struct kn_fetch_stream *check_stream(lua_State *L)
 {
-    struct stream *s = luaL_checkudata(L, 1, STREAM);
-    luaL_argcheck(L, s->stream, 1, "the stream is closed");
-    return s->stream;
+    return kn_lua_check_handle(L, 1, STREAM);
 }
 
-static int stream_close(lua_State *L)
+static void free_stream(void *stream)
 {
-    struct stream *s = luaL_checkudata(L, 1, STREAM);
-    struct kn_fetch_stream *stream = s->stream;
-    s->stream = NULL;
     kn_fetch_stream_free(stream);
-    return 0;
 }
 
-/* What came, nil at the end, nil and an error ("timeout" and "interrupted" can be tried again). */
+/* Returns the next bytes; nil at the end; or nil and an error ("timeout" and "interrupted" can be retried). */
 static int read_by(lua_State *L, bool line)
 {
     struct kn_fetch_stream *stream = check_stream(L);
@@ -200,16 +186,22 @@ static int read_by(lua_State *L, bool line)
     struct kn_error err;
     int rc = kn_fetch_stream_read(stream, line, timeout_ns, &chunk, &size, &err);
     if (rc < 0)
-        return failed(L, &err);
+        return kn_lua_fail(L, &err);
     if (rc == 0)
         return lua_pushnil(L), 1;
     lua_pushlstring(L, chunk, size);
     return 1;
 }
 
-static int stream_read(lua_State *L) { return read_by(L, false); }
+static int stream_read(lua_State *L)
+{
+    return read_by(L, false);
+}
 
-static int stream_line(lua_State *L) { return read_by(L, true); }
+static int stream_line(lua_State *L)
+{
+    return read_by(L, true);
+}
 
 static int stream_status(lua_State *L)
 {
@@ -224,31 +216,25 @@ static int stream_headers(lua_State *L)
 }
 
 static const luaL_Reg stream_methods[] = {
-    { "read", stream_read },
-    { "line", stream_line },
-    { "status", stream_status },
-    { "headers", stream_headers },
-    { NULL, NULL },
+    {"read", stream_read}, {"line", stream_line}, {"status", stream_status}, {"headers", stream_headers}, {NULL, NULL},
 };
 
 static int l_fetch_open(lua_State *L)
 {
     struct kn_fetch_request r;
     struct kn_error err;
-    take_request(L, 1, &r);
-    struct stream *s = lua_newuserdatauv(L, sizeof *s, 0);
-    s->stream = NULL;
-    kn_lua_type(L, STREAM, stream_methods, stream_close);
-    lua_setmetatable(L, -2);
-    if (!(s->stream = kn_fetch_stream_open(&r, &err)))
-        return failed(L, &err);
-    return 1;
+    kn_lua_take_request(L, 1, &r);
+    struct kn_box *stream = kn_lua_handle(L, STREAM, stream_methods, free_stream);
+    return (stream->ptr = kn_fetch_stream_open(&r, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
 static const luaL_Reg functions[] = {
-    { "fetch", l_fetch },
-    { "fetch_open", l_fetch_open },
-    { NULL, NULL },
+    {"fetch", l_fetch},
+    {"fetch_open", l_fetch_open},
+    {NULL, NULL},
 };
 
-void kn_lua_fetch(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_fetch(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

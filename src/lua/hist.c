@@ -2,7 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/describe.h"
+#include "core/hist.h"
+#include "core/json.h"
 #include "core/hist.h"
 #include "core/stats.h"
 #include "lua/bind.h"
@@ -16,7 +17,7 @@ static double *check_numbers(lua_State *L, int arg, size_t *n)
     for (size_t i = 0; i < *n; i++) {
         lua_geti(L, arg, (lua_Integer)i + 1);
         if (lua_type(L, -1) != LUA_TNUMBER || !isfinite(lua_tonumber(L, -1)))
-            luaL_argerror(L, arg, lua_pushfstring(L, "number %d of the list is none", (int)i + 1));
+            luaL_argerror(L, arg, lua_pushfstring(L, "item %d of the list must be a number", (int)i + 1));
         list[i] = lua_tonumber(L, -1);
         lua_pop(L, 1);
     }
@@ -29,14 +30,18 @@ static void append_text(lua_State *L, json_t *list, lua_Integer i)
     size_t size;
     lua_geti(L, 1, i);
     if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I is a %s, not JSON text", i, luaL_typename(L, -1)));
+        luaL_argerror(L, 1,
+                      lua_pushfstring(L, "histogram %I must be a JSON string, got a %s", i, luaL_typename(L, -1)));
     const char *text = lua_tolstring(L, -1, &size);
-    if (json_array_append_new(list, json_loadb(text, size, 0, &e)) < 0)
-        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I of the list is not JSON", i));
+    if (json_array_append_new(list, kn_json_load(text, size, 0, &e)) < 0)
+        luaL_argerror(L, 1, lua_pushfstring(L, "histogram %I is not valid JSON", i));
     lua_pop(L, 1);
 }
 
-static void free_json(void *json) { json_decref(json); }
+static void free_json(void *json)
+{
+    json_decref(json);
+}
 
 static int l_hist_merge(lua_State *L)
 {
@@ -51,7 +56,10 @@ static int l_hist_merge(lua_State *L)
     return merged ? kn_lua_push_json(L, merged) : kn_lua_fail(L, &err);
 }
 
-static void free_hist(void *h) { kn_hist_free(h); }
+static void free_hist(void *h)
+{
+    kn_hist_free(h);
+}
 
 static int l_hist_percentile(lua_State *L)
 {
@@ -64,14 +72,14 @@ static int l_hist_percentile(lua_State *L)
         return kn_lua_fail(L, &err);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
-        luaL_argcheck(L, percents[i] >= 0 && percents[i] <= 100, 2, "percents go from 0 to 100");
+        luaL_argcheck(L, percents[i] >= 0 && percents[i] <= 100, 2, "percents must be from 0 to 100");
         lua_pushinteger(L, (lua_Integer)kn_hist_percentile(h->ptr, percents[i]));
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     return 1;
 }
 
-/* Where so few values cannot show that much, the median comes alone. */
+/* With too few values for that confidence, returns only the median. */
 static int push_interval(lua_State *L, const struct kn_interval *interval, double confidence)
 {
     lua_pushnumber(L, interval->median);
@@ -89,8 +97,8 @@ static int l_median_interval(lua_State *L)
     struct kn_interval interval;
     struct kn_error err;
     const double *values = check_numbers(L, 1, &n);
-    luaL_argcheck(L, n > 0, 1, "an empty list has no median");
-    luaL_argcheck(L, confidence > 0 && confidence < 1, 2, "a confidence lies between 0 and 1");
+    luaL_argcheck(L, n > 0, 1, "list must not be empty");
+    luaL_argcheck(L, confidence > 0 && confidence < 1, 2, "confidence must be between 0 and 1");
     if (kn_stats_median(values, n, confidence, &interval, &err))
         return luaL_error(L, "%s", err.message);
     return push_interval(L, &interval, confidence);
@@ -100,8 +108,8 @@ static int l_rank_test(lua_State *L)
 {
     size_t na, nb;
     const double *a = check_numbers(L, 1, &na), *b = check_numbers(L, 2, &nb);
-    luaL_argcheck(L, na > 0, 1, "an empty list cannot be compared");
-    luaL_argcheck(L, nb > 0, 2, "an empty list cannot be compared");
+    luaL_argcheck(L, na > 0, 1, "list must not be empty");
+    luaL_argcheck(L, nb > 0, 2, "list must not be empty");
     double p;
     struct kn_error err;
     if (kn_stats_rank_test(a, na, b, nb, &p, &err))
@@ -110,7 +118,7 @@ static int l_rank_test(lua_State *L)
     return 1;
 }
 
-/* Like median_interval, of how far the second list lies above the first. */
+/* Like median_interval, for the shift of the second list against the first. */
 static int l_shift_interval(lua_State *L)
 {
     size_t na, nb;
@@ -118,21 +126,20 @@ static int l_shift_interval(lua_State *L)
     const double *a = check_numbers(L, 1, &na), *b = check_numbers(L, 2, &nb);
     struct kn_interval interval;
     struct kn_error err;
-    luaL_argcheck(L, na > 0, 1, "an empty list cannot be compared");
-    luaL_argcheck(L, nb > 0, 2, "an empty list cannot be compared");
-    luaL_argcheck(L, confidence > 0 && confidence < 1, 3, "a confidence lies between 0 and 1");
+    luaL_argcheck(L, na > 0, 1, "list must not be empty");
+    luaL_argcheck(L, nb > 0, 2, "list must not be empty");
+    luaL_argcheck(L, confidence > 0 && confidence < 1, 3, "confidence must be between 0 and 1");
     if (kn_stats_shift(a, na, b, nb, confidence, &interval, &err))
         return luaL_error(L, "%s", err.message);
     return push_interval(L, &interval, confidence);
 }
 
 static const luaL_Reg functions[] = {
-    { "hist_merge", l_hist_merge },
-    { "hist_percentile", l_hist_percentile },
-    { "median_interval", l_median_interval },
-    { "rank_test", l_rank_test },
-    { "shift_interval", l_shift_interval },
-    { NULL, NULL },
+    {"hist_merge", l_hist_merge}, {"hist_percentile", l_hist_percentile}, {"median_interval", l_median_interval},
+    {"rank_test", l_rank_test},   {"shift_interval", l_shift_interval},   {NULL, NULL},
 };
 
-void kn_lua_hist(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_hist(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

@@ -28,7 +28,7 @@ static int l_config(lua_State *L)
     return config ? kn_lua_push_json(L, config) : kn_lua_fail(L, &err);
 }
 
-/* The texts of a list; the array is a userdata, the texts live as long as the list. */
+/* The strings of a list. The array is a userdata; the strings live as long as the list. */
 static const char **text_list(lua_State *L, int index)
 {
     luaL_checktype(L, index, LUA_TTABLE);
@@ -36,7 +36,7 @@ static const char **text_list(lua_State *L, int index)
     const char **list = lua_newuserdatauv(L, (n + 1) * sizeof *list, 0);
     for (size_t i = 0; i < n; i++) {
         if (lua_rawgeti(L, index, (lua_Integer)i + 1) != LUA_TSTRING)
-            luaL_argerror(L, index, "a list of texts expected");
+            luaL_argerror(L, index, "list of strings expected");
         list[i] = lua_tostring(L, -1);
         lua_pop(L, 1);
     }
@@ -44,15 +44,15 @@ static const char **text_list(lua_State *L, int index)
     return list;
 }
 
-/* kube_plugin({command, args…}, {"NAME=value"…}, seconds) -> what it printed */
+/* kube_plugin({command, args…}, {"NAME=value"…}, seconds) -> its output */
 static int l_plugin(lua_State *L)
 {
     struct kn_error err = {0};
     uint64_t timeout_ns = kn_lua_check_seconds(L, 3);
     const char **argv = text_list(L, 1), **env = text_list(L, 2);
-    luaL_argcheck(L, argv[0], 1, "a command expected");
+    luaL_argcheck(L, argv[0], 1, "command expected");
     struct kn_box *box = kn_lua_box(L, free);
-    box->ptr = kn_plugin_run(argv, env, timeout_ns, &err);
+    box->ptr = kn_plugin_run(argv, env, timeout_ns, kn_lua_interrupt_fd(L), &err);
     if (!box->ptr)
         return kn_lua_fail(L, &err);
     lua_pushstring(L, box->ptr);
@@ -94,14 +94,15 @@ static int l_base64(lua_State *L)
     return 1;
 }
 
-/* base64_decode(text) -> bytes; nil where it is none */
+/* base64_decode(text) -> bytes; nil if it is not valid base64 */
 static int l_base64_decode(lua_State *L)
 {
     size_t size, got;
     const char *text = luaL_checklstring(L, 1, &size);
     luaL_Buffer b;
     char *out = luaL_buffinitsize(L, &b, size + 1);
-    if (sodium_base642bin((unsigned char *)out, size + 1, text, size, " \r\n", &got, NULL, sodium_base64_VARIANT_ORIGINAL))
+    if (sodium_base642bin((unsigned char *)out, size + 1, text, size, " \r\n", &got, NULL,
+                          sodium_base64_VARIANT_ORIGINAL))
         return lua_pushnil(L), 1;
     luaL_pushresultsize(&b, got);
     return 1;
@@ -109,7 +110,12 @@ static int l_base64_decode(lua_State *L)
 
 void kn_lua_kube(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"kube_config", l_config}, {"kube_plugin", l_plugin}, {"yaml_parse", l_yaml_parse},
-                                         {"yaml_emit", l_yaml_emit}, {"base64", l_base64}, {"base64_decode", l_base64_decode}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"kube_config", l_config},
+                                         {"kube_plugin", l_plugin},
+                                         {"yaml_parse", l_yaml_parse},
+                                         {"yaml_emit", l_yaml_emit},
+                                         {"base64", l_base64},
+                                         {"base64_decode", l_base64_decode},
+                                         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

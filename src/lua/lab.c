@@ -4,19 +4,12 @@
 
 #define TYPE "knbl.lab"
 
-struct lab { struct kn_lab *lab; };
-
-static int lab_close(lua_State *L)
+static void close_lab(void *lab)
 {
-    struct lab *l = luaL_checkudata(L, 1, TYPE);
-    struct kn_lab *lab = l->lab;
-    l->lab = NULL;
-    if (lab)
-        kn_lab_close(lab);
-    return 0;
+    kn_lab_close(lab);
 }
 
-/* An answer with an error in it is an error. */
+/* Returns an answer, or its error. */
 static int answer(lua_State *L, json_t *json)
 {
     const char *code, *message;
@@ -30,35 +23,27 @@ static int answer(lua_State *L, json_t *json)
 
 static int lab_request(lua_State *L)
 {
-    struct lab *l = luaL_checkudata(L, 1, TYPE);
-    luaL_argcheck(L, l->lab, 1, "the lab is closed");
+    struct kn_lab *lab = kn_lua_check_handle(L, 1, TYPE);
     struct kn_error err;
-    json_t *json = kn_lab_request(l->lab, kn_lua_check_json(L, 2), &err);
-    if (!json && err.code == KN_E_INTERRUPTED)
-        kn_interrupt_take(kn_lua_interrupt(L));
+    kn_lab_stop_fd(lab, kn_lua_interrupt_fd(L));
+    json_t *json = kn_lab_request(lab, kn_lua_check_json(L, 2), &err);
     return json ? answer(L, json) : kn_lua_fail(L, &err);
 }
 
 static const luaL_Reg methods[] = {
-    { "request", lab_request },
-    { NULL, NULL },
+    {"request", lab_request},
+    {NULL, NULL},
 };
 
 static int l_lab(lua_State *L)
 {
     struct kn_error err;
     json_t *options = kn_lua_check_json(L, 1);
-    struct lab *l = lua_newuserdatauv(L, sizeof *l, 0);
-    l->lab = NULL;
-    kn_lua_type(L, TYPE, methods, lab_close);
-    lua_setmetatable(L, -2);
-    if (!(l->lab = kn_lab_open(options, &err)))
-        return kn_lua_fail(L, &err);
-    kn_lab_stop_fd(l->lab, kn_lua_interrupt_fd(L));
-    return 1;
+    struct kn_box *lab = kn_lua_handle(L, TYPE, methods, close_lab);
+    return (lab->ptr = kn_lab_open(options, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-/* An "exec" from within a lab. */
+/* An "exec" from inside a lab. */
 static int l_lab_exec(lua_State *L)
 {
     struct kn_error err;
@@ -66,10 +51,22 @@ static int l_lab_exec(lua_State *L)
     return json ? answer(L, json) : kn_lua_fail(L, &err);
 }
 
+/* true, or what `lab` would refuse in these options. */
+static int l_lab_check(lua_State *L)
+{
+    struct kn_error err;
+    int rc = kn_lab_options_check(kn_lua_check_json(L, 1), &err);
+    return kn_lua_true_or_fail(L, rc, &err);
+}
+
 static const luaL_Reg functions[] = {
-    { "lab", l_lab },
-    { "lab_exec", l_lab_exec },
-    { NULL, NULL },
+    {"lab", l_lab},
+    {"lab_check", l_lab_check},
+    {"lab_exec", l_lab_exec},
+    {NULL, NULL},
 };
 
-void kn_lua_lab(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_lab(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

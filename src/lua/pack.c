@@ -1,9 +1,10 @@
-/* lua/pack - what an image archive needs: the program's own files, digests, compression. */
+/* lua/pack - for image archives: the program's own files, digests, compression. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <zlib.h>
 
 #include "core/program.h"
+#include "lab/agents.h"
 #include "lua/bind.h"
 
 /* sha256(bytes) -> hex */
@@ -18,12 +19,12 @@ static int l_sha256(lua_State *L)
     return 1;
 }
 
-/* gzip(bytes) -> bytes; the same input gives the same output on every machine: no name, no time. */
+/* gzip(bytes) -> bytes; without name and time, so that the same input always gives the same output. */
 static int l_gzip(lua_State *L)
 {
     size_t size;
     const char *bytes = luaL_checklstring(L, 1, &size);
-    luaL_argcheck(L, size < UINT32_MAX, 1, "at most 4 GiB");
+    luaL_argcheck(L, size < UINT32_MAX, 1, "must be smaller than 4 GiB");
     z_stream z = {0};
     if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
         return kn_lua_fail_with(L, KN_E_MEMORY, "gzip: out of memory");
@@ -51,7 +52,7 @@ static int note_library(const char *name, const char *file, void *arg)
     return 0;
 }
 
-/* libraries() -> { ["libc.so.6"] = "/lib/x86_64-linux-gnu/libc.so.6", … }: what this process runs on */
+/* libraries() -> { ["libc.so.6"] = "/lib/x86_64-linux-gnu/libc.so.6", … }: the libraries of this program */
 static int l_libraries(lua_State *L)
 {
     lua_newtable(L);
@@ -59,9 +60,25 @@ static int l_libraries(lua_State *L)
     return 1;
 }
 
+/* agent_binary(arch) -> bytes: the agent's static binary for "amd64" or "arm64"; nil, error where this build has none
+ */
+static int l_agent_binary(lua_State *L)
+{
+    size_t size;
+    struct kn_error err;
+    struct kn_box *box = kn_lua_box(L, free);
+    box->ptr = kn_agent_binary(luaL_checkstring(L, 1), &size, &err);
+    if (!box->ptr)
+        return kn_lua_fail(L, &err);
+    lua_pushlstring(L, box->ptr, size);
+    return 1;
+}
+
 void kn_lua_pack(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sha256", l_sha256}, {"gzip", l_gzip}, {"libraries", l_libraries}, {NULL, NULL}};
+        {"sha256", l_sha256}, {"gzip", l_gzip}, {"libraries", l_libraries}, {"agent_binary", l_agent_binary},
+        {NULL, NULL},
+    };
     luaL_setfuncs(L, functions, 0);
 }

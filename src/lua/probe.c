@@ -1,4 +1,4 @@
-/* lua/probe - what this machine allows, found out by trying: for `knbl doctor`. */
+/* lua/probe - tries what this machine allows, for `knbl doctor`. */
 #include <linux/perf_event.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -27,7 +27,10 @@ static int try_perf(lua_State *L)
 static int try_counters(lua_State *L)
 {
     struct perf_event_attr attr = {
-        .type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES, .disabled = 1,
+        .type = PERF_TYPE_HARDWARE,
+        .size = sizeof attr,
+        .config = PERF_COUNT_HW_CPU_CYCLES,
+        .disabled = 1,
     };
     return opened(L, (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC), "counting cycles");
 }
@@ -37,19 +40,24 @@ static int try_socket(lua_State *L, int family, int type, int protocol, const ch
     return opened(L, socket(family, type | SOCK_CLOEXEC, protocol), what);
 }
 
-static int try_icmp(lua_State *L) { return try_socket(L, AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "an ICMP socket"); }
+static int try_icmp(lua_State *L)
+{
+    return try_socket(L, AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "an ICMP socket");
+}
 
-static int try_raw(lua_State *L) { return try_socket(L, AF_INET, SOCK_RAW, IPPROTO_ICMP, "a raw socket"); }
+static int try_raw(lua_State *L)
+{
+    return try_socket(L, AF_INET, SOCK_RAW, IPPROTO_ICMP, "a raw socket");
+}
 
-static int try_ipv6(lua_State *L) { return try_socket(L, AF_INET6, SOCK_DGRAM, 0, "an IPv6 socket"); }
+static int try_ipv6(lua_State *L)
+{
+    return try_socket(L, AF_INET6, SOCK_DGRAM, 0, "an IPv6 socket");
+}
 
 static const luaL_Reg probes[] = {
-    { "perf", try_perf },
-    { "counters", try_counters },
-    { "icmp", try_icmp },
-    { "raw", try_raw },
-    { "ipv6", try_ipv6 },
-    { NULL, NULL },
+    {"perf", try_perf}, {"counters", try_counters}, {"icmp", try_icmp},
+    {"raw", try_raw},   {"ipv6", try_ipv6},         {NULL, NULL},
 };
 
 /* core.probe(name) -> true | nil, err */
@@ -59,10 +67,10 @@ static int l_probe(lua_State *L)
     for (const luaL_Reg *p = probes; p->name; p++)
         if (strcmp(p->name, name) == 0)
             return p->func(L);
-    return luaL_argerror(L, 1, lua_pushfstring(L, "there is no probe '%s'", name));
+    return luaL_argerror(L, 1, lua_pushfstring(L, "unknown probe '%s'", name));
 }
 
-/* core.cpus() -> how many this process may use at once, the cgroup's quota in cores or nil */
+/* core.cpus() -> the number of CPUs that this process may use, and the cgroup's quota in cores or nil */
 static int l_cpus(lua_State *L)
 {
     double quota = kn_cpu_quota();
@@ -75,9 +83,12 @@ static int l_cpus(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "probe", l_probe },
-    { "cpus", l_cpus },
-    { NULL, NULL },
+    {"probe", l_probe},
+    {"cpus", l_cpus},
+    {NULL, NULL},
 };
 
-void kn_lua_probe(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_probe(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,9 +1,9 @@
-/* lua/spec - specifications: what can be asked, and whether it was asked well. */
+/* lua/spec - descriptions and checks of specifications. */
 #include <stdlib.h>
 
-#include "core/describe.h"
 #include "core/spec.h"
 #include "core/units.h"
+#include "engines/engines.h"
 #include "lua/bind.h"
 
 static int l_check(lua_State *L)
@@ -11,17 +11,21 @@ static int l_check(lua_State *L)
     struct kn_spec spec;
     struct kn_error err;
     json_t *asked = kn_lua_check_json(L, 1);
-    if (kn_spec_parse(asked, &spec, &err) < 0)
+    if (kn_spec_parse(asked, &kn_engines, &spec, &err) < 0)
         return kn_lua_fail(L, &err);
     return kn_lua_push_json(L, kn_spec_to_json(&spec));
 }
 
-/* Strings, whole numbers, lists and objects of them: all that a description holds. */
+/* Pushes JSON made of strings, whole numbers, booleans, lists and objects. */
 static void push_value(lua_State *L, const json_t *value)
 {
     luaL_checkstack(L, 4, NULL);
     if (json_is_string(value)) {
         lua_pushlstring(L, json_string_value(value), json_string_length(value));
+        return;
+    }
+    if (json_is_boolean(value)) {
+        lua_pushboolean(L, json_is_true(value));
         return;
     }
     if (json_is_integer(value)) {
@@ -33,36 +37,41 @@ static void push_value(lua_State *L, const json_t *value)
     json_t *item;
     size_t i;
     if (json_is_array(value))
-        json_array_foreach(value, i, item) {
+        json_array_foreach(value, i, item)
+        {
             push_value(L, item);
             lua_rawseti(L, -2, (lua_Integer)i + 1);
         }
     else
-        json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)value, key, item)
+        {
             push_value(L, item);
             lua_setfield(L, -2, key);
         }
 }
 
-static void free_json(void *json) { json_decref(json); }
+static void free_json(void *json)
+{
+    json_decref(json);
+}
 
-static int l_fields(lua_State *L)
+static int push_list(lua_State *L, json_t *(*make)(const struct kn_registry *))
 {
     struct kn_box *box = kn_lua_box(L, free_json);
-    if (!(box->ptr = kn_fields_to_json()))
+    if (!(box->ptr = make(&kn_engines)))
         return luaL_error(L, "out of memory");
     push_value(L, box->ptr);
     return 1;
 }
 
+static int l_fields(lua_State *L)
+{
+    return push_list(L, kn_options_to_json);
+}
+
 static int l_tests(lua_State *L)
 {
-    lua_createtable(L, KN_TEST_COUNT, 0);
-    for (int i = 0; i < KN_TEST_COUNT; i++) {
-        lua_pushstring(L, kn_test_name((enum kn_test)i));
-        lua_rawseti(L, -2, i + 1);
-    }
-    return 1;
+    return push_list(L, kn_tests_to_json);
 }
 
 static int l_nearest(lua_State *L)
@@ -82,11 +91,10 @@ static int l_nearest(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "check", l_check },
-    { "fields", l_fields },
-    { "tests", l_tests },
-    { "nearest", l_nearest },
-    { NULL, NULL },
+    {"check", l_check}, {"fields", l_fields}, {"tests", l_tests}, {"nearest", l_nearest}, {NULL, NULL},
 };
 
-void kn_lua_spec(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_spec(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

@@ -5,7 +5,7 @@
 #include "core/units.h"
 #include "lua/bind.h"
 
-/* A number is what it is; text is parsed. */
+/* Accepts a number, or a string to be parsed. */
 static int l_duration(lua_State *L)
 {
     uint64_t ns;
@@ -26,13 +26,19 @@ static int integer_by(lua_State *L, int (*parse)(const char *, uint64_t *, struc
     return 1;
 }
 
-static int l_size(lua_State *L) { return integer_by(L, kn_size_parse); }
+static int l_size(lua_State *L)
+{
+    return integer_by(L, kn_size_parse);
+}
 
-static int l_count(lua_State *L) { return integer_by(L, kn_count_parse); }
+static int l_count(lua_State *L)
+{
+    return integer_by(L, kn_count_parse);
+}
 
 static int l_rate(lua_State *L)
 {
-    struct kn_rate rate = { 0 };
+    struct kn_rate rate = {0};
     struct kn_error err;
     if (kn_rate_parse(luaL_checkstring(L, 1), &rate, &err) < 0)
         return kn_lua_fail(L, &err);
@@ -63,7 +69,7 @@ static int l_sizes(lua_State *L)
 static double finite_number(lua_State *L, int arg)
 {
     double x = luaL_checknumber(L, arg);
-    luaL_argcheck(L, isfinite(x), arg, "a finite number is wanted");
+    luaL_argcheck(L, isfinite(x), arg, "finite number expected");
     return x;
 }
 
@@ -85,7 +91,7 @@ static int l_format_size(lua_State *L)
 {
     char text[64];
     double bytes = finite_number(L, 1);
-    luaL_argcheck(L, bytes >= 0 && bytes < 9e18, 1, "a size is wanted");
+    luaL_argcheck(L, bytes >= 0 && bytes < 9e18, 1, "size expected");
     lua_pushstring(L, kn_format_size(text, sizeof text, (uint64_t)bytes));
     return 1;
 }
@@ -98,16 +104,19 @@ static int l_format_rate(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "duration", l_duration },
-    { "size", l_size },
-    { "count", l_count },
-    { "rate", l_rate },
-    { "sizes", l_sizes },
-    { "format_duration", l_format_duration },
-    { "format_bits", l_format_bits },
-    { "format_size", l_format_size },
-    { "format_rate", l_format_rate },
-    { NULL, NULL },
+    {"duration", l_duration},
+    {"size", l_size},
+    {"count", l_count},
+    {"rate", l_rate},
+    {"sizes", l_sizes},
+    {"format_duration", l_format_duration},
+    {"format_bits", l_format_bits},
+    {"format_size", l_format_size},
+    {"format_rate", l_format_rate},
+    {NULL, NULL},
 };
 
-void kn_lua_units(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void kn_lua_units(lua_State *L)
+{
+    luaL_setfuncs(L, functions, 0);
+}

@@ -9,56 +9,55 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "meter/files.h"
-
-/* ---- the node ---- */
-
-static void read_node(const char *root, struct kn_cpu_reading *r)
-{
-    char text[512];
-    unsigned long long t[8] = { 0 };
-    enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL };
-    if (kn_file_read(root, "/proc/stat", text, sizeof text) < 0) return;
-    int n = sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[USER], &t[NICE], &t[SYSTEM], &t[IDLE],
-                   &t[IOWAIT], &t[IRQ], &t[SOFTIRQ], &t[STEAL]);
-    unsigned long long total = 0;
-    for (int i = 0; i < n; i++) total += t[i];
-    if (n < 4 || total == 0) return; /* gVisor's is all zeros */
-    uint64_t tick_ns = KN_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
-    r->node_busy_ns = (t[USER] + t[NICE] + t[SYSTEM] + t[IRQ] + t[SOFTIRQ]) * tick_ns;
-    r->node_user_ns = (t[USER] + t[NICE]) * tick_ns;
-    if (n > SOFTIRQ) r->node_softirq_ns = t[SOFTIRQ] * tick_ns;
-    if (n > STEAL) r->node_steal_ns = t[STEAL] * tick_ns;
-}
-
-/* ---- the cgroup ---- */
+#include "meter/proc.h"
 
 static uint64_t times(uint64_t value, uint64_t unit)
 {
     return value == KN_ABSENT || value > (KN_ABSENT - 1) / unit ? KN_ABSENT : value * unit;
 }
 
-static void add_present(uint64_t *sum, uint64_t value)
+/* ---- the node ---- */
+
+static void read_node(const char *root, struct kn_cpu_reading *r)
 {
-    if (value != KN_ABSENT) *sum = *sum == KN_ABSENT ? value : *sum + value;
+    char text[512];
+    uint64_t ticks[KN_CPU_KINDS], tick_ns = KN_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
+    if (kn_file_read(root, "/proc/stat", text, sizeof text) < 0 || strncmp(text, "cpu ", 4) != 0)
+        return;
+    kn_proc_cpu(text, ticks);
+    uint64_t busy = kn_sum(kn_sum(ticks[KN_CPU_USER], ticks[KN_CPU_SYSTEM]), ticks[KN_CPU_SOFTIRQ]);
+    if (ticks[KN_CPU_IDLE] == KN_ABSENT || busy + ticks[KN_CPU_IDLE] == 0)
+        return; /* gVisor shows only zeros */
+    r->node_busy_ns = times(busy, tick_ns);
+    r->node_user_ns = times(ticks[KN_CPU_USER], tick_ns);
+    r->node_softirq_ns = times(ticks[KN_CPU_SOFTIRQ], tick_ns);
+    r->node_steal_ns = times(ticks[KN_CPU_STEAL], tick_ns);
 }
+
+/* ---- the cgroup ---- */
 
 static void read_usage(const char *root, const struct kn_cgroup *g, struct kn_cpu_reading *r)
 {
-    if (g->version == 1) r->cgroup_ns = kn_file_number(root, g->folder, "cpuacct.usage");
-    if (g->version == 2) r->cgroup_ns = times(kn_file_member(root, g->folder, "cpu.stat", "usage_usec"), 1000);
-    if (g->version) r->cgroup_id = kn_file_id(root, g->folder);
+    if (g->version == 1)
+        r->cgroup_ns = kn_file_number(root, g->folder, "cpuacct.usage");
+    if (g->version == 2)
+        r->cgroup_ns = times(kn_file_member(root, g->folder, "cpu.stat", "usage_usec"), 1000);
+    if (g->version)
+        r->cgroup_id = kn_file_id(root, g->folder);
 }
 
-/* A quota further up stops this process just as well, and is counted there. */
+/* The quotas of the cgroups above apply to this process too, and are counted there. */
 static void read_throttling(const char *root, struct kn_cgroup g, struct kn_cpu_reading *r)
 {
-    if (!g.version) return;
+    if (!g.version)
+        return;
     do {
-        add_present(&r->throttled_n, kn_file_member(root, g.folder, "cpu.stat", "nr_throttled"));
+        r->throttled_n = kn_sum(r->throttled_n, kn_file_member(root, g.folder, "cpu.stat", "nr_throttled"));
         if (g.version == 1)
-            add_present(&r->throttled_ns, kn_file_member(root, g.folder, "cpu.stat", "throttled_time"));
+            r->throttled_ns = kn_sum(r->throttled_ns, kn_file_member(root, g.folder, "cpu.stat", "throttled_time"));
         else
-            add_present(&r->throttled_ns, times(kn_file_member(root, g.folder, "cpu.stat", "throttled_usec"), 1000));
+            r->throttled_ns = kn_sum(r->throttled_ns,
+                                     times(kn_file_member(root, g.folder, "cpu.stat", "throttled_usec"), 1000));
     } while (kn_cgroup_up(&g));
 }
 
@@ -67,8 +66,8 @@ static void read_memory(const char *root, const struct kn_cgroup *g, struct kn_c
     char text[128];
     unsigned long long pages;
     if (g->version)
-        r->cgroup_memory =
-            kn_file_number(root, g->folder, g->version == 1 ? "memory.usage_in_bytes" : "memory.current");
+        r->cgroup_memory = kn_file_number(root, g->folder,
+                                          g->version == 1 ? "memory.usage_in_bytes" : "memory.current");
     if (kn_file_read(root, "/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%*u %llu", &pages) == 1)
         r->process_memory = pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
@@ -83,7 +82,8 @@ void kn_cgroups_find(const char *root, struct kn_cgroups *c)
 static uint64_t user_ns(void)
 {
     struct rusage u;
-    if (getrusage(RUSAGE_SELF, &u)) return KN_ABSENT;
+    if (getrusage(RUSAGE_SELF, &u))
+        return KN_ABSENT;
     return (uint64_t)u.ru_utime.tv_sec * KN_NS_PER_S + (uint64_t)u.ru_utime.tv_usec * 1000;
 }
 
@@ -113,10 +113,11 @@ void kn_cpu_read(struct kn_cpu_reading *r)
 
 /* ---- between two readings ---- */
 
-/* Counters can go back: a process moved to another cgroup, a CPU taken away. That is no measurement. */
+/* False if a counter decreased, as when a CPU was removed. */
 static bool difference(uint64_t from, uint64_t to, double *out)
 {
-    if (from == KN_ABSENT || to == KN_ABSENT || to < from) return false;
+    if (from == KN_ABSENT || to == KN_ABSENT || to < from)
+        return false;
     *out = (double)(to - from);
     return true;
 }
@@ -124,11 +125,12 @@ static bool difference(uint64_t from, uint64_t to, double *out)
 static void put_share(json_t *json, const char *name, uint64_t from, uint64_t to, double per)
 {
     double d;
-    if (per > 0 && difference(from, to, &d)) json_object_set_new(json, name, json_real(d / per));
+    if (per > 0 && difference(from, to, &d))
+        kn_json_set(json, name, json_real(d / per));
 }
 
-/* Readings are taken within some 100 µs of the window's edges, and /proc/stat has steps of 10 ms: what they say of a shorter time is
- * no figure. */
+/* The shortest windows for a figure: readings are up to 100 µs from the window's edges, and /proc/stat has steps of
+ * 10 ms. */
 #define CGROUP_LEAST_NS (10 * KN_NS_PER_MS)
 #define NODE_LEAST_NS (50 * KN_NS_PER_MS)
 
@@ -137,29 +139,37 @@ json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_re
     json_t *json = json_object();
     char machine[64];
     double elapsed = 0, times_throttled;
-    if (!difference(from->at_ns, to->at_ns, &elapsed)) elapsed = 0;
-    double cgroup = elapsed >= CGROUP_LEAST_NS ? elapsed : 0, node = elapsed >= NODE_LEAST_NS ? elapsed : 0;
+    if (!difference(from->at_ns, to->at_ns, &elapsed))
+        elapsed = 0;
+    /* it moved to another cgroup, or there was no memory to find it */
+    bool same = from->cgroup_id == to->cgroup_id;
+    double cgroup = same && elapsed >= CGROUP_LEAST_NS ? elapsed : 0, node = elapsed >= NODE_LEAST_NS ? elapsed : 0;
     put_share(json, "process", from->process_ns, to->process_ns, elapsed);
     put_share(json, "process_user", from->process_user_ns, to->process_user_ns, elapsed);
     put_share(json, "cgroup", from->cgroup_ns, to->cgroup_ns, cgroup);
     put_share(json, "node", from->node_busy_ns, to->node_busy_ns, node);
-    if (json_object_get(json, "cgroup") && to->cgroup_id != KN_ABSENT) json_object_set_new(json, "cgroup_id", kn_json_u64(to->cgroup_id));
-    if (elapsed > 0 && !kn_boot_id("", machine, sizeof machine)) json_object_set_new(json, "machine", json_string(machine));
-    if (json_object_get(json, "node")) json_object_set_new(json, "node_cpus", json_integer(kn_cpus_online()));
+    if (json_object_get(json, "cgroup") && to->cgroup_id != KN_ABSENT)
+        kn_json_set(json, "cgroup_id", kn_json_u64(to->cgroup_id));
+    if (elapsed > 0 && !kn_boot_id("", machine, sizeof machine))
+        kn_json_set(json, "machine", json_string(machine));
+    if (json_object_get(json, "node"))
+        kn_json_set(json, "node_cpus", json_integer(kn_cpus_online()));
     put_share(json, "node_user", from->node_user_ns, to->node_user_ns, node);
     put_share(json, "softirq", from->node_softirq_ns, to->node_softirq_ns, node);
     put_share(json, "steal", from->node_steal_ns, to->node_steal_ns, node);
-    put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, elapsed > 0 ? 1e9 : 0);
-    if (elapsed > 0 && difference(from->throttled_n, to->throttled_n, &times_throttled))
-        json_object_set_new(json, "throttled", kn_json_u64((uint64_t)times_throttled));
-    if (to->process_memory != KN_ABSENT) json_object_set_new(json, "process_memory", kn_json_u64(to->process_memory));
-    if (to->cgroup_memory != KN_ABSENT) json_object_set_new(json, "cgroup_memory", kn_json_u64(to->cgroup_memory));
+    put_share(json, "throttled_s", from->throttled_ns, to->throttled_ns, same && elapsed > 0 ? 1e9 : 0);
+    if (same && elapsed > 0 && difference(from->throttled_n, to->throttled_n, &times_throttled))
+        kn_json_set(json, "throttled", kn_json_u64((uint64_t)times_throttled));
+    if (to->process_memory != KN_ABSENT)
+        kn_json_set(json, "process_memory", kn_json_u64(to->process_memory));
+    if (to->cgroup_memory != KN_ABSENT)
+        kn_json_set(json, "cgroup_memory", kn_json_u64(to->cgroup_memory));
     return json;
 }
 
-/* ---- how many ---- */
+/* ---- the number of CPUs ---- */
 
-/* v1 has a quota (-1: none) and a period in files of their own; v2's cpu.max is "QUOTA|max PERIOD". */
+/* v1 has one file for the quota (-1: none) and one for the period; v2's cpu.max is "QUOTA|max PERIOD". */
 static double quota_of(const char *root, const struct kn_cgroup *g)
 {
     char path[PATH_MAX + 16], text[64];
@@ -181,10 +191,12 @@ double kn_cpu_quota_under(const char *root)
     struct kn_cgroup g;
     double least = 0;
     kn_cgroup_find(root, "cpu", &g);
-    if (!g.version) return 0;
+    if (!g.version)
+        return 0;
     do {
         double q = quota_of(root, &g);
-        if (q > 0 && (least == 0 || q < least)) least = q;
+        if (q > 0 && (least == 0 || q < least))
+            least = q;
     } while (kn_cgroup_up(&g));
     return least;
 }
@@ -200,15 +212,17 @@ unsigned kn_cpus_online(void)
     return n > 0 ? (unsigned)n : 1;
 }
 
-/* The set must be as large as the kernel's own, which may have room for more than 1024. */
+/* The set must be as large as the kernel's, which may have more than 1024 CPUs. */
 static unsigned count_affinity(void)
 {
     for (size_t cpus = 1024; cpus <= 1u << 16; cpus *= 2) {
         cpu_set_t *set = CPU_ALLOC(cpus);
-        if (!set) break;
+        if (!set)
+            break;
         int n = sched_getaffinity(0, CPU_ALLOC_SIZE(cpus), set) == 0 ? CPU_COUNT_S(CPU_ALLOC_SIZE(cpus), set) : 0;
         CPU_FREE(set);
-        if (n > 0) return (unsigned)n;
+        if (n > 0)
+            return (unsigned)n;
     }
     return kn_cpus_online();
 }
@@ -217,6 +231,7 @@ unsigned kn_cpus_allowed(void)
 {
     unsigned n = count_affinity();
     double quota = kn_cpu_quota();
-    if (quota > 0 && ceil(quota) < n) n = (unsigned)ceil(quota);
+    if (quota > 0 && ceil(quota) < n)
+        n = (unsigned)ceil(quota);
     return n;
 }

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "meter/proc.h"
+
 static int join(char *out, const char *a, const char *b, const char *c)
 {
     int n = snprintf(out, PATH_MAX, "%s%s%s%s", a, b, *c ? "/" : "", c);
@@ -19,13 +21,17 @@ long kn_file_read(const char *root, const char *path, char *buf, size_t size)
 {
     char full[PATH_MAX];
     size_t used = 0;
-    if (join(full, root, path, "")) return -1;
+    if (join(full, root, path, ""))
+        return -1;
     int fd = open(full, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
+    if (fd < 0)
+        return -1;
     while (used < size - 1) {
         ssize_t n = read(fd, buf + used, size - 1 - used);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) break;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
         used += (size_t)n;
     }
     close(fd);
@@ -40,37 +46,26 @@ uint64_t kn_file_id(const char *root, const char *folder)
     return join(full, root, folder, "") || stat(full, &st) ? KN_ABSENT : st.st_ino;
 }
 
-/* A number that is all there is on its line. */
-static uint64_t number_at(const char *s)
-{
-    char *end;
-    while (*s == ' ' || *s == '\t') s++;
-    if (*s < '0' || *s > '9') return KN_ABSENT;
-    errno = 0;
-    unsigned long long v = strtoull(s, &end, 10);
-    return errno || (*end && *end != '\n') ? KN_ABSENT : v;
-}
-
 uint64_t kn_file_number(const char *root, const char *folder, const char *name)
 {
     char path[PATH_MAX], text[64];
-    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0) return KN_ABSENT;
-    return number_at(text);
+    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0)
+        return KN_ABSENT;
+    return kn_proc_number(text + strspn(text, " \t"));
 }
 
 uint64_t kn_file_member(const char *root, const char *folder, const char *name, const char *key)
 {
     char path[PATH_MAX], text[4096];
-    size_t length = strlen(key);
-    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0) return KN_ABSENT;
-    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-        if (strncmp(line, key, length) == 0 && line[length] == ' ') return number_at(line + length);
-    return KN_ABSENT;
+    if (join(path, folder, "", name) || kn_file_read(root, path, text, sizeof text) < 0)
+        return KN_ABSENT;
+    return kn_proc_line(text, key);
 }
 
 int kn_boot_id(const char *root, char *buf, size_t size)
 {
-    if (kn_file_read(root, "/proc/sys/kernel/random/boot_id", buf, size) <= 0) return -1;
+    if (kn_file_read(root, "/proc/sys/kernel/random/boot_id", buf, size) <= 0)
+        return -1;
     buf[strcspn(buf, "\n")] = 0;
     return 0;
 }
@@ -81,7 +76,8 @@ static bool is_in_list(const char *list, const char *word)
 {
     size_t length = strlen(word);
     for (const char *at = list; (at = strstr(at, word)); at += length)
-        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == 0)) return true;
+        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == 0))
+            return true;
     return false;
 }
 
@@ -91,22 +87,25 @@ static FILE *open_lines(const char *root, const char *path)
     return join(full, root, path, "") ? NULL : fopen(full, "re");
 }
 
-/* The path in /proc/self/cgroup: "ID:CONTROLLERS:PATH", "0::PATH" for v2. Returns the version, 0 where there is no such
- * line. */
+/* The path in /proc/self/cgroup: "ID:CONTROLLERS:PATH", for v2 "0::PATH". Returns the version, or 0 if no line has
+ * it. */
 static int find_path(const char *root, const char *controller, char path[PATH_MAX])
 {
     char *line = NULL, *list, *at;
     size_t room = 0;
     int version = 0;
     FILE *file = open_lines(root, "/proc/self/cgroup");
-    if (!file) return 0;
+    if (!file)
+        return 0;
     while (version != 1 && getline(&line, &room, file) > 0) {
         line[strcspn(line, "\n")] = 0;
-        if (!(list = strchr(line, ':')) || !(at = strchr(list + 1, ':'))) continue;
+        if (!(list = strchr(line, ':')) || !(at = strchr(list + 1, ':')))
+            continue;
         *list++ = 0;
         *at++ = 0;
         bool unified = strcmp(line, "0") == 0 && *list == 0;
-        if ((!unified && !is_in_list(list, controller)) || strlen(at) >= PATH_MAX) continue;
+        if ((!unified && !is_in_list(list, controller)) || strlen(at) >= PATH_MAX)
+            continue;
         version = unified ? 2 : 1;
         strcpy(path, at);
     }
@@ -115,7 +114,7 @@ static int find_path(const char *root, const char *controller, char path[PATH_MA
     return version;
 }
 
-/* The kernel writes a space in a path as \040, and so on. */
+/* Decodes \040 for a space and the like. */
 static void unescape(char *s)
 {
     char *out = s;
@@ -130,11 +129,12 @@ static void unescape(char *s)
     *out = 0;
 }
 
-/* One line of mountinfo: "… ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER_OPTIONS". True: it is the one. */
+/* Whether a line of mountinfo, "… ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER_OPTIONS", is the hierarchy's. */
 static bool is_mount(char *line, int version, const char *controller, char **top, char **point)
 {
     char *type, *rest, *save, *tail = strstr(line, " - ");
-    if (!tail) return false;
+    if (!tail)
+        return false;
     *tail = 0;
     strtok_r(line, " ", &save);
     strtok_r(NULL, " ", &save);
@@ -144,20 +144,24 @@ static bool is_mount(char *line, int version, const char *controller, char **top
     type = strtok_r(tail + 3, " ", &save);
     strtok_r(NULL, " ", &save);
     rest = strtok_r(NULL, " \n", &save);
-    if (!*top || !*point || !type) return false;
+    if (!*top || !*point || !type)
+        return false;
     unescape(*top);
     unescape(*point);
-    if (version == 2) return strcmp(type, "cgroup2") == 0;
+    if (version == 2)
+        return strcmp(type, "cgroup2") == 0;
     return strcmp(type, "cgroup") == 0 && rest && is_in_list(rest, controller);
 }
 
-/* What of `path` lies below `top`; NULL where it lies elsewhere. A ".." means another cgroup namespace: no telling
- * where it is. */
+/* The part of `path` below `top`; NULL if it is not below. ".." means another cgroup namespace, whose place is
+ * unknown. */
 static const char *below(const char *path, const char *top)
 {
     size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
-    if (strncmp(top, "/..", 3) == 0 || strncmp(path, "/..", 3) == 0) return NULL;
-    if (strncmp(path, top, n) != 0 || (path[n] != '/' && path[n] != 0)) return NULL;
+    if (strncmp(top, "/..", 3) == 0 || strncmp(path, "/..", 3) == 0)
+        return NULL;
+    if (strncmp(path, top, n) != 0 || (path[n] != '/' && path[n] != 0))
+        return NULL;
     return strcmp(path + n, "/") == 0 ? "" : path + n;
 }
 
@@ -169,22 +173,26 @@ void kn_cgroup_find(const char *root, const char *controller, struct kn_cgroup *
     FILE *file = version ? open_lines(root, "/proc/self/mountinfo") : NULL;
     cgroup->version = 0;
     while (file && !cgroup->version && getline(&line, &room, file) > 0) {
-        if (!is_mount(line, version, controller, &top, &point)) continue;
-        /* a container that shares the host's namespace sees its own cgroup mounted as the root, under the host's long
-         * path */
+        if (!is_mount(line, version, controller, &top, &point))
+            continue;
+        /* in a container with the host's cgroup namespace the mount's root is the container's own cgroup, with the
+         * host's path */
         const char *rest = below(path, top);
-        if (!rest || strlen(point) >= PATH_MAX || join(cgroup->folder, point, rest, "")) continue;
+        if (!rest || strlen(point) >= PATH_MAX || join(cgroup->folder, point, rest, ""))
+            continue;
         strcpy(cgroup->mount, point);
         cgroup->version = version;
     }
-    if (file) fclose(file);
+    if (file)
+        fclose(file);
     free(line);
 }
 
 int kn_cgroup_up(struct kn_cgroup *cgroup)
 {
     char *slash = strrchr(cgroup->folder, '/');
-    if (!slash || strlen(cgroup->folder) <= strlen(cgroup->mount)) return 0;
+    if (!slash || strlen(cgroup->folder) <= strlen(cgroup->mount))
+        return 0;
     *slash = 0;
     return 1;
 }

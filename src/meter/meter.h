@@ -1,8 +1,7 @@
-/* meter - what a run costs the machine: CPU of threads, process, cgroup and node; TCP_INFO of a flow.
+/* meter - what a run costs the machine: CPU time of process, cgroup and node; TCP_INFO of a flow.
  *
- * Readings are cheap enough to take at the edges of a window (some 100 µs), never inside it. What a machine does not
- * offer (no cgroup, /proc hidden, a sandbox whose /proc/stat is all zeros) comes out as absent (UINT64_MAX), never as
- * 0. */
+ * A reading takes about 100 µs, so it is taken at the edges of a window, never inside it. What a machine does not offer
+ * (no cgroup, /proc hidden, a sandbox whose /proc/stat is all zeros) is absent (UINT64_MAX), never 0. */
 #ifndef KN_METER_METER_H
 #define KN_METER_METER_H
 
@@ -12,29 +11,31 @@
 #include "core/figures.h"
 
 #define KN_ABSENT UINT64_MAX
+uint64_t kn_sum(uint64_t a, uint64_t b); /* of those that are not absent */
 
 struct kn_cpu_reading {
     uint64_t at_ns;
-    uint64_t process_ns;         /* user + system of this process */
+    uint64_t process_ns; /* user + system of this process */
     uint64_t process_user_ns;
-    uint64_t cgroup_ns, cgroup_id; /* of this process's cgroup (v1 cpuacct, v2 cpu.stat); the id tells it from others of its machine */
-    /* Of all CPUs, from /proc/stat, in steps of 10 ms. Busy is all but idle, iowait and steal (the hypervisor's); user has nice. */
+    uint64_t cgroup_ns,
+        cgroup_id; /* of this process's cgroup (v1 cpuacct, v2 cpu.stat); the id tells it from others of its machine */
+    /* Of all CPUs, from /proc/stat, in steps of 10 ms. Busy is all but idle, iowait and steal; user includes nice. */
     uint64_t node_busy_ns, node_user_ns, node_softirq_ns, node_steal_ns;
-    uint64_t throttled_ns, throttled_n; /* by the quota of the cgroup or of one above it, as far as they can be seen */
+    uint64_t throttled_ns, throttled_n;     /* by the quotas of the cgroup and those above it that are visible */
     uint64_t cgroup_memory, process_memory; /* bytes, now */
 };
 void kn_cpu_read(struct kn_cpu_reading *r);
-/* {"process":cores,"process_user":…,"cgroup":…,"cgroup_id":…,"node":…,"machine":whose,"node_cpus":how many,"node_user":…,"softirq":…,"steal":…,
- *  "throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
- * Memory is that at `to`. Absent ones are left out, and so is what is too coarse for the time between the two. */
+/* {"process":cores,"process_user":…,"cgroup":…,"cgroup_id":…,"node":…,"machine":whose,"node_cpus":how
+ * many,"node_user":…,"softirq":…,"steal":…, "throttled":times,"throttled_s":…,"process_memory":bytes,"cgroup_memory":…}
+ * Memory is that at `to`. Absent values are left out, and those too coarse for the time between the two. */
 json_t *kn_cpu_between(const struct kn_cpu_reading *from, const struct kn_cpu_reading *to);
 
-unsigned kn_cpus_allowed(void);   /* affinity, and the cgroup's quota rounded up; at least 1 */
-unsigned kn_cpus_online(void);    /* of the node */
-double kn_cpu_quota(void);        /* cores, the least of the cgroup's and those above it; 0 where there is no limit */
+unsigned kn_cpus_allowed(void); /* affinity, and the cgroup's quota rounded up; at least 1 */
+unsigned kn_cpus_online(void);  /* of the node */
+double kn_cpu_quota(void);      /* cores, the least of the cgroup's and those above it; 0: no limit */
 
-/* Adds segments and retransmits, RTT, congestion window and MSS of a TCP flow; a socket that is none is left out. */
+/* Adds segments, retransmits, RTT, congestion window and MSS of a TCP flow; ignores other sockets. */
 void kn_tcp_info_add(int fd, struct kn_figures *f);
-uint64_t kn_tcp_mss(int fd);      /* payload of a full segment as it is sent now; 0 where it is not known */
+uint64_t kn_tcp_mss(int fd); /* payload of a full segment as sent now; 0: unknown */
 
 #endif

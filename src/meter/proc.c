@@ -15,11 +15,13 @@ static bool ends_word(char c)
     return c == 0 || c == '\n' || is_blank(c);
 }
 
-/* The next word of this line, or the line's end. */
+/* The next word of the line, or its end. */
 static const char *next_word(const char *s)
 {
-    while (!ends_word(*s)) s++;
-    while (is_blank(*s)) s++;
+    while (!ends_word(*s))
+        s++;
+    while (is_blank(*s))
+        s++;
     return s;
 }
 
@@ -43,13 +45,14 @@ static bool word_is(const char *s, const char *word)
 static uint64_t number(const char *s, int base)
 {
     char *end;
-    if (base == 10 ? *s < '0' || *s > '9' : !*s || !strchr("0123456789abcdefABCDEF", *s)) return KN_ABSENT;
+    if (base == 10 ? *s < '0' || *s > '9' : !*s || !strchr("0123456789abcdefABCDEF", *s))
+        return KN_ABSENT;
     errno = 0;
     unsigned long long value = strtoull(s, &end, base);
     return errno || !ends_word(*end) ? KN_ABSENT : value;
 }
 
-static uint64_t sum(uint64_t a, uint64_t b)
+uint64_t kn_sum(uint64_t a, uint64_t b)
 {
     return a == KN_ABSENT ? b : b == KN_ABSENT ? a : a + b;
 }
@@ -61,15 +64,16 @@ uint64_t kn_proc_number(const char *text)
 
 /* ---- CPUs ---- */
 
-/* user nice system idle iowait irq softirq steal; guests are in user and nice already */
-static void take_cpu(const char *s, uint64_t *ticks)
+/* user nice system idle iowait irq softirq steal; user and nice include guests */
+void kn_proc_cpu(const char *s, uint64_t ticks[KN_CPU_KINDS])
 {
-    static const enum kn_cpu_kind kinds[] = { KN_CPU_USER, KN_CPU_USER, KN_CPU_SYSTEM, KN_CPU_IDLE,
-                                              KN_CPU_IDLE, KN_CPU_SYSTEM, KN_CPU_SOFTIRQ, KN_CPU_STEAL };
-    for (int i = 0; i < KN_CPU_KINDS; i++) ticks[i] = KN_ABSENT;
+    static const enum kn_cpu_kind kinds[] = {KN_CPU_USER, KN_CPU_USER,   KN_CPU_SYSTEM,  KN_CPU_IDLE,
+                                             KN_CPU_IDLE, KN_CPU_SYSTEM, KN_CPU_SOFTIRQ, KN_CPU_STEAL};
+    for (int i = 0; i < KN_CPU_KINDS; i++)
+        ticks[i] = KN_ABSENT;
     s = next_word(s);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !at_end(s); i++, s = next_word(s))
-        ticks[kinds[i]] = sum(ticks[kinds[i]], number(s, 10));
+        ticks[kinds[i]] = kn_sum(ticks[kinds[i]], number(s, 10));
 }
 
 unsigned kn_proc_cpus(const char *text, uint64_t *ticks, unsigned cpus)
@@ -77,9 +81,12 @@ unsigned kn_proc_cpus(const char *text, uint64_t *ticks, unsigned cpus)
     unsigned highest = 0;
     for (const char *line = text; line && strncmp(line, "cpu", 3) == 0; line = next_line(line)) {
         uint64_t cpu = number(line + 3, 10);
-        if (cpu > 65535) continue; /* the line of all together */
-        if (cpu < cpus) take_cpu(line, ticks + cpu * KN_CPU_KINDS);
-        if (cpu + 1 > highest) highest = (unsigned)cpu + 1;
+        if (cpu > 65535)
+            continue; /* the line of the totals */
+        if (cpu < cpus)
+            kn_proc_cpu(line, ticks + cpu * KN_CPU_KINDS);
+        if (cpu + 1 > highest)
+            highest = (unsigned)cpu + 1;
     }
     return highest;
 }
@@ -89,9 +96,11 @@ unsigned kn_proc_cpus(const char *text, uint64_t *ticks, unsigned cpus)
 uint64_t kn_proc_pair(const char *text, const char *group, const char *name)
 {
     const char *names = text;
-    while (names && !word_is(names, group)) names = next_line(names);
+    while (names && !word_is(names, group))
+        names = next_line(names);
     const char *values = names ? next_line(names) : NULL;
-    if (!values || !word_is(values, group)) return KN_ABSENT;
+    if (!values || !word_is(values, group))
+        return KN_ABSENT;
     while (!at_end(names) && !at_end(values) && !word_is(names, name)) {
         names = next_word(names);
         values = next_word(values);
@@ -102,17 +111,21 @@ uint64_t kn_proc_pair(const char *text, const char *group, const char *name)
 uint64_t kn_proc_word(const char *text, const char *group, const char *name)
 {
     const char *s = text;
-    while (s && !word_is(s, group)) s = next_line(s);
-    if (!s) return KN_ABSENT;
+    while (s && !word_is(s, group))
+        s = next_line(s);
+    if (!s)
+        return KN_ABSENT;
     for (s = next_word(s); !at_end(s); s = next_word(next_word(s)))
-        if (word_is(s, name)) return number(next_word(s), 10);
+        if (word_is(s, name))
+            return number(next_word(s), 10);
     return KN_ABSENT;
 }
 
 uint64_t kn_proc_line(const char *text, const char *name)
 {
     for (const char *line = text; line; line = next_line(line))
-        if (word_is(line, name)) return number(next_word(line), 10);
+        if (word_is(line, name))
+            return number(next_word(line), 10);
     return KN_ABSENT;
 }
 
@@ -123,8 +136,10 @@ uint64_t kn_proc_hex_column(const char *text, unsigned column)
     uint64_t all = KN_ABSENT;
     for (const char *line = text; line; line = next_line(line)) {
         const char *s = line;
-        for (unsigned i = 0; i < column && !at_end(s); i++) s = next_word(s);
-        if (!at_end(s)) all = sum(all, number(s, 16));
+        for (unsigned i = 0; i < column && !at_end(s); i++)
+            s = next_word(s);
+        if (!at_end(s))
+            all = kn_sum(all, number(s, 16));
     }
     return all;
 }
@@ -133,21 +148,24 @@ uint64_t kn_proc_hex_named(const char *text, const char *name)
 {
     unsigned column = 0;
     const char *s = text;
-    for (; !at_end(s) && !word_is(s, name); s = next_word(s)) column++;
+    for (; !at_end(s) && !word_is(s, name); s = next_word(s))
+        column++;
     const char *rows = next_line(text);
     return at_end(s) || !rows ? KN_ABSENT : kn_proc_hex_column(rows, column);
 }
 
 /* ---- interfaces ---- */
 
-/* "  eth0: 123 …"; an old kernel leaves out the space behind the colon. The two lines of headings have bars in them. */
+/* "  eth0: 123 …"; old kernels have no space after the colon. The two header lines contain bars. */
 const char *kn_proc_interface(const char *text, char name[IF_NAMESIZE], uint64_t counters[KN_DEV_COUNTERS])
 {
     for (const char *line = text; line; line = next_line(line)) {
         const char *s = line;
-        while (is_blank(*s)) s++;
+        while (is_blank(*s))
+            s++;
         size_t n = strcspn(s, ":| \t\n");
-        if (s[n] != ':' || n == 0 || n >= IF_NAMESIZE) continue;
+        if (s[n] != ':' || n == 0 || n >= IF_NAMESIZE)
+            continue;
         memcpy(name, s, n);
         name[n] = 0;
         for (s += n + 1; is_blank(*s); s++)

@@ -1,4 +1,4 @@
-/* The profile as an observer: {"hz":99,"after_ns":…,"for_ns":…}, all of them optional. */
+/* The profile as an observer: {"hz":99,"after_ns":…,"for_ns":…}, all optional. */
 #include "core/json.h"
 #include "meter/files.h"
 #include "meter/observe.h"
@@ -6,7 +6,7 @@
 
 static void *profile_start(const json_t *options, struct kn_error *err)
 {
-    struct kn_stacks_options o = { .hz = 0 };
+    struct kn_stacks_options o = {.hz = 0};
     uint64_t hz = KN_STACKS_HZ;
     if (kn_json_u64_member(options, "hz", &hz, err) || kn_json_u64_member(options, "after_ns", &o.after_ns, err) ||
         kn_json_u64_member(options, "for_ns", &o.for_ns, err)) {
@@ -21,7 +21,8 @@ static json_t *profile_stop(void *observer)
 {
     char machine[64];
     json_t *out = kn_stacks_stop(observer);
-    if (out && kn_boot_id("", machine, sizeof machine) == 0) json_object_set_new(out, "machine", json_string(machine));
+    if (out && kn_boot_id("", machine, sizeof machine) == 0)
+        kn_json_set(out, "machine", json_string(machine));
     return out;
 }
 
@@ -30,4 +31,4 @@ static void profile_free(void *observer)
     kn_stacks_free(observer);
 }
 
-const struct kn_observer_ops kn_profile = { "profile", profile_start, profile_stop, profile_free };
+const struct kn_observer_ops kn_profile = {"profile", profile_start, profile_stop, profile_free};

@@ -25,15 +25,15 @@ static int parse_port(const char *text, const char *whole, uint16_t *port, struc
     return 0;
 }
 
-/* Where the host ends and the port begins; a bare IPv6 address has several colons and no port. */
+/* Finds the end of the host and the start of the port. A bare IPv6 address has several colons and no port. */
 static int find_parts(const char *text, const char **host, size_t *length, const char **port, struct kn_error *err)
 {
     *port = NULL;
     if (text[0] == '[') {
         const char *end = strchr(text, ']');
         if (!end || (end[1] != '\0' && end[1] != ':'))
-            return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\": an IPv6 address with a port is written \"[fd00::1]:7099\"",
-                           text);
+            return kn_fail(err, KN_E_ARGUMENT,
+                           "\"%.200s\": an IPv6 address with a port must be written as \"[fd00::1]:7099\"", text);
         *host = text + 1;
         *length = (size_t)(end - text - 1);
         if (end[1] == ':')
@@ -54,13 +54,14 @@ int kn_addr_split(const char *text, char *host, size_t host_size, uint16_t *port
     const char *from = text, *port_text = NULL;
     size_t n = 0;
     if (text[0] == '\0')
-        return kn_fail(err, KN_E_ARGUMENT, "an empty address; write one as in \"10.0.0.1:7099\"");
+        return kn_fail(err, KN_E_ARGUMENT, "empty address; expected for example \"10.0.0.1:7099\"");
     if (find_parts(text, &from, &n, &port_text, err))
         return -1;
     if (n >= host_size)
-        return kn_fail(err, KN_E_ARGUMENT, "\"%.60s…\": a host name of %zu characters is too long", text, n);
+        return kn_fail(err, KN_E_ARGUMENT, "\"%.60s…\": the host name is too long: %zu characters", text, n);
     if (strcspn(text, " \t\r\n/@") != strlen(text))
-        return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\" is no address; write one as in \"10.0.0.1:7099\"", text);
+        return kn_fail(err, KN_E_ARGUMENT, "\"%.200s\" is not an address; expected for example \"10.0.0.1:7099\"",
+                       text);
     if (port_text && parse_port(port_text, text, port, err))
         return -1;
     memcpy(host, from, n);
@@ -119,8 +120,8 @@ bool kn_addr_equal(const struct kn_addr *a, const struct kn_addr *b)
 
 /* ---- names to addresses ---- */
 
-/* getaddrinfo cannot be given a time nor be cancelled, so it runs in a thread that is left to itself when the time is
- * up. The job belongs to both; whoever lets go of it last frees it. */
+/* getaddrinfo has no timeout and cannot be cancelled, so it runs in a thread, which is abandoned after the timeout. The
+ * job belongs to both threads; the last one to release it frees it. */
 struct lookup {
     pthread_mutex_t lock;
     pthread_cond_t done_cond;
@@ -181,7 +182,7 @@ static struct lookup *lookup_new(const char *host, const struct addrinfo *hints)
 static bool lookup_wait(struct lookup *job, uint64_t timeout_ns)
 {
     uint64_t until = kn_now_ns() + timeout_ns;
-    struct timespec at = { .tv_sec = (time_t)(until / KN_NS_PER_S), .tv_nsec = (long)(until % KN_NS_PER_S) };
+    struct timespec at = {.tv_sec = (time_t)(until / KN_NS_PER_S), .tv_nsec = (long)(until % KN_NS_PER_S)};
     pthread_mutex_lock(&job->lock);
     while (!job->done && pthread_cond_timedwait(&job->done_cond, &job->lock, &at) == 0)
         ;
@@ -206,22 +207,22 @@ static const char *family_name(unsigned ip)
     return ip == 4 ? "IPv4 " : ip == 6 ? "IPv6 " : "";
 }
 
-/* Names without a time limit of our own making never reach getaddrinfo in the caller's thread. */
+/* Resolves a name in another thread, with a timeout. */
 static int resolve_name(const char *host, unsigned ip, const struct addrinfo *hints, uint64_t timeout_ns,
                         struct kn_addr *out, struct kn_error *err)
 {
     int rc = 0;
     struct lookup *job = lookup_new(host, hints);
     if (!job)
-        return kn_fail(err, KN_E_MEMORY, "no memory to resolve %.200s", host);
+        return kn_fail(err, KN_E_MEMORY, "out of memory while resolving %.200s", host);
     if ((errno = lookup_start(job)) != 0) {
-        kn_fail_errno(err, "no thread to resolve %.200s", host);
+        kn_fail_errno(err, "cannot start a thread to resolve %.200s", host);
         lookup_release(job);
         lookup_release(job);
         return -1;
     }
     if (!lookup_wait(job, timeout_ns))
-        rc = kn_fail(err, KN_E_TIMEOUT, "%.200s: no answer from the name service within %.3g s", host,
+        rc = kn_fail(err, KN_E_TIMEOUT, "cannot resolve %.200s: no answer within %.3g s", host,
                      (double)timeout_ns / 1e9);
     else if (job->result || !job->found)
         rc = kn_fail(err, KN_E_RESOLVE, "%.200s: no %saddress (%s)", host, family_name(ip),
@@ -248,10 +249,10 @@ static void any_address(unsigned ip, struct kn_addr *out)
     }
 }
 
-/* True: `host` is a number. Scopes ("fe80::1%eth0") need getaddrinfo, which asks nobody for a number. */
+/* True if `host` is a numeric address. Scopes ("fe80::1%eth0") need getaddrinfo, which sends no queries for them. */
 static bool resolve_number(const char *host, struct kn_addr *out)
 {
-    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found = NULL;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *found = NULL;
     if (getaddrinfo(host, NULL, &hints, &found) || !found)
         return false;
     memcpy(&out->u, found->ai_addr, found->ai_addrlen);
@@ -272,13 +273,13 @@ int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeo
                     struct kn_error *err)
 {
     int family = ip == 4 ? AF_INET : ip == 6 ? AF_INET6 : AF_UNSPEC;
-    struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_STREAM };
+    struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM};
     memset(out, 0, sizeof *out);
     if (host[0] == '\0')
         any_address(ip, out);
     else if (resolve_number(host, out)) {
         if (family != AF_UNSPEC && out->u.sa.sa_family != family)
-            return kn_fail(err, KN_E_ARGUMENT, "%.200s is no %saddress", host, family_name(ip));
+            return kn_fail(err, KN_E_ARGUMENT, "%.200s is not an %saddress", host, family_name(ip));
     } else if (resolve_name(host, ip, &hints, timeout_ns, out, err))
         return -1;
     set_port(out, port);

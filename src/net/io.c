@@ -12,15 +12,15 @@
 
 /* ---- waiting ---- */
 
-/* 1 ready, 0 the deadline has passed, -1 with errno. A signal does not shorten the wait. */
+/* Returns 1 if ready, 0 after the deadline, -1 with errno. Continues after a signal. */
 static int wait_for(int fd, short events, uint64_t deadline_ns)
 {
-    struct pollfd p = { .fd = fd, .events = events };
+    struct pollfd p = {.fd = fd, .events = events};
     for (;;) {
         struct timespec left, *timeout = NULL;
         if (deadline_ns) {
             uint64_t now = kn_now_ns(), ns = now < deadline_ns ? deadline_ns - now : 0;
-            left = (struct timespec){ .tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S) };
+            left = (struct timespec){.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S)};
             timeout = &left;
         }
         int n = ppoll(&p, 1, timeout, NULL);
@@ -34,14 +34,31 @@ static int wait_or_fail(int fd, short events, uint64_t deadline_ns, const char *
     int n = wait_for(fd, events, deadline_ns);
     if (n > 0)
         return 0;
-    return n ? kn_fail_errno(err, "poll") : kn_fail(err, KN_E_TIMEOUT, "%s took too long", what);
+    return n ? kn_fail_errno(err, "poll") : kn_fail(err, KN_E_TIMEOUT, "timeout while waiting for %s", what);
+}
+
+/* Not all C libraries have a wrapper (musl 1.2.3, glibc 2.34). */
+static int epoll_pwait2_call(int epoll, struct epoll_event *events, int most, const struct timespec *timeout)
+{
+    return (int)syscall(SYS_epoll_pwait2, epoll, events, most, timeout, NULL, (size_t)0);
+}
+
+int kn_epoll_wait(int epoll, struct epoll_event *events, int most, uint64_t timeout_ns)
+{
+    const struct timespec timeout = kn_timespec(timeout_ns);
+    int n = epoll_pwait2_call(epoll, events, most, &timeout);
+    if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+        return n;
+    struct pollfd ready = {.fd = epoll, .events = POLLIN}; /* an epoll descriptor can itself be polled */
+    n = ppoll(&ready, 1, &timeout, NULL);
+    return n > 0 ? epoll_wait(epoll, events, most, 0) : n;
 }
 
 /* ---- reading and writing ---- */
 
 static int hung_up(struct kn_error *err, size_t done, size_t size)
 {
-    return kn_fail(err, KN_E_PROTOCOL, "the other side hung up after %zu of %zu bytes", done, size);
+    return kn_fail(err, KN_E_PROTOCOL, "the peer closed the connection after %zu of %zu bytes", done, size);
 }
 
 int kn_read_full(int fd, void *buf, size_t size, uint64_t deadline_ns, struct kn_error *err)
@@ -104,7 +121,7 @@ int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err)
     struct sockaddr_storage peer;
     socklen_t len = sizeof peer;
     bool connected = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
-    /* the segment size is agreed on in the handshake: set later, the kernel takes it and does nothing */
+    /* the MSS is negotiated in the handshake; after that the kernel accepts the option but ignores it */
     if (spec->mss && !connected && set_int(fd, IPPROTO_TCP, TCP_MAXSEG, spec->mss, "mss", err))
         return -1;
     if (spec->sndbuf && set_int(fd, SOL_SOCKET, SO_SNDBUF, spec->sndbuf, "sndbuf", err))
@@ -139,11 +156,25 @@ static int connect_within(int fd, const struct kn_addr *to, uint64_t deadline_ns
 
 int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err)
 {
-    /* without a deadline the socket blocks from the start: two system calls fewer */
+    return kn_tcp_connect_from(NULL, to, spec, deadline_ns, err);
+}
+
+static int bind_to(int fd, const struct kn_addr *from, struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    return from && bind(fd, &from->u.sa, from->len)
+               ? kn_fail_errno(err, "bind to %s", kn_addr_host(from, text, sizeof text))
+               : 0;
+}
+
+int kn_tcp_connect_from(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
+                        uint64_t deadline_ns, struct kn_error *err)
+{
+    /* without a deadline the socket is blocking from the start, which saves two system calls */
     int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | (deadline_ns ? SOCK_NONBLOCK : 0), 0);
     if (fd < 0)
         return kn_fail_errno(err, "socket");
-    if ((spec && kn_tcp_options(fd, spec, err)) || connect_within(fd, to, deadline_ns, err)) {
+    if ((spec && kn_tcp_options(fd, spec, err)) || bind_to(fd, from, err) || connect_within(fd, to, deadline_ns, err)) {
         close(fd);
         return -1;
     }
@@ -158,7 +189,7 @@ int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_
 static int listen_on(int fd, const struct kn_addr *at, int backlog)
 {
     int on = 1, off = 0;
-    /* a restarted agent takes its port back at once, connections of its forerunner in TIME_WAIT notwithstanding */
+    /* lets a restarted agent reuse its port while old connections are in TIME_WAIT */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
         return -1;
     if (kn_addr_is_v6(at) && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off))

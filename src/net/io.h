@@ -1,10 +1,12 @@
-/* net/io - blocking sockets with deadlines, for what happens before and after the measured part.
+/* net/io - blocking socket I/O with deadlines, used before and after the measurement.
  *
- * All sockets of knbl are close-on-exec and blocking unless said. SIGPIPE never comes: MSG_NOSIGNAL throughout. */
+ * All sockets of knbl are close-on-exec, and blocking unless a comment says otherwise. MSG_NOSIGNAL prevents
+ * SIGPIPE. */
 #ifndef KN_NET_IO_H
 #define KN_NET_IO_H
 
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,23 +15,43 @@
 #include "core/spec.h"
 #include "net/addr.h"
 
-/* A TCP socket with the specification's options set before connect (buffers, MSS, congestion control, nodelay); `spec`
- * may be NULL. Connected before `deadline_ns` (0: the kernel's own time). */
-int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err);
-/* The options of `spec` on a socket, both sides use it; `connected` tells which can still be set. */
-int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err);
-/* send() and recv() where each call counts. Those of the C library are points of cancellation, which in a program of several threads
- * costs two locked instructions a call; nothing here is ever cancelled. (The sanitizers know only the library's.) */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-static inline ssize_t kn_send(int fd, const void *buf, size_t size, int flags) { return send(fd, buf, size, flags); }
-static inline ssize_t kn_recv(int fd, void *buf, size_t size, int flags) { return recv(fd, buf, size, flags); }
-#else
-static inline ssize_t kn_send(int fd, const void *buf, size_t size, int flags) { return syscall(SYS_sendto, fd, buf, size, flags, NULL, 0); }
-static inline ssize_t kn_recv(int fd, void *buf, size_t size, int flags) { return syscall(SYS_recvfrom, fd, buf, size, flags, NULL, NULL); }
-#endif
-int kn_tcp_listen(const struct kn_addr *at, int backlog, struct kn_error *err); /* dual-stack for [::] */
+/* epoll_wait() with a timeout in nanoseconds. Also works without epoll_pwait2, as on Linux before 5.11. */
+int kn_epoll_wait(int epoll, struct epoll_event *events, int most, uint64_t timeout_ns);
 
-/* All of it before the deadline or an error: KN_E_TIMEOUT, KN_E_PROTOCOL on an early end. A deadline of 0 is none. */
+/* Connects a TCP socket before `deadline_ns` (0 means the kernel's timeout). Sets the options of `spec` before it
+ * connects (buffers, MSS, congestion control, nodelay); `spec` may be NULL. */
+int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err);
+/* From a local address; NULL: the kernel chooses. */
+int kn_tcp_connect_from(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
+                        uint64_t deadline_ns, struct kn_error *err);
+/* Sets the options of `spec` on a socket, of the client or the server. */
+int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err);
+/* send() and recv() without the overhead of the C library. Its functions are cancellation points, which costs two
+ * locked instructions for each call in a program with threads. The sanitizers intercept only the library's
+ * functions. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+static inline ssize_t kn_send(int fd, const void *buf, size_t size, int flags)
+{
+    return send(fd, buf, size, flags);
+}
+static inline ssize_t kn_recv(int fd, void *buf, size_t size, int flags)
+{
+    return recv(fd, buf, size, flags);
+}
+#else
+static inline ssize_t kn_send(int fd, const void *buf, size_t size, int flags)
+{
+    return syscall(SYS_sendto, fd, buf, size, flags, NULL, 0);
+}
+static inline ssize_t kn_recv(int fd, void *buf, size_t size, int flags)
+{
+    return syscall(SYS_recvfrom, fd, buf, size, flags, NULL, NULL);
+}
+#endif
+int kn_tcp_listen(const struct kn_addr *at, int backlog, struct kn_error *err); /* [::] accepts IPv4 too */
+
+/* Transfer all `size` bytes. Errors are KN_E_TIMEOUT after the deadline (0 means none) and KN_E_PROTOCOL on an early
+ * end. */
 int kn_read_full(int fd, void *buf, size_t size, uint64_t deadline_ns, struct kn_error *err);
 int kn_write_full(int fd, const void *buf, size_t size, uint64_t deadline_ns, struct kn_error *err);
 

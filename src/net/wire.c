@@ -6,21 +6,23 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/json.h"
 
-/* What opens every message of ours. These and the place of the cookie (before the hash that ends a hello) hold for all
- * protocol versions, so that two versions can tell each other that they differ. */
+/* The first bytes of each message. They and the position of the cookie (before the hash at the end of a hello) are the
+ * same in all protocol versions, so that two versions can report that they differ. */
 #define MAGIC_SIZE 4
 #define WELCOME_MAGIC "KNBW"
 #define UDP_MAGIC "KNBU"
 #define HASH_SIZE 32
-#define HELLO_FIXED (MAGIC_SIZE + 1 + 1 + 2 + 4 + 8 + KN_NONCE_SIZE + 4 + 4)
+#define HELLO_FIXED (MAGIC_SIZE + 1 + 1 + 2 + 4 + 8 + KN_NONCE_SIZE + 4 + 4 + 8)
 #define UDP_HEADER 8
 #define PART_HEADER (UDP_HEADER + 4 + 4)
-_Static_assert(KN_UDP_ORDER_SIZE == UDP_HEADER + 8 + 8 + 4 + 4 + HASH_SIZE, "wire.h says how long an order is");
+_Static_assert(KN_UDP_ORDER_SIZE == UDP_HEADER + 8 + 8 + 4 + 4 + 8 + KN_NONCE_SIZE + HASH_SIZE,
+               "KN_UDP_ORDER_SIZE in wire.h is wrong");
 #define FOOT_TEXT "KNBLend."
 #define COOKIE_STEP_NS (10 * KN_NS_PER_S)
 
-/* ---- a cursor over bytes; its users have checked the size ---- */
+/* ---- a cursor over bytes; callers check the size ---- */
 
 static void put(uint8_t **at, const void *bytes, size_t n)
 {
@@ -28,9 +30,21 @@ static void put(uint8_t **at, const void *bytes, size_t n)
     *at += n;
 }
 
-static void put_16(uint8_t **at, uint16_t v) { v = htole16(v); put(at, &v, sizeof v); }
-static void put_32(uint8_t **at, uint32_t v) { v = htole32(v); put(at, &v, sizeof v); }
-static void put_64(uint8_t **at, uint64_t v) { v = htole64(v); put(at, &v, sizeof v); }
+static void put_16(uint8_t **at, uint16_t v)
+{
+    v = htole16(v);
+    put(at, &v, sizeof v);
+}
+static void put_32(uint8_t **at, uint32_t v)
+{
+    v = htole32(v);
+    put(at, &v, sizeof v);
+}
+static void put_64(uint8_t **at, uint64_t v)
+{
+    v = htole64(v);
+    put(at, &v, sizeof v);
+}
 
 static void take(const uint8_t **at, void *bytes, size_t n)
 {
@@ -38,10 +52,30 @@ static void take(const uint8_t **at, void *bytes, size_t n)
     *at += n;
 }
 
-static uint8_t take_8(const uint8_t **at) { uint8_t v; take(at, &v, sizeof v); return v; }
-static uint16_t take_16(const uint8_t **at) { uint16_t v; take(at, &v, sizeof v); return le16toh(v); }
-static uint32_t take_32(const uint8_t **at) { uint32_t v; take(at, &v, sizeof v); return le32toh(v); }
-static uint64_t take_64(const uint8_t **at) { uint64_t v; take(at, &v, sizeof v); return le64toh(v); }
+static uint8_t take_8(const uint8_t **at)
+{
+    uint8_t v;
+    take(at, &v, sizeof v);
+    return v;
+}
+static uint16_t take_16(const uint8_t **at)
+{
+    uint16_t v;
+    take(at, &v, sizeof v);
+    return le16toh(v);
+}
+static uint32_t take_32(const uint8_t **at)
+{
+    uint32_t v;
+    take(at, &v, sizeof v);
+    return le32toh(v);
+}
+static uint64_t take_64(const uint8_t **at)
+{
+    uint64_t v;
+    take(at, &v, sizeof v);
+    return le64toh(v);
+}
 
 static void keyed_hash(const uint8_t *bytes, size_t size, const struct kn_key *key, uint8_t hash[HASH_SIZE])
 {
@@ -64,15 +98,15 @@ void kn_wire_key(const char *token, struct kn_key *key)
 static int other_version(uint8_t theirs, struct kn_error *err)
 {
     return kn_fail(err, KN_E_VERSION,
-                   "the other side speaks protocol %u, this one %u: use the same version of knbl on both", theirs,
+                   "the peer uses protocol %u, this side protocol %u: use the same version of knbl on both", theirs,
                    KN_PROTOCOL);
 }
 
-/* Refuses as early as the bytes that came allow. */
+/* Checks as much as the received bytes allow. */
 static int check_opening(const uint8_t *wire, size_t size, const char *magic, struct kn_error *err)
 {
     if (memcmp(wire, magic, size < MAGIC_SIZE ? size : MAGIC_SIZE))
-        return kn_fail(err, KN_E_PROTOCOL, "the other side does not speak knbl's protocol");
+        return kn_fail(err, KN_E_PROTOCOL, "the peer does not use knbl's protocol");
     return size > MAGIC_SIZE && wire[MAGIC_SIZE] != KN_PROTOCOL ? other_version(wire[MAGIC_SIZE], err) : 0;
 }
 
@@ -85,7 +119,7 @@ size_t kn_hello_size(void)
 
 void kn_hello_pack(const struct kn_hello *h, const struct kn_key *key, uint8_t *wire)
 {
-    uint8_t *at = wire, opening[2] = { KN_PROTOCOL, h->kind };
+    uint8_t *at = wire, opening[2] = {KN_PROTOCOL, h->kind};
     size_t size = kn_hello_size();
     put(&at, KN_MAGIC, MAGIC_SIZE);
     put(&at, opening, sizeof opening);
@@ -95,13 +129,14 @@ void kn_hello_pack(const struct kn_hello *h, const struct kn_key *key, uint8_t *
     put(&at, h->nonce, sizeof h->nonce);
     put_32(&at, h->flow);
     put_32(&at, h->flows);
+    put_64(&at, h->issued_ns);
     kn_spec_pack(&h->spec, at);
     at += kn_spec_wire_size();
     put(&at, h->cookie, sizeof h->cookie);
     keyed_hash(wire, size - HASH_SIZE, key, at);
 }
 
-static int take_hello(const uint8_t *at, struct kn_hello *h, struct kn_error *err)
+static int take_hello(const uint8_t *at, const struct kn_registry *tests, struct kn_hello *h, struct kn_error *err)
 {
     at += MAGIC_SIZE + 1;
     h->kind = take_8(&at);
@@ -111,19 +146,20 @@ static int take_hello(const uint8_t *at, struct kn_hello *h, struct kn_error *er
     take(&at, h->nonce, sizeof h->nonce);
     h->flow = take_32(&at);
     h->flows = take_32(&at);
-    if (kn_spec_unpack(at, kn_spec_wire_size(), &h->spec, err))
+    h->issued_ns = take_64(&at);
+    if (kn_spec_unpack(at, kn_spec_wire_size(), tests, &h->spec, err))
         return -1;
     at += kn_spec_wire_size();
     take(&at, h->cookie, sizeof h->cookie);
     if (h->kind > KN_HELLO_STATS || flags)
-        return kn_fail(err, KN_E_PROTOCOL, "a hello of kind %u with flags %u", h->kind, flags);
+        return kn_fail(err, KN_E_PROTOCOL, "unknown kind of hello %u, or flags %u", h->kind, flags);
     if (h->flow >= h->flows)
-        return kn_fail(err, KN_E_ARGUMENT, "flow %u of %u", h->flow, h->flows);
+        return kn_fail(err, KN_E_ARGUMENT, "flow must be less than %u, got %u", h->flows, h->flow);
     return 0;
 }
 
-int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, struct kn_hello *h,
-                    struct kn_error *err)
+int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, const struct kn_registry *tests,
+                    struct kn_hello *h, struct kn_error *err)
 {
     size_t whole = kn_hello_size();
     if (check_opening(wire, size, KN_MAGIC, err))
@@ -132,13 +168,13 @@ int kn_hello_unpack(const uint8_t *wire, size_t size, const struct kn_key *key, 
         const uint8_t *at = wire + 8;
         uint32_t length = take_32(&at);
         if (length != whole)
-            return kn_fail(err, KN_E_PROTOCOL, "a hello of %u bytes; %zu are right", length, whole);
+            return kn_fail(err, KN_E_PROTOCOL, "a hello must have %zu bytes, got %u", whole, length);
     }
     if (size < whole)
         return 1;
     if (!hash_is_right(wire, whole, key))
-        return kn_fail(err, KN_E_AUTH, "the token is not this agent's");
-    return take_hello(wire, h, err);
+        return kn_fail(err, KN_E_AUTH, "wrong token: it is not the token of this agent");
+    return take_hello(wire, tests, h, err);
 }
 
 const uint8_t *kn_hello_cookie(const uint8_t *wire, size_t size)
@@ -157,7 +193,7 @@ size_t kn_welcome_size(void)
 
 void kn_welcome_pack(const struct kn_welcome *w, uint8_t *wire)
 {
-    uint8_t *at = wire, opening[2] = { w->protocol ? w->protocol : KN_PROTOCOL, w->code };
+    uint8_t *at = wire, opening[2] = {w->protocol ? w->protocol : KN_PROTOCOL, w->code};
     put(&at, WELCOME_MAGIC, MAGIC_SIZE);
     put(&at, opening, sizeof opening);
     put_16(&at, w->mss);
@@ -170,9 +206,7 @@ static void take_text(const uint8_t **at, char *text, size_t size)
 {
     take(at, text, size);
     text[size - 1] = '\0';
-    for (char *c = text; *c; c++) /* it may go to a terminal */
-        if ((unsigned char)*c < ' ' || *c == 127)
-            *c = '?';
+    kn_text_clean(text);
 }
 
 int kn_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, struct kn_error *err)
@@ -181,7 +215,7 @@ int kn_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, st
     if (check_opening(wire, size, WELCOME_MAGIC, err))
         return -1;
     if (size < kn_welcome_size())
-        return kn_fail(err, KN_E_PROTOCOL, "an answer of %zu bytes; %zu are right", size, kn_welcome_size());
+        return kn_fail(err, KN_E_PROTOCOL, "a welcome must have %zu bytes, got %zu", kn_welcome_size(), size);
     w->protocol = take_8(&at);
     w->code = take_8(&at);
     w->mss = take_16(&at);
@@ -197,16 +231,23 @@ int kn_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, st
 
 /* ---- trailer ---- */
 
-uint8_t *kn_trailer_pack(const json_t *report, size_t *size, struct kn_error *err)
+uint8_t *kn_trailer_pack(const json_t *account, size_t *size, struct kn_error *err)
 {
-    size_t n = json_dumpb(report, NULL, 0, JSON_COMPACT);
+    size_t n = json_dumpb(account, NULL, 0, JSON_COMPACT);
     uint8_t *wire = n && n <= KN_TRAILER_MAX - KN_TRAILER_FOOT ? malloc(n + KN_TRAILER_FOOT) : NULL;
     if (!wire) {
-        kn_fail(err, n > KN_TRAILER_MAX - KN_TRAILER_FOOT ? KN_E_LIMIT : KN_E_MEMORY, "a report of %zu bytes", n);
+        if (n > KN_TRAILER_MAX - KN_TRAILER_FOOT)
+            kn_fail(err, KN_E_LIMIT, "the server's account is too long: %zu bytes", n);
+        else
+            kn_fail_memory(err);
         return NULL;
     }
     uint8_t *at = wire + n;
-    json_dumpb(report, (char *)wire, n, JSON_COMPACT);
+    if (json_dumpb(account, (char *)wire, n, JSON_COMPACT) != n) {
+        kn_fail_memory(err);
+        free(wire);
+        return NULL;
+    }
     put_32(&at, (uint32_t)n);
     put(&at, FOOT_TEXT, 8);
     *size = n + KN_TRAILER_FOOT;
@@ -218,9 +259,9 @@ int64_t kn_trailer_length(const uint8_t foot[KN_TRAILER_FOOT], struct kn_error *
     const uint8_t *at = foot;
     uint32_t n = take_32(&at);
     if (memcmp(at, FOOT_TEXT, 8))
-        return kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's report");
+        return kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's account");
     if (n > KN_TRAILER_MAX - KN_TRAILER_FOOT)
-        return kn_fail(err, KN_E_PROTOCOL, "a report of %u bytes is longer than any", n);
+        return kn_fail(err, KN_E_PROTOCOL, "the server's account is too long: %u bytes", n);
     return (int64_t)n + KN_TRAILER_FOOT;
 }
 
@@ -228,35 +269,35 @@ json_t *kn_trailer_unpack(const uint8_t *wire, size_t size, struct kn_error *err
 {
     json_error_t why;
     if (size < KN_TRAILER_FOOT) {
-        kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's report");
+        kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's account");
         return NULL;
     }
     int64_t length = kn_trailer_length(wire + size - KN_TRAILER_FOOT, err);
     if (length < 0)
         return NULL;
     if ((uint64_t)length > size) {
-        kn_fail(err, KN_E_PROTOCOL, "the server's report is cut short: %zu of %lld bytes", size, (long long)length);
+        kn_fail(err, KN_E_PROTOCOL, "the server's account is incomplete: %zu of %lld bytes", size, (long long)length);
         return NULL;
     }
     const char *text = (const char *)wire + size - (size_t)length;
-    json_t *report = json_loadb(text, (size_t)length - KN_TRAILER_FOOT, 0, &why);
-    if (!report)
-        kn_fail(err, KN_E_PROTOCOL, "the server's report: %s", why.text);
-    return report;
+    json_t *account = kn_json_load(text, (size_t)length - KN_TRAILER_FOOT, 0, &why);
+    if (!account)
+        kn_json_invalid(&why, KN_E_PROTOCOL, "the server's account", err);
+    return account;
 }
 
 /* ---- UDP ---- */
 
 static uint8_t *udp_open(uint8_t *wire, enum kn_udp_kind kind)
 {
-    uint8_t *at = wire, opening[2] = { KN_PROTOCOL, (uint8_t)kind };
+    uint8_t *at = wire, opening[2] = {KN_PROTOCOL, (uint8_t)kind};
     put(&at, UDP_MAGIC, MAGIC_SIZE);
     put(&at, opening, sizeof opening);
     put_16(&at, 0);
     return at;
 }
 
-/* The size of a retry and of a welcome hold for all versions too, so the version is not looked at here. */
+/* Retry and welcome have the same size in all versions, so the version is not checked here. */
 enum kn_udp_kind kn_udp_kind(const uint8_t *datagram, size_t size)
 {
     if (size < UDP_HEADER || memcmp(datagram, UDP_MAGIC, MAGIC_SIZE) || datagram[6] || datagram[7])
@@ -295,7 +336,7 @@ size_t kn_udp_welcome_pack(const struct kn_welcome *w, uint8_t *wire)
 int kn_udp_welcome_unpack(const uint8_t *wire, size_t size, struct kn_welcome *w, struct kn_error *err)
 {
     if (kn_udp_kind(wire, size) != KN_UDP_WELCOME)
-        return kn_fail(err, KN_E_PROTOCOL, "a datagram of %zu bytes that is no welcome", size);
+        return kn_fail(err, KN_E_PROTOCOL, "a datagram of %zu bytes is not a welcome", size);
     return kn_welcome_unpack(wire + UDP_HEADER, size - UDP_HEADER, w, err);
 }
 
@@ -307,6 +348,8 @@ size_t kn_udp_order_pack(enum kn_udp_kind kind, const struct kn_udp_order *order
     put_64(&at, order->sent);
     put_32(&at, order->flow);
     put_32(&at, order->offset);
+    put_64(&at, order->number);
+    put(&at, order->nonce, KN_NONCE_SIZE);
     keyed_hash(wire, KN_UDP_ORDER_SIZE - HASH_SIZE, key, at);
     return KN_UDP_ORDER_SIZE;
 }
@@ -321,6 +364,8 @@ int kn_udp_order_unpack(enum kn_udp_kind kind, const uint8_t *wire, size_t size,
     order->sent = take_64(&at);
     order->flow = take_32(&at);
     order->offset = take_32(&at);
+    order->number = take_64(&at);
+    take(&at, order->nonce, KN_NONCE_SIZE);
     return 0;
 }
 

@@ -1,6 +1,7 @@
-/* bare_loop SECONDS [1|2] - one thread drives both ends of a loopback TCP connection, one byte each way: the least that a
- * request and its response can cost on this machine, with no wake-up in it. With 2, a thread on a CPU of its own answers, and both ask
- * again without waiting: what is left when they are on two CPUs. Prints round trips per second. */
+/* bare_loop SECONDS [1|2] - one thread drives both ends of a loopback TCP connection, one byte each way: the minimum
+ * cost of a request and response on this machine without a wake-up. With 2, a second thread on another CPU answers, and
+ * both poll: the minimum on two CPUs. Prints round trips per second.
+ */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -51,8 +52,8 @@ int main(int argc, char **argv)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
     int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(listener, (struct sockaddr *)&at, len) || listen(listener, 1) || getsockname(listener, (struct sockaddr *)&at, &len) ||
-        connect(a, (struct sockaddr *)&at, len))
+    if (bind(listener, (struct sockaddr *)&at, len) || listen(listener, 1) ||
+        getsockname(listener, (struct sockaddr *)&at, &len) || connect(a, (struct sockaddr *)&at, len))
         return 1;
     int b = accept(listener, NULL, NULL);
     setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

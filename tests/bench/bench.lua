@@ -1,7 +1,8 @@
--- bench.lua BUILD_DIR [--rows PATTERN[,PATTERN…]] [--pairs N] [--seconds S] [--ledger FILE] [--into FILE] [--table FILE]
--- knbl and its peers in turn over the same path (A B C A B C …), then the median of the ratios, with its interval.
--- --rows measures only the rows whose name and path match one of the patterns. --into puts them into the ledger of an earlier run,
--- in the place of the same rows, and the table shows all.
+-- bench.lua BUILD_DIR [--rows PATTERN[,PATTERN…]] [--pairs N] [--seconds S] [--ledger FILE] [--into FILE] [--table
+-- FILE] - alternates knbl and its peers over the same path (A B C A B C …) and prints the median of the ratios with
+-- its interval.
+-- --rows selects the rows whose name and path match one of the patterns. --into writes them to the ledger of an earlier
+-- run, where they replace the same rows, and the table shows all rows.
 package.path = "./?.lua;" .. package.path
 local core = require "knbl.core"
 local cjson = require "cjson"
@@ -49,7 +50,8 @@ local function wait_for(path, port)
   error("nothing listens on port " .. port)
 end
 
--- One server of a kind runs at a time in a namespace: one that is pinned elsewhere ends first, since they share their port.
+-- Only one server of a kind runs at a time in a namespace, because they share a port; one that is pinned to another CPU
+-- is ended first.
 local function start(name, path, pin, command, port, spins)
   local key, cpu = name .. path, pin and pin[2]
   local old = servers[key]
@@ -61,7 +63,8 @@ local function start(name, path, pin, command, port, spins)
       core.sleep(0.02)
     end
   end
-  local out = io.popen(("%s >%s/%s.log 2>&1 </dev/null & echo $!"):format(in_namespace(path, pinned(cpu, expand(command))), dir, key))
+  local out = io.popen(("%s >%s/%s.log 2>&1 </dev/null & echo $!"):format(
+    in_namespace(path, pinned(cpu, expand(command))), dir, key))
   servers[key] = { pid = out:read "l", cpu = cpu, spins = spins }
   out:close()
   wait_for(path, port)
@@ -69,20 +72,21 @@ local function start(name, path, pin, command, port, spins)
 end
 local function server(name, path, pin)
   local s = peers.servers[name]
-  return start(name, path, pin, s.command, s.port, s.spins)
+  local command = type(s.command) == "function" and s.command(opt.seconds) or s.command
+  return start(name, path, pin, command, s.port, s.spins)
 end
 local function agent(path, pin)
   return start("agent", path, pin, "./knbl agent --listen [::]:7099 --token-file %d/token", 7099), 7099
 end
 
--- Lets servers that spin run only when they are the ones asked.
+-- Runs servers that spin only while they are measured.
 local function only(pid)
   for _, s in pairs(servers) do
     if s.spins then os.execute(("kill -%s %s"):format(s.pid == pid and "CONT" or "STOP", s.pid)) end
   end
 end
 
--- ---- one run of one tool ---------------------------------------------------------------------------------------------
+-- ---- one run of one tool ------------------------------------------------------------------------------------------
 local function spawn(command, pid_of_server, pin)
   local args = {}
   if pid_of_server then args[#args + 1] = "-s " .. pid_of_server end
@@ -96,35 +100,61 @@ end
 
 local streams = { tcp_stream = true, tcp_sendfile = true, udp_stream = true, tcp_bw = true }
 
-local function run_knbl(row, seconds)
+-- A run of knbl. Where the row has a `server`, that is somebody else's.
+local function run_spec(row, asked, seconds)
   local spec = { duration = seconds }
-  for k, v in pairs(row.spec) do spec[k] = v end
+  for k, v in pairs(asked) do spec[k] = v end
   local pid, port
-  if row.server then pid, port = server(row.server, row.path, row.pin), row.port else pid, port = agent(row.path, row.pin) end
-  local got = spawn(("./knbl tests/bench/one.lua '%s' %s %d %s"):format(cjson.encode(spec), hosts[row.path], port, token), pid, row.pin)
+  if row.server then
+    pid, port = server(row.server, row.path, row.pin), row.port
+  else
+    pid, port = agent(row.path, row.pin)
+  end
+  local got = spawn(("./knbl tests/bench/one.lua '%s' %s %d %s"):format(cjson.encode(spec), hosts[row.path], port,
+    token), pid, row.pin)
   local ok, result = pcall(cjson.decode, got.output)
   if not ok or not result.ok then return nil, ok and result.error.message or got.output end
   local m = result.metrics
   local rate = streams[row.spec.test] and m.throughput_bps or m.rate_per_s
   if row.spec.test == "tcp_lat" then rate = 1e9 / (2 * m.latency_ns.mean) end
   local cpu
-  if row.server then -- somebody else's server: both ends as the peers', by their processes
+  if row.server or row.processes then -- somebody else's server, or beside one: both ends by their processes
     cpu = (got.client_cpu_s + got.server_cpu_s) / (rate * (m.duration_s + (result.params.warmup or 0)))
   elseif m.cpu and m.cpu.client_process and m.cpu.server_process then
     cpu = (m.cpu.client_process + m.cpu.server_process) / rate
   end
-  return { rate = rate, cpu = cpu, intervals = m.intervals, chosen = result.chosen }
+  return { rate = row.p99 and 1e9 / m.latency_ns.p99 or rate, cpu = cpu, intervals = m.intervals,
+    chosen = result.chosen, operations = rate }
+end
+
+-- Where a row asks for half of the rate (`half`), that is measured once.
+local function run_knbl(row, seconds)
+  local spec = {}
+  for k, v in pairs(row.spec) do spec[k] = v end
+  if row.half then
+    if not row.full then
+      local full, why = run_spec(row, spec, seconds)
+      if not full then return nil, why end
+      row.full = full.operations
+    end
+    spec.rate = row.full / 2
+  end
+  return run_spec(row, spec, seconds)
 end
 
 local function run_peer(row, peer, seconds)
+  if peer.spec then
+    return run_spec({ path = row.path, spec = peer.spec, server = peer.server, port = peer.port },
+      peer.spec, seconds)
+  end
   local pid = peer.server and server(peer.server, row.path, row.pin)
   local got = spawn(peer.command(hosts[row.path], seconds), pid, row.pin)
-  local rate = peer.read(got.output)
+  local rate, figure = peer.read(got.output)
   if not rate or rate == 0 then return nil, got.output end
-  return { rate = rate, cpu = (got.client_cpu_s + got.server_cpu_s) / (rate * math.ceil(seconds)) }
+  return { rate = figure or rate, cpu = (got.client_cpu_s + got.server_cpu_s) / (rate * math.ceil(seconds)) }
 end
 
--- ---- a row -------------------------------------------------------------------------------------------------------------
+-- ---- a row --------------------------------------------------------------------------------------------------------
 local function median(list)
   local m, low, high = core.median_interval(list, 0.95)
   return m, low, high
@@ -148,7 +178,11 @@ end
 local function against(row)
   local mine, theirs, missing = {}, {}, {}
   for _, peer in ipairs(row.peers) do
-    if installed(peer.needs) then theirs[#theirs + 1] = { peer = peer, runs = {} } else missing[#missing + 1] = peer.name end
+    if installed(peer.needs) then
+      theirs[#theirs + 1] = { peer = peer, runs = {} }
+    else
+      missing[#missing + 1] = peer.name
+    end
   end
   if #theirs == 0 then return { skipped = "not installed: " .. table.concat(missing, ", ") } end
   for _ = 1, opt.pairs do
@@ -168,14 +202,15 @@ local function against(row)
     ratios[i] = m.rate / best.runs[i].rate
     if m.cpu and best.runs[i].cpu > 0 then cpu_ratios[#cpu_ratios + 1] = m.cpu / best.runs[i].cpu end
   end
-  local result = { against = best.peer.name, rate = median(column(mine, "rate")), peer_rate = median(column(best.runs, "rate")), missing = missing,
+  local result = { against = best.peer.name, rate = median(column(mine, "rate")),
+    peer_rate = median(column(best.runs, "rate")), missing = missing,
     pairs = #ratios, chosen = mine[#mine].chosen }
   result.ratio, result.low, result.high = median(ratios)
   if #cpu_ratios > 0 then result.cpu_ratio, result.cpu_low, result.cpu_high = median(cpu_ratios) end
   return result
 end
 
--- ---- the table ---------------------------------------------------------------------------------------------------------
+-- ---- the table ----------------------------------------------------------------------------------------------------
 local function rate_text(row, rate)
   return streams[row.spec.test] and core.format_bits(rate) or core.format_rate(rate)
 end
@@ -192,12 +227,48 @@ do
   for _ = 1, 64 do f:write(("k"):rep(1 << 20)) end
   f:close()
 end
+local has_certificate = os.execute(("openssl req -x509 -newkey rsa:2048 -nodes -keyout %s/key.pem -out %s/cert.pem \z
+  -days 1 -subj /CN=bench.test >/dev/null 2>&1"):format(dir, dir))
 write("nginx.conf", ([[
 worker_processes 1; pid %s/nginx.pid; error_log %s/nginx-error.log; daemon off; user root;
-events { worker_connections 4096; }
-http { access_log off; keepalive_requests 1000000000; client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/c; uwsgi_temp_path %s/u;
-  scgi_temp_path %s/s; server { listen 28080; root %s; } }
-]]):gsub("%%s", dir))
+events { worker_connections 32768; }
+http { access_log off; keepalive_requests 1000000000; client_body_temp_path %s/b; proxy_temp_path %s/p;
+  fastcgi_temp_path %s/c; uwsgi_temp_path %s/u; scgi_temp_path %s/s; server { listen 28080 backlog=16384; root %s; }
+  server { listen 28082 http2; root %s; }
+  HTTPS } }
+]]):gsub("HTTPS }", has_certificate and "server { listen 28443 ssl http2; root %%s; ssl_certificate %%s/cert.pem; \z
+  ssl_certificate_key %%s/key.pem; }" or ""):gsub("%%s", dir))
+do -- as many workers as an agent has loops, 45 bytes
+  local in_file = assert(io.open(dir .. "/nginx.conf"))
+  local text = in_file:read "a":gsub("worker_processes 1;", "worker_processes auto;"):gsub("nginx%.pid", "workers.pid")
+  in_file:close()
+  write("nginx-workers.conf", (text:gsub("listen 28080 ", "listen 28081 "):gsub("server { listen 2808[^1].*", "}\n")))
+end
+do
+  local names, queries = {}, {}
+  for i = 1, 100 do
+    names[i] = ('local-data: "host-%d.bench.test. 60 IN A 192.0.2.%d"'):format(i, i)
+    queries[i] = ("host-%d.bench.test A"):format(i)
+  end
+  write("queries", table.concat(queries, "\n") .. "\n")
+  write("unbound.conf", ([[
+server:
+  interface: 0.0.0.0
+  port: 5311
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "%s"
+  pidfile: ""
+  use-syslog: no
+  access-control: 0.0.0.0/0 allow
+  module-config: "iterator"
+  local-zone: "bench.test." static
+  %s
+remote-control:
+  control-enable: no
+]]):format(dir, table.concat(names, "\n  ")))
+end
 os.execute(("chmod 755 %s"):format(dir))
 
 local report = { started = core.wall(), knbl = core.version, pairs = opt.pairs, seconds = opt.seconds, rows = {} }
@@ -222,23 +293,27 @@ local function line_of(row, r)
   if r.ratio then
     local interval = r.low and (" (%.2f-%.2f)"):format(r.low, r.high) or ""
     local cpu_interval = r.cpu_low and (" (%.2f-%.2f)"):format(r.cpu_low, r.cpu_high) or ""
-    cells = { row[1], row.path, rate_text(row, r.rate), r.against, rate_text(row, r.peer_rate), bound(r.ratio, row.rate, true) .. interval, row.rate,
-      row.cpu and bound(r.cpu_ratio, row.cpu, false) .. cpu_interval or r.cpu_ratio and ("%.2f"):format(r.cpu_ratio) or "-", row.cpu or "-" }
+    cells = { row[1], row.path, rate_text(row, r.rate), r.against, rate_text(row, r.peer_rate),
+      bound(r.ratio, row.rate, true) .. interval, row.rate,
+      row.cpu and bound(r.cpu_ratio, row.cpu, false) .. cpu_interval or r.cpu_ratio and ("%.2f"):format(r.cpu_ratio)
+        or "-", row.cpu or "-" }
   else
-    cells = { row[1], row.path, r.skipped or "failed: " .. tostring(r.error):gsub("%s+", " "):sub(1, 200), "-", "-", "-", row.rate, "-", row.cpu or "-" }
+    cells = { row[1], row.path, r.skipped or "failed: " .. tostring(r.error):gsub("%s+", " "):sub(1, 200), "-", "-",
+      "-", row.rate, "-", row.cpu or "-" }
   end
   for i, c in ipairs(cells) do cells[i] = tostring(c) end
   return "| " .. table.concat(cells, " | ") .. " |"
 end
 
--- key -> what was found, of an earlier run too
+-- key -> result, including those of an earlier run
 local found = {}
 if opt.into then
   local old = io.open(opt.into)
   if old then
     local earlier = cjson.decode(old:read "a")
     old:close()
-    if earlier.kernel ~= report.kernel or earlier.cpu ~= report.cpu or earlier.pairs ~= report.pairs or earlier.seconds ~= report.seconds then
+    if earlier.kernel ~= report.kernel or earlier.cpu ~= report.cpu or earlier.pairs ~= report.pairs
+      or earlier.seconds ~= report.seconds then
       io.stderr:write("bench: ", opt.into, " is of another machine, or of other pairs\n") os.exit(2)
     end
     for _, r in ipairs(earlier.rows) do found[r.key] = r end
@@ -250,7 +325,8 @@ for _, row in ipairs(rows) do
     io.stderr:write("bench: ", row[1], ", ", row.path, "\n")
     local started = core.wall()
     local r = row.itself and itself(row) or against(row)
-    r.key, r.row, r.path, r.labelled_mode, r.asked_rate, r.asked_cpu, r.started = key_of(row), row[1], row.path, row.mode, row.rate, row.cpu, started
+    r.key, r.row, r.path, r.labelled_mode, r.asked_rate, r.asked_cpu, r.started = key_of(row), row[1], row.path,
+      row.mode, row.rate, row.cpu, started
     r.group = row.group
     found[r.key] = r
     io.stderr:write(line_of(row, r), "\n")
@@ -258,8 +334,12 @@ for _, row in ipairs(rows) do
 end
 
 -- rows of one group have a bound on their geometric mean too
-local lines = { "| row | path | knbl | best peer | its figure | rate ratio (95 %) | asked | CPU ratio (95 %) | asked |", "|-|-|-|-|-|-|-|-|-|" }
+local lines = { "| row | path | knbl | best peer | its figure | rate ratio (95 %) | asked | CPU ratio (95 %) | asked |",
+  "|-|-|-|-|-|-|-|-|-|" }
 local groups, first, last = {}, nil, nil
+if not next(found) then
+  io.stderr:write("bench: --rows '", tostring(opt.rows), "' matches no row\n") os.exit(2)
+end
 for _, row in ipairs(rows) do
   local r = found[key_of(row)]
   if r then
@@ -276,11 +356,13 @@ for _, row in ipairs(rows) do
 end
 for name, g in pairs(groups) do
   lines[#lines + 1] = ("| %s, all sizes: geometric mean | %s | | | | %s | %s | %s | %s |"):format(name, g.row.path,
-    bound(math.exp(g.log / g.n), g.row.group_rate, true), g.row.group_rate, bound(g.cpu / g.n, g.row.cpu, false), g.row.cpu)
+    bound(math.exp(g.log / g.n), g.row.group_rate, true), g.row.group_rate, bound(g.cpu / g.n, g.row.cpu, false),
+      g.row.cpu)
 end
 
 local when = first == last and first or ("%s to %s"):format(first, last)
-local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of %g s, in turn.\n\n%s\n"):format(when, report.cpus, report.cpu,
+local text = ("Measured %s on %d x %s, Linux %s, knbl %s: medians of %d pairs of %g s, in turn.\n\n%s\n"):format(when,
+  report.cpus, report.cpu,
   report.kernel, report.knbl, opt.pairs, opt.seconds, table.concat(lines, "\n"))
 print(text)
 if opt.ledger then core.write_file(opt.ledger, cjson.encode(report)) end

@@ -1,4 +1,4 @@
--- one.lua SPEC_JSON HOST PORT TOKEN: one run of an engine against an agent, its result as JSON. The bench times it.
+-- one.lua SPEC_JSON HOST PORT TOKEN - makes one run against an agent and prints its result as JSON. The bench times it.
 local core = require "knbl.core"
 local spec, host, port, token = ...
 local run, err = core.run(spec, { host = host, port = tonumber(port), token = token })

@@ -1,7 +1,8 @@
 /* spawn [-c CPU] [-s PID]... [-t SECONDS] COMMAND [ARG...]
  *
- * Runs a command, keeps what it prints, and writes one JSON object: its exit code, output, wall time and CPU time, and the CPU
- * time that the processes named by -s (servers, with all their children) used meanwhile. -c pins the command. */
+ * Runs a command and writes one JSON object: its exit code, output, wall time and CPU time, and the CPU time that the
+ * processes of -s (servers, with all their children) used meanwhile. -c pins the command to a CPU.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -22,13 +23,16 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* ---- servers: some fork for each client and forget the child's CPU time, so the whole family is followed by sampling -------------- */
+/* ---- servers: some fork for each client and do not collect its CPU time, so all descendants are sampled ---- */
 
 #define FAMILY_MAX 256
-static struct { int pid; double first_s, last_s; } family[FAMILY_MAX];
+static struct {
+    int pid;
+    double first_s, last_s;
+} family[FAMILY_MAX];
 static int family_size;
 
-/* user + system of one process, of its own threads alone */
+/* user and system time of one process, without its children */
 static double process_cpu_s(int pid)
 {
     char path[64], line[1024];
@@ -46,7 +50,7 @@ static double process_cpu_s(int pid)
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
-/* Notes what a process and its descendants have used; those that are new since the start began at nothing. */
+/* Records the CPU time of a process and its descendants; for those that started later, the start value is 0. */
 static void sample(int pid, int at_start)
 {
     double cpu_s = process_cpu_s(pid);
@@ -146,7 +150,7 @@ int main(int argc, char **argv)
         double left = from + (double)limit_s - now_s();
         struct pollfd p = {.fd = pipes[0], .events = POLLIN};
         if (left <= 0) {
-            kill(-pid, SIGKILL); /* an alarm in the child would be the tool's own */
+            kill(-pid, SIGKILL); /* the tool may use alarm() itself, so the parent enforces the timeout */
             break;
         }
         int ready = poll(&p, 1, 20);

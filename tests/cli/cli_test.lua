@@ -21,8 +21,36 @@ local function script(text, words, check)
   check(shell.knbl_with((words or "") .. " " .. path), path)
 end
 
--- A script that ends by itself in its middle leaves what it measured; what it says is the exit code, or the verdict where it says nothing.
+-- A script that ends by itself in its middle leaves what it measured; what it says is the exit code, or the verdict
+-- where it says nothing.
 TestExit = {}
+
+-- Both outputs in one file: no line of one is inside a line of the other, and what came first stands first.
+function TestExit.test_outputs_do_not_tear_each_other()
+  local dir <close> = shell.folder()
+  local path = shell.write(dir:file "script.lua", [[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster { provider = "loopback" }
+    local a, b = cluster:pair()
+    for i = 1, 60 do
+      print(("printed %03d "):format(i) .. ("x"):rep(200) .. " end")
+      knbl.tcp_rr { case = "case " .. i, from = a, to = b, count = 10, warmup = 0 }
+    end
+  ]])
+  local got = shell.run("exec $KNBL " .. path .. " 2>&1")
+  lu.assertEquals(got.code, 0, got.out)
+  local printed, told = 0, 0
+  for line in got.out:gmatch "[^\n]+" do
+    if line:find "printed" then
+      printed = printed + 1
+      lu.assertStrMatches(line, ("printed %03d x+ end"):format(printed))
+    elseif line:find "^%[%d+/60%]" then
+      told = told + 1
+      lu.assertEquals({ told, line:match "^%[(%d+)/60%] tcp_rr case %d+ " }, { printed, tostring(printed) })
+    end
+  end
+  lu.assertEquals({ printed, told }, { 60, 60 })
+end
 
 local function exits(call, code, expect)
   local dir <close> = shell.folder()
@@ -64,6 +92,16 @@ function TestKnows:test_help()
   lu.assertEquals(got.err, "")
 end
 
+function TestKnows:test_help_of_a_command_and_of_a_scenario()
+  lu.assertEquals(shell.knbl_with("help").out, shell.knbl_with("--help").out)
+  for _, name in ipairs { "compare", "agent", "pod_to_svc" } do
+    local got = shell.knbl_with("help " .. name)
+    lu.assertEquals({ got.code, got.err }, { 0, "" })
+    lu.assertEquals(got.out, shell.knbl_with(name .. " --help").out)
+  end
+  lu.assertEquals(shell.knbl_with("help nosuch").code, 2)
+end
+
 function TestKnows:test_list_names_every_scenario_and_its_question()
   local got = shell.knbl_with "list"
   lu.assertEquals(got.code, 0)
@@ -80,7 +118,9 @@ end
 -- The binary alone runs anywhere.
 function TestKnows:test_the_library_and_the_scenarios_are_inside()
   local dir <close> = shell.folder()
-  local got = shell.run(("cp $KNBL %s/knbl && cd %s && ./knbl list && ./knbl show ping && ./knbl --dry-run ping"):format(dir.path, dir.path))
+  local got = shell.run(
+    ("cp $KNBL %s/knbl && cd %s && ./knbl list && ./knbl show ping && ./knbl --dry-run ping"):format(dir.path,
+    dir.path))
   lu.assertEquals(got.code, 0, got.err)
   lu.assertStrContains(got.out, "pod_to_svc")
 end
@@ -91,8 +131,10 @@ function TestKnows:test_files_win_over_what_is_inside()
   local path = shell.write(dir:file "script.lua", 'print((require "extra"))')
   local got = shell.run(("KNBL_LUA_PATH='%s/?.lua' $KNBL %s"):format(dir.path, path))
   lu.assertEquals(got.out, "from disk\n", got.err)
-  got = shell.run(("mkdir -p %s/lua/knbl && cp $KNBL %s && cp lua/knbl/*.lua %s/lua/knbl && echo 'return { main = function() return 42 end }' "
-    .. ">%s/lua/knbl/cli.lua && cd %s && ./knbl"):format(dir.path, dir.path, dir.path, dir.path, dir.path))
+  got = shell.run(
+    ("mkdir -p %s/lua && cp $KNBL %s && cp -r lua/knbl %s/lua && echo 'return { main = function() \z
+      return 42 end }' "
+    .. ">%s/lua/knbl/program/cli.lua && cd %s && ./knbl"):format(dir.path, dir.path, dir.path, dir.path, dir.path))
   lu.assertEquals(got.code, 42, got.err)
 end
 
@@ -102,7 +144,8 @@ end
 
 -- As editors of Windows leave it.
 function TestKnows:test_a_mark_of_utf_8_and_other_ends_of_lines()
-  script("\239\187\191#!/usr/bin/env knbl\r\n-- a question\r\nprint(1 + 1)\r\n", nil, function(got) lu.assertEquals(got.out, "2\n", got.err) end)
+  script("\239\187\191#!/usr/bin/env knbl\r\n-- a question\r\nprint(1 + 1)\r\n", nil,
+    function(got) lu.assertEquals(got.out, "2\n", got.err) end)
 end
 
 function TestKnows:test_scripts_find_modules_beside_them()
@@ -140,16 +183,17 @@ end
 TestRefuses = {}
 
 function TestRefuses:test_words()
-  refuses("", 2, "which scenario?")
+  refuses("", 2, "a scenario is required")
   refuses("--verison", 2, "did you mean '--version'?")
   refuses("pod_to_scv", 2, "did you mean 'pod_to_svc'?")
   refuses("/nonexistent/file.lua", 2, "no scenario '/nonexistent/file.lua'")
   refuses("/tmp", 2, "directory")
-  refuses("/dev/zero", 2, "cannot read /dev/zero: it is longer than 16777216 bytes")
-  refuses("report /dev/zero", 2, "cannot read /dev/zero: it holds a NUL")
-  refuses("--on hosts:a=127.0.0.1,b=127.0.0.1 --token-file /dev/zero node_to_node", 2, "--token-file: cannot read /dev/zero: it holds a NUL")
-  refuses("list all", 2, "'all' is too much")
-  refuses("doctor lab", 2, "'lab' is too much")
+  refuses("/dev/zero", 2, "cannot read /dev/zero: it is larger than 16777216 bytes")
+  refuses("report /dev/zero", 2, "cannot read /dev/zero: it is not text: it contains a NUL byte")
+  refuses("--on hosts:a=127.0.0.1,b=127.0.0.1 --token-file /dev/zero node_to_node", 2,
+    "--token-file: cannot read /dev/zero: it is not text: it contains a NUL byte")
+  refuses("list all", 2, "unexpected argument 'all'")
+  refuses("doctor lab", 2, "unexpected argument 'lab'")
   refuses("show nothing_like_it", 2, "no scenario 'nothing_like_it'")
   refuses("ping --nonsense 3", 2, "unknown option --nonsense")
   refuses("--on mars ping", 2, "unknown provider 'mars'")
@@ -157,7 +201,7 @@ function TestRefuses:test_words()
 end
 
 function TestRefuses:test_quantities()
-  refuses("--duration 10parsecs ping", 2, "no unit of time")
+  refuses("--duration 10parsecs ping", 2, "no valid unit of time")
   refuses("--duration -1s ping", 2, "negative")
   refuses("--duration 9999999h ping", 2, "longer than")
   refuses("--repeats 0 ping", 2, "at least 1")
@@ -166,7 +210,8 @@ end
 
 TestScripts = {}
 
-local opening = 'local knbl = require "knbl"\nlocal cluster <close> = knbl.cluster { provider = "loopback" }\nlocal a, b = cluster:pair()\n'
+local opening = 'local knbl = require "knbl"\n\z
+  local cluster <close> = knbl.cluster { provider = "loopback" }\nlocal a, b = cluster:pair()\n'
 
 function TestScripts:test_an_error_shows_the_line_and_the_way_there()
   script("local function f() error 'boom' end\nf()", nil, function(got, path)
@@ -179,7 +224,8 @@ end
 
 function TestScripts:test_no_lua()
   script("x = = 1", nil, function(got) lu.assertEquals(got.code, 1) lu.assertStrContains(got.err, "script.lua:1:") end)
-  script("\127ELF\2\1\1\0", nil, function(got) lu.assertEquals(got.code, 1) lu.assertStrContains(got.err, "script.lua:1:") end)
+  script("\127ELF\2\1\1\0", nil, function(got) lu.assertEquals(got.code, 1) lu.assertStrContains(got.err,
+    "script.lua:1:") end)
   script("\27Lua", nil, function(got) lu.assertEquals(got.code, 1) end)
 end
 
@@ -224,7 +270,8 @@ end
 
 function TestHosts:test_two_agents()
   local agent <close> = shell.agent "--name left --node one"
-  local words = ("--on hosts:a=127.0.0.1:%d,b=127.0.0.1:%d --token-file %s --duration 100ms"):format(agent.port, agent.port, agent.token)
+  local words = ("--on hosts:a=127.0.0.1:%d,b=127.0.0.1:%d --token-file %s --duration 100ms"):format(agent.port,
+    agent.port, agent.token)
   script([[
     local knbl = require "knbl"
     local cluster <close> = knbl.cluster()
@@ -239,6 +286,20 @@ end
 function TestHosts:test_a_wrong_token()
   local agent <close> = shell.agent()
   hosts(("a=127.0.0.1:%d,b=127.0.0.1:%d"):format(agent.port, agent.port), "not the agent's token", 3, "Token")
+end
+
+-- A file's name, a ledger's word: nothing of it steers a terminal.
+function TestRefuses:test_no_terminal_escapes()
+  local dir <close> = shell.folder()
+  local name = dir:file "\27[31mred\7.json"
+  for _, words in ipairs { "report %s", "report %s.none", "%s.lua", "compare %s %s" } do
+    shell.write(name, '{"schema":1,"knbl":"x","measurements":[{"test":"x","case":"\\u001b[2J","monitor":5}]}')
+    local got = shell.run("exec $KNBL " .. words:gsub("%%s", (shell.quote(name):gsub("%%", "%%%%"))))
+    lu.assertNotEquals(got.code, 0, words)
+    lu.assertNotStrContains(got.err .. got.out, "\27")
+    lu.assertNotStrContains(got.err .. got.out, "\7")
+    lu.assertStrContains(got.err, "?[31mred")
+  end
 end
 
 os.exit(lu.LuaUnit.run())

@@ -16,7 +16,8 @@ TestFull = {}
 function TestFull:setUp()
   self.ledger = os.tmpname()
   local file = assert(io.open(self.ledger, "w"))
-  file:write(json.encode { schema = 1, measurements = { { test = "tcp_rr", case = "c", ok = true, metrics = { rate_per_s = 5000 } } } })
+  file:write(json.encode { schema = 1, measurements = {
+    { test = "tcp_rr", case = "c", ok = true, metrics = { rate_per_s = 5000 } } } })
   file:close()
 end
 function TestFull:tearDown() os.remove(self.ledger) end
@@ -45,7 +46,8 @@ end
 
 -- In a namespace of its own, a disk with no room for the new file: the one before stays.
 function TestFull:test_what_was_there_stays()
-  local line = ([[unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=8k none /mnt && echo before >/mnt/page.html && %s report %s -q --html /mnt/page.html;
+  local line = ([[unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=8k none /mnt &&
+    echo before >/mnt/page.html && %s report %s -q --html /mnt/page.html;
     echo code=$?; cat /mnt/page.html; ls /mnt']]):format(knbl, self.ledger)
   local text = sh(line)
   if text:find "unshare" or text:find "mount:" then lu.skip "no user namespaces here" end

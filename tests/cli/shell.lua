@@ -25,11 +25,13 @@ function M.folder()
   local path = pipe:read "l"
   pipe:close()
   local gone = function() os.execute("rm -rf " .. M.quote(path)) end
-  return setmetatable({ path = path }, { __close = gone, __index = { file = function(_, name) return path .. "/" .. name end } })
+  return setmetatable({ path = path }, { __close = gone,
+    __index = { file = function(_, name) return path .. "/" .. name end } })
 end
 
 local function outcome(dir, started)
-  return { out = M.read(dir:file "out"), err = M.read(dir:file "err"), code = tonumber(M.read(dir:file "code")), seconds = core.now() - started }
+  return { out = M.read(dir:file "out"), err = M.read(dir:file "err"), code = tonumber(M.read(dir:file "code")),
+    seconds = core.now() - started }
 end
 
 -- Runs a command line, KNBL standing for the program: { code, out, err, seconds }. It has 30 seconds.
@@ -38,7 +40,8 @@ function M.run(command, stdin)
   local started = core.now()
   if stdin then M.write(dir:file "in", stdin) end
   os.execute(("KNBL=%s; { timeout -k 1 30 sh -c %s; } >%s 2>%s <%s; echo $? >%s"):format(M.quote(M.knbl),
-    M.quote("KNBL=" .. M.quote(M.knbl) .. "; " .. command), dir:file "out", dir:file "err", stdin and dir:file "in" or "/dev/null", dir:file "code"))
+    M.quote("KNBL=" .. M.quote(M.knbl) .. "; " .. command), dir:file "out", dir:file "err",
+      stdin and dir:file "in" or "/dev/null", dir:file "code"))
   return outcome(dir, started)
 end
 
@@ -52,7 +55,7 @@ Process.__index = Process
 
 -- Waits until `check` gives something; fails after `seconds`.
 function M.wait_for(what, check, seconds)
-  local deadline = core.now() + (seconds or 15)
+  local deadline = core.now() + (seconds or 45)
   while true do
     local value = check()
     if value then return value end
@@ -76,9 +79,10 @@ function Process:kill(signal) os.execute(("kill -%s %d 2>/dev/null"):format(sign
 
 function Process:err() return M.read(self.dir:file "err") end
 
--- Its end: as M.run gives it; `seconds` since `since`, or since its start.
+-- Its end, by itself or after M.start's minute: as M.run gives it; `seconds` since `since`, or since its start.
 function Process:wait(since)
-  self.code = M.wait_for("the end of a process", function() return tonumber(M.read(self.dir:file "code.new") or "") end)
+  self.code = M.wait_for("the end of a process",
+    function() return tonumber(M.read(self.dir:file "code.new") or "") end, 90)
   os.execute(("mv %s %s"):format(self.dir:file "code.new", self.dir:file "code"))
   return outcome(self.dir, since or self.started)
 end

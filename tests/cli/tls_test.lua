@@ -13,7 +13,8 @@ local function certificates(dir)
     printf 'subjectAltName=DNS:kube.test' >server.ext &&
     for name in server client; do
       req -subj /CN=$name -keyout $name.key -out $name.csr &&
-      openssl x509 -req -days 2 -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.pem $(test $name = server && echo -extfile server.ext) || exit 1
+      openssl x509 -req -days 2 -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.pem \
+        $(test $name = server && echo -extfile server.ext) || exit 1
     done]]):format(dir.path))
   lu.assertEquals(got.code, 0, got.out)
 end
@@ -25,7 +26,8 @@ end
 
 local function server(dir, more)
   local port = free_port()
-  local p = shell.start(("openssl s_server -quiet -www -accept 127.0.0.1:%d -cert %s -key %s %s"):format(port, dir:file "server.pem",
+  local p = shell.start(("openssl s_server -quiet -www -accept 127.0.0.1:%d -cert %s -key %s %s"):format(port,
+    dir:file "server.pem",
     dir:file "server.key", more or ""))
   shell.wait_for("openssl", function()
     local _, err = core.fetch { url = ("https://127.0.0.1:%d/"):format(port), insecure = true, timeout = 5 }
@@ -41,6 +43,33 @@ local function get(port, more)
 end
 
 TestTls = {}
+
+-- An authority that is given is the only one: the system's own, which libcurl looks up in a folder, are not trusted
+-- beside it. The folder is one of the test's, in a mount namespace.
+function TestTls:test_the_system_s_authorities_beside_a_given_one()
+  if not have then lu.skip "openssl is not installed" end
+  if shell.run("unshare --user --map-root-user --mount true").code ~= 0 then lu.skip "no mount namespaces here" end
+  local dir <close> = shell.folder()
+  certificates(dir)
+  local p <close>, port = server(dir)
+  lu.assertNotNil(p)
+  lu.assertEquals(shell.run(([[cd %s && mkdir certs && cp ca.pem certs && openssl rehash certs &&
+    cp ca.pem certs/ca-certificates.crt && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
+    -nodes -days 2 -subj /CN=other -keyout other.key -out other.pem]]):format(dir.path)).code, 0)
+  local script = shell.write(dir:file "script.lua", ([[
+    local core, shell = require "knbl.core", require "tests.cli.shell"
+    local function get(ca)
+      local answer, err = core.fetch { url = "https://127.0.0.1:%d/", timeout = 10, server_name = "kube.test", ca = ca }
+      print(answer and answer.status or err.code)
+    end
+    get(nil)
+    get(shell.read "%s/other.pem")
+    get "%s/other.pem"
+    get(shell.read "%s/ca.pem")]]):format(port, dir.path, dir.path, dir.path))
+  local got = shell.run(("exec unshare --user --map-root-user --mount sh -c \z
+    'mount --bind %s/certs /etc/ssl/certs && exec %s -q %s'"):format(dir.path, shell.knbl, script))
+  lu.assertEquals(got.out, "200\nauth\nauth\n200\n", got.err)
+end
 
 function TestTls:setUp()
   if not have then lu.skip "openssl is not installed" end

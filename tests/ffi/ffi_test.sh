@@ -1,5 +1,6 @@
 #!/bin/sh
-# The C ABI and the three ways to require "knbl": the program itself, a stock lua5.4 with knbl.so, LuaJIT with libknbl.so.
+# The C ABI and the three ways to require "knbl": the program itself, a stock lua5.4 with knbl.so, LuaJIT with
+# libknbl.so.
 B=${B:-build} KNBL=${KNBL:-./knbl} CC=${CC:-cc} n=0
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -23,11 +24,12 @@ only_knbl_names_leave() {
 
 header_stands_alone() {
     echo '#include "knbl.h"' >"$work/alone.c"
-    "$CC" -std=c99 -Wall -Wextra -pedantic -Werror -Isrc -fsyntax-only "$work/alone.c"
+    $CC -std=c99 -Wall -Wextra -pedantic -Werror -Isrc -fsyntax-only "$work/alone.c"
 }
 
 example_runs() {
-    "$CC" -std=c11 -Wall -Wextra -Werror -Isrc -o "$work/example" docs/example.c -L"$B" -lknbl -Wl,-rpath,"$B" $SANITIZE || return 1
+    $CC -std=c11 -Wall -Wextra -Werror -Isrc -o "$work/example" docs/example.c -L"$B" -lknbl \
+        -Wl,-rpath,"$B" $SANITIZE || return 1
     "$work/example" >"$work/example.out" || return 1
     grep -q '^p99.9 [1-9][0-9]* ns$' "$work/example.out" && grep -q '"ok":true' "$work/example.out"
 }
@@ -38,15 +40,26 @@ keys_of() { # keys_of FILE COMMAND...
     grep '^= ' "$work/$file.all" >"$work/$file"
 }
 program_measures() { keys_of program "$KNBL" tests/ffi/measure.lua && [ "$(wc -l <"$work/program")" -gt 50 ]; }
+# A busy machine may read the CPU time of a window too late to be told: then both measure once more.
+measures_as_the_program() { # measures_as_the_program FILE COMMAND...
+    for attempt in 1 2 3 4 5; do
+        keys_of "$@" || return 1
+        diff "$work/program" "$work/$1" >"$work/differences" && return 0
+        program_measures || return 1
+    done
+    cat "$work/differences"
+    return 1
+}
 lua_measures_the_same() {
-    keys_of lua env $PRELOAD LUA_CPATH="$B/?.so;;" lua5.4 tests/ffi/measure.lua && diff "$work/program" "$work/lua"
+    measures_as_the_program lua env $PRELOAD LUA_CPATH="$B/?.so;;" lua5.4 tests/ffi/measure.lua
 }
 luajit_measures_the_same() {
-    keys_of luajit env $PRELOAD KNBL_LIB="$B/libknbl.so" LUA_PATH="lua/?.lua;lua/?/init.lua;;" luajit tests/ffi/measure.lua &&
-        diff "$work/program" "$work/luajit"
+    measures_as_the_program luajit env $PRELOAD KNBL_LIB="$B/libknbl.so" LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
+        luajit tests/ffi/measure.lua
 }
 luajit_has_the_same_functions() {
-    env $PRELOAD KNBL_LIB="$B/libknbl.so" LUA_PATH="lua/?.lua;lua/?/init.lua;;" luajit tests/ffi/values.lua >"$work/jit.values" || return 1
+    env $PRELOAD KNBL_LIB="$B/libknbl.so" LUA_PATH="lua/?.lua;lua/?/init.lua;;" luajit tests/ffi/values.lua \
+        >"$work/jit.values" || return 1
     "$KNBL" tests/ffi/values.lua >"$work/core.values" || return 1
     diff "$work/core.values" "$work/jit.values"
 }
@@ -65,7 +78,8 @@ ends_with() { # ends_with CODE WORDS; in $run what runs it
 }
 exit_codes_are_the_verdict() {
     ends_with 0 "" && ends_with 99 "--most 1ns" && grep -q "1 of 1 expectations failed" "$work/ends.out" &&
-        ends_with 7 "--code 7" && grep -q "tcp_rr" "$work/ends.out" && ends_with 1 "--dry-run" && ends_with 0 "--help" &&
+        ends_with 7 "--code 7" && grep -q "tcp_rr" "$work/ends.out" && ends_with 1 "--dry-run" &&
+        ends_with 0 "--help" &&
         grep -q -- "--most TIME" "$work/ends.out" && ! grep -q "tcp_rr" "$work/ends.out"
 }
 

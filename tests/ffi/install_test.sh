@@ -13,18 +13,25 @@ check() { # check NAME COMMAND...
 }
 
 installs() { make --no-print-directory install DESTDIR="$to" PREFIX=/usr; }
-program_runs() { (cd "$work" && "$to/usr/bin/knbl" list | grep -q pod_to_svc && "$to/usr/bin/knbl" --dry-run ping >/dev/null); }
-manual_reads() { man --warnings -E UTF-8 -l "$to/usr/share/man/man1/knbl.1" >"$work/man" 2>"$work/man.err" && [ ! -s "$work/man.err" ] && grep -q "token-file" "$work/man"; }
+program_runs() {
+    (cd "$work" && "$to/usr/bin/knbl" list | grep -q pod_to_svc && "$to/usr/bin/knbl" --dry-run ping >/dev/null)
+}
+manual_reads() {
+    man --warnings -E UTF-8 -l "$to/usr/share/man/man1/knbl.1" >"$work/man" 2>"$work/man.err" &&
+        [ ! -s "$work/man.err" ] && grep -q "token-file" "$work/man"
+}
 c_program_builds() {
     flags=$(PKG_CONFIG_SYSROOT_DIR="$to" PKG_CONFIG_PATH="$to/usr/lib/pkgconfig" pkg-config --cflags --libs knbl) &&
         cc -std=c11 -o "$work/example" docs/example.c $flags && LD_LIBRARY_PATH="$to/usr/lib" "$work/example"
 }
 lua_requires() {
-    (cd "$work" && LUA_PATH="$to/usr/share/lua/5.4/?.lua;$to/usr/share/lua/5.4/?/init.lua" LUA_CPATH="$to/usr/lib/lua/5.4/?.so;;" \
+    (cd "$work" && LUA_PATH="$to/usr/share/lua/5.4/?.lua;$to/usr/share/lua/5.4/?/init.lua" \
+        LUA_CPATH="$to/usr/lib/lua/5.4/?.so;;" \
         lua5.4 -e 'local knbl = require "knbl"; assert(knbl.tcp_rr and require "knbl.core".version == knbl.version)')
 }
 luajit_requires() {
-    (cd "$work" && LUA_PATH="$to/usr/share/lua/5.1/?.lua;$to/usr/share/lua/5.1/?/init.lua;;" LD_LIBRARY_PATH="$to/usr/lib" \
+    (cd "$work" && LUA_PATH="$to/usr/share/lua/5.1/?.lua;$to/usr/share/lua/5.1/?/init.lua;;" \
+        LD_LIBRARY_PATH="$to/usr/lib" \
         luajit -e 'assert(require "knbl".tcp_rr)')
 }
 uninstalls() {

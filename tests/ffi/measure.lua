@@ -1,4 +1,5 @@
--- One script for every Lua: measures over loopback and prints the names in the results, so that they can be compared: lines that begin with "= ".
+-- One script for every Lua: measures over loopback and prints the names in the results, so that they can be compared:
+-- lines that begin with "= ".
 local knbl = require "knbl"
 local native = require "knbl.native"
 
@@ -17,8 +18,12 @@ end
 
 local cluster = knbl.cluster { provider = "loopback" }
 local client, server = cluster:pair()
-walk(knbl.tcp_rr { case = "latency", from = client, to = server, duration = "150ms", labels = { path = "loopback" } }, "tcp_rr")
-walk(knbl.tcp_stream { case = "throughput", from = client, to = server, duration = "150ms" }, "tcp_stream")
+walk(knbl.tcp_rr { case = "latency", from = client, to = server, duration = "150ms", labels = { path = "loopback" } },
+  "tcp_rr")
+walk(knbl.tcp_stream { case = "throughput", from = client, to = server, duration = "500ms" }, "tcp_stream")
+local other = cluster:pod { name = "other" }
+walk(knbl.tcp_rr { case = "several", from = client, to = { server, other }, shares = { 3, 1 }, flows = 4,
+  duration = "150ms" }, "several")
 walk(knbl.tcp_lat { case = "sizes", from = client, to = server, duration = "150ms", size = "1:64:*64" }, "tcp_lat")
 
 walk({ native.median_interval { 1, 2, 3, 4, 5, 6, 7, 8 } }, "median")

@@ -22,11 +22,15 @@ end
 local function call(name, ...) print_results(name, pcall(core[name], ...)) end
 
 local histogram = '{"count":3,"min":1,"max":3,"sum":"6","sum_sq":"14","buckets":[[1,1],[2,1],[3,1]]}'
-for _, text in ipairs { "10s", "1m30s", "200ms", "-1s", "soon", "", "1e99s", "99999999999h" } do call("duration", text) end
+for _, text in ipairs { "10s", "1m30s", "200ms", "-1s", "soon", "", "1e99s", "99999999999h" } do
+  call("duration", text)
+end
 for _, text in ipairs { "64", "4K", "1.5M", "kB", "-4", "99999999999G" } do call("size", text) end
 for _, text in ipairs { "100000", "20k", "1M", "x" } do call("count", text) end
 for _, text in ipairs { "20k/s", "100M", "1Gbit/s", "0.5/s", "fast" } do call("rate", text) end
-for _, text in ipairs { "1:256K:*64", "96:1460:+64", "64", "1,64,4K", "1:2:*1", "1:1G:+1", ":" } do call("sizes", text) end
+for _, text in ipairs { "1:256K:*64", "96:1460:+64", "64", "1,64,4K", "1:2:*1", "1:1G:+1", ":" } do
+  call("sizes", text)
+end
 for _, n in ipairs { 0, 1, 999, 27600, 1.5e9, 123456789, 9.41e12 } do
   call("format_duration", n)
   call("format_duration", n, true)
@@ -41,8 +45,10 @@ call("check", "{")
 call("check")
 call("tests")
 call("fields")
-call("nearest", "tcp_r", core.tests())
-call("nearest", "zzzzzzzz", core.tests())
+local names = {}
+for i, test in ipairs(core.tests()) do names[i] = test.name end
+call("nearest", "tcp_r", names)
+call("nearest", "zzzzzzzz", names)
 call("hist_merge", { histogram, histogram })
 call("hist_merge", { "{}" })
 call("hist_merge", { "{" })
@@ -64,12 +70,14 @@ call("agent", { listen = "nonsense:port", token = core.token() })
 call("isatty", 99)
 call("sleep", 0)
 call("interrupted")
-print(#core.token(), core.wall():match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$" and "time", core.version, core.protocol)
+print(#core.token(), core.wall():match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$" and "time", core.version,
+  core.protocol)
 
 -- objects: after close, twice
 local token = core.token()
 local agent = assert(core.agent { token = token, name = "values" })
-local run = assert(core.run('{"test":"tcp_rr","count":100}', { host = "127.0.0.1", port = agent:port(), token = token }))
+local run = assert(core.run('{"test":"tcp_rr","count":100}',
+  { host = "127.0.0.1", port = agent:port(), token = token }))
 print(pcall(run.result, run) == false and "not over" or "over already")
 print(run:wait(10), run:progress():match '"phase":"(%a+)"', run:result():match '"ok":(%a+)')
 run:close()

@@ -9,7 +9,8 @@ for source in tests/fuzz/*_fuzz.c; do
     corpus=tests/fuzz/corpus/$name
     [ -d "$corpus" ] || corpus=$empty
     # the artifact of a crash goes beside the binary, not into whatever folder this runs in
-    if timeout 60 "${B:-build}/fuzz/$name" -runs=0 -timeout=10 -rss_limit_mb=2048 -artifact_prefix="${B:-build}/fuzz/$name-" "$corpus" >"$log" 2>&1; then
+    if timeout 60 "${B:-build}/fuzz/$name" -runs=0 -timeout=10 -rss_limit_mb=2048 \
+        -artifact_prefix="${B:-build}/fuzz/$name-" "$corpus" >"$log" 2>&1; then
         echo "ok $n - $name ($(ls "$corpus" | wc -l) inputs)"
     else
         echo "not ok $n - $name"; tail -n 40 "$log" | sed 's/^/# /'; failed=1

@@ -11,12 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void demand(int truth)
 {
-    if (!truth) abort();
+    if (!truth)
+        abort();
 }
 
 static void use_hist(struct kn_hist *h)
 {
-    if (!h) return;
+    if (!h)
+        return;
     for (double p = 0; p <= 100; p += 12.5)
         demand(kn_hist_percentile(h, p) >= kn_hist_min(h) && kn_hist_percentile(h, p) <= kn_hist_max(h));
     demand(isfinite(kn_hist_mean(h)) && isfinite(kn_hist_stddev(h)));
@@ -53,10 +55,11 @@ static void use(struct kn_figures *f)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     struct kn_figures f;
     json_t *json = json_loadb((const char *)data, size, JSON_DECODE_ANY, NULL);
-    if (!json) return 0;
+    if (!json)
+        return 0;
     if (kn_figures_from_json(json, &f, &err) == 0) {
         use(&f);
         kn_figures_fini(&f);

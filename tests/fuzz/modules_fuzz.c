@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     memcpy(text, data, size);
     text[size] = '\0';
-    int bad = kn_vm_modules_from(text, "virtio_pci", modules, &err);
+    int bad = kn_vm_modules_from(text, modules, &err);
     if (modules->n > VM_MODULES_MAX || (bad && err.code != KN_E_LIMIT))
         abort();
     for (size_t i = 0; i < modules->n; i++) {

@@ -8,7 +8,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void demand(int truth)
 {
-    if (!truth) abort();
+    if (!truth)
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -16,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t ticks[4 * KN_CPU_KINDS], counters[KN_DEV_COUNTERS];
     char name[IF_NAMESIZE], *text = malloc(size + 1);
     size_t interfaces = 0;
-    if (!text) return 0;
+    if (!text)
+        return 0;
     memcpy(text, data, size);
     text[size] = 0;
     demand(kn_proc_cpus(text, ticks, 4) <= 65536);

@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "core/spec.h"
+#include "engines/engines.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void demand(bool truth)
 {
-    if (!truth) abort();
+    if (!truth)
+        abort();
 }
 
 static void demand_message(const struct kn_error *err)
@@ -28,13 +30,14 @@ static void demand_round_trips(const struct kn_spec *spec)
     struct kn_spec again;
     uint8_t *wire = malloc(kn_spec_wire_size());
     kn_spec_pack(spec, wire);
-    demand(kn_spec_unpack(wire, kn_spec_wire_size(), &again, &err) == 0 && memcmp(spec, &again, sizeof again) == 0);
+    demand(kn_spec_unpack(wire, kn_spec_wire_size(), &kn_engines, &again, &err) == 0 &&
+           memcmp(spec, &again, sizeof again) == 0);
     free(wire);
     json_t *json = kn_spec_to_json(spec);
     char *text = json_dumps(json, 0);
     json_t *back = json_loads(text, 0, NULL);
     memset(&again, 0xaa, sizeof again);
-    demand(kn_spec_parse(back, &again, &err) == 0 && memcmp(spec, &again, sizeof again) == 0);
+    demand(kn_spec_parse(back, &kn_engines, &again, &err) == 0 && memcmp(spec, &again, sizeof again) == 0);
     json_decref(json);
     json_decref(back);
     free(text);
@@ -43,16 +46,16 @@ static void demand_round_trips(const struct kn_spec *spec)
 /* Any bytes as a wire form: mostly zeros, so that the fuzzer need not write 512 bytes to say something. */
 static void try_wire(const uint8_t *data, size_t size)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     struct kn_spec spec;
     size_t whole = kn_spec_wire_size();
     uint8_t *wire = calloc(1, whole);
     memcpy(wire, data, size < whole ? size : whole);
     if (size > whole) {
-        demand(kn_spec_unpack(data, size, &spec, &err) != 0);
+        demand(kn_spec_unpack(data, size, &kn_engines, &spec, &err) != 0);
         demand_message(&err);
     }
-    if (kn_spec_unpack(wire, whole, &spec, &err) == 0)
+    if (kn_spec_unpack(wire, whole, &kn_engines, &spec, &err) == 0)
         demand_round_trips(&spec);
     else
         demand_message(&err);
@@ -61,15 +64,16 @@ static void try_wire(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     struct kn_spec spec;
     if (size && data[0] == 0) {
         try_wire(data + 1, size - 1);
         return 0;
     }
     json_t *json = json_loadb((const char *)data, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    if (!json) return 0;
-    if (kn_spec_parse(json, &spec, &err) == 0)
+    if (!json)
+        return 0;
+    if (kn_spec_parse(json, &kn_engines, &spec, &err) == 0)
         demand_round_trips(&spec);
     else
         demand_message(&err);

@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void demand(bool truth)
 {
-    if (!truth) abort();
+    if (!truth)
+        abort();
 }
 
 static void demand_message(const struct kn_error *err)
@@ -23,7 +24,7 @@ static void demand_message(const struct kn_error *err)
 
 static void try_duration(const char *text)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     uint64_t ns = 7, again;
     char buf[16];
     if (kn_duration_parse(text, &ns, &err)) {
@@ -38,7 +39,7 @@ static void try_duration(const char *text)
 
 static void try_whole(int (*parse)(const char *, uint64_t *, struct kn_error *), const char *text, uint64_t most)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     uint64_t value = 7;
     char buf[16];
     if (parse(text, &value, &err)) {
@@ -52,8 +53,8 @@ static void try_whole(int (*parse)(const char *, uint64_t *, struct kn_error *),
 
 static void try_rate(const char *text)
 {
-    struct kn_error err = { .message = "" };
-    struct kn_rate rate = { 7, 7 }, again;
+    struct kn_error err = {.message = ""};
+    struct kn_rate rate = {7, 7}, again;
     char buf[16];
     if (kn_rate_parse(text, &rate, &err)) {
         demand_message(&err);
@@ -68,22 +69,24 @@ static void try_rate(const char *text)
 
 static void try_list(const char *text)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     uint64_t sizes[17];
     sizes[16] = 4711;
     int n = kn_size_list_parse(text, sizes, 16, &err);
-    if (n < 0) demand_message(&err);
+    if (n < 0)
+        demand_message(&err);
     demand(n <= 16 && n != 0 && sizes[16] == 4711);
-    for (int i = 0; i < n; i++) demand(sizes[i] <= 1ull << 50);
+    for (int i = 0; i < n; i++)
+        demand(sizes[i] <= 1ull << 50);
 }
 
 static void try_words(const char *text)
 {
-    static const char *const names[] = { "duration", "warmup", "ip", "rate", "a" };
+    static const char *const names[] = {"duration", "warmup", "ip", "rate", "a"};
     char quoted[KN_QUOTE_MAX];
     struct kn_error err;
     kn_nearest(text, names, 5);
-    const char *with[] = { "rate", text };
+    const char *with[] = {"rate", text};
     kn_nearest("rated", with, 2);
     json_t *json = json_string(kn_quote(quoted, text));
     demand(json && strlen(quoted) < sizeof quoted);

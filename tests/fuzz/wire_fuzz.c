@@ -7,6 +7,7 @@
 
 #include "core/spec.h"
 #include "net/wire.h"
+#include "engines/engines.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -14,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void demand(bool truth)
 {
-    if (!truth) abort();
+    if (!truth)
+        abort();
 }
 
 static void demand_message(const struct kn_error *err)
@@ -28,7 +30,8 @@ static void demand_message(const struct kn_error *err)
 static uint8_t *copy_of(const uint8_t *bytes, size_t size)
 {
     uint8_t *copy = malloc(size ? size : 1);
-    if (size) memcpy(copy, bytes, size);
+    if (size)
+        memcpy(copy, bytes, size);
     return copy;
 }
 
@@ -40,20 +43,22 @@ static void sign(uint8_t *wire, size_t size, const struct kn_key *key)
 
 static void try_hello(const uint8_t *wire, size_t size, const struct kn_key *key)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     struct kn_hello h;
     uint8_t again[4096];
-    int rc = kn_hello_unpack(wire, size, key, &h, &err);
+    int rc = kn_hello_unpack(wire, size, key, &kn_engines, &h, &err);
     demand(rc >= -1 && rc <= 1);
     demand(rc != 1 || size < kn_hello_size());
     const uint8_t *cookie = kn_hello_cookie(wire, size);
     demand(!cookie || (cookie >= wire && cookie + KN_COOKIE_SIZE <= wire + size));
-    if (rc < 0) demand_message(&err);
-    if (rc) return;
+    if (rc < 0)
+        demand_message(&err);
+    if (rc)
+        return;
     demand(kn_spec_check(&h.spec, &err) == 0 && h.flow < h.flows);
     kn_hello_pack(&h, key, again);
     struct kn_hello back;
-    demand(kn_hello_unpack(again, kn_hello_size(), key, &back, &err) == 0 &&
+    demand(kn_hello_unpack(again, kn_hello_size(), key, &kn_engines, &back, &err) == 0 &&
            !memcmp(&h.nonce, &back.nonce, sizeof h.nonce));
 }
 
@@ -62,20 +67,21 @@ static void try_signed_hello(const uint8_t *data, size_t size, const struct kn_k
 {
     uint8_t wire[4096];
     struct kn_error err;
-    struct kn_hello h = { .flows = 1 };
+    struct kn_hello h = {.flows = 1};
     json_t *spec = json_pack("{s:s}", "test", size && data[0] & 1 ? "udp_rr" : "tcp_rr");
-    demand(kn_spec_parse(spec, &h.spec, &err) == 0);
+    demand(kn_spec_parse(spec, &kn_engines, &h.spec, &err) == 0);
     json_decref(spec);
     kn_hello_pack(&h, key, wire);
     size_t whole = kn_hello_size(), room = whole - HASH_SIZE - 12;
-    for (size_t i = 0; i < size && i < room; i++) wire[12 + i] ^= data[i];
+    for (size_t i = 0; i < size && i < room; i++)
+        wire[12 + i] ^= data[i];
     sign(wire, whole, key);
     try_hello(wire, whole, key);
 }
 
 static void try_welcome(const uint8_t *wire, size_t size)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     struct kn_welcome w;
     if (kn_welcome_unpack(wire, size, &w, &err))
         demand_message(&err);
@@ -86,9 +92,10 @@ static void try_welcome(const uint8_t *wire, size_t size)
 
 static void try_trailer(const uint8_t *wire, size_t size)
 {
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     json_t *report = kn_trailer_unpack(wire, size, &err);
-    if (!report) demand_message(&err);
+    if (!report)
+        demand_message(&err);
     size_t again_size;
     uint8_t *again = report ? kn_trailer_pack(report, &again_size, &err) : NULL;
     json_t *back = again ? kn_trailer_unpack(again, again_size, &err) : NULL;
@@ -109,7 +116,8 @@ static void try_datagram(uint8_t *wire, size_t size, const struct kn_key *key)
     demand((kn_udp_retry_unpack(wire, size, cookie) == 0) == (kind == KN_UDP_RETRY));
     if (kn_udp_part_unpack(wire, size, &total, &offset, &bytes, &n) == 0)
         demand(kind == KN_UDP_PART_OF && bytes >= wire && bytes + n == wire + size && offset + n <= total);
-    if (size == KN_UDP_ORDER_SIZE) sign(wire, size, key);
+    if (size == KN_UDP_ORDER_SIZE)
+        sign(wire, size, key);
     demand((kn_udp_order_unpack(KN_UDP_FETCH, wire, size, key, &order) == 0) == (kind == KN_UDP_FETCH));
     demand((kn_udp_order_unpack(KN_UDP_STEER, wire, size, key, &order) == 0) == (kind == KN_UDP_STEER));
 }

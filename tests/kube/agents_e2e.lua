@@ -1,4 +1,4 @@
--- Runs that make no pods: what one would make is printed as kubectl takes it, and a run uses agents that stand already.
+-- Runs that create no pods: printed manifests that kubectl accepts, and runs with existing agents.
 package.path = "tests/kube/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.core"
@@ -14,7 +14,7 @@ local function manifests(words)
   return world.script(run.out), run.out:match "knbl%.io/run=(%x+)"
 end
 
--- What is left beside what the test itself put there.
+-- Objects that are left, except those of the test itself.
 local function made_by_runs()
   return world.kubectl "get configmaps,services,pods -l knbl.io/run -o name"
 end
@@ -32,7 +32,8 @@ local function figures(run, least)
   lu.assertTrue(measured >= least, ("%d of %d measured"):format(measured, #run.ledger.measurements))
 end
 
--- kubectl takes all of it, by itself and by the server; applied by hand, the scenario runs over it and makes nothing more.
+-- kubectl accepts the manifests, with client-side and server-side checks. After they are applied, the scenario uses
+-- them and creates nothing else.
 function TestAgents.test_manifests_are_what_a_run_makes()
   local path, id = manifests { "--on", "k8s", "--dry-run", "--manifests", "scenarios/pod_to_svc.lua" }
   for _, kind in ipairs { "client", "server" } do
@@ -53,9 +54,10 @@ function TestAgents.test_manifests_are_what_a_run_makes()
   world.run({ "clean" }, { ledger = false })
 end
 
--- Every scenario's objects are such that the server takes them.
+-- The server accepts the objects of every scenario.
 function TestAgents.test_manifests_of_all_scenarios()
-  for _, name in ipairs { "ci_gate", "combos", "http", "mesh", "netperf_baseline", "node_to_node", "orchestrated", "ping" } do
+  for _, name in ipairs { "ci_gate", "combos", "http", "mesh", "netperf_baseline", "node_to_node", "orchestrated",
+    "ping" } do
     local path = manifests { "--on", "k8s", "--dry-run", "--manifests", name }
     local text = world.kubectl("apply --dry-run=server -f " .. path)
     os.remove(path)
@@ -64,27 +66,31 @@ function TestAgents.test_manifests_of_all_scenarios()
   end
 end
 
--- deploy/agents.yaml and agents-host.yaml as they stand.
+-- Uses deploy/agents and deploy/agents-host unchanged.
 function TestAgents.test_standing_agents()
   world.kubectl "wait --for=delete pod -l app.kubernetes.io/name=knbl-agent --timeout=60s" -- of a run of this before
   world.kubectl "create secret generic knbl-agents --from-literal=token=0123456789abcdef0123456789abcdef"
-  world.kubectl "apply -f deploy/agents.yaml -f deploy/agents-host.yaml"
+  world.kubectl "apply -f deploy/agents/agents.yaml -f deploy/agents-host/agents-host.yaml"
   local deadline = core.now() + 60
   repeat
-    local ready = world.kubectl "get pods -l app.kubernetes.io/name=knbl-agent -o jsonpath='{.items[*].status.containerStatuses[*].ready}'"
+    local ready =
+      world.kubectl "get pods -l app.kubernetes.io/name=knbl-agent -o \z
+        jsonpath='{.items[*].status.containerStatuses[*].ready}'"
     core.sleep(0.3)
   until ready == "true true true true" or core.now() > deadline
-  local all = world.scenario("scenarios/pod_to_svc.lua", { "--agents", "app.kubernetes.io/name=knbl-agent", table.unpack(POD_TO_SVC) })
+  local all = world.scenario("scenarios/pod_to_svc.lua",
+    { "--agents", "app.kubernetes.io/name=knbl-agent", table.unpack(POD_TO_SVC) })
   local mesh = world.scenario("scenarios/mesh.lua", { "--agents", "knbl.io/agents=pods" })
   local nobody = world.scenario("scenarios/ci_gate.lua", { "--agents", "knbl.io/agents=nobody" })
   local labels = world.kubectl "get pods -l app.kubernetes.io/name=knbl-agent --show-labels"
-  local killed = world.start { "--on", "k8s", "scenarios/ci_gate.lua", "--agents", "knbl.io/agents=pods", "--duration", "20s" }
+  local killed = world.start { "--on", "k8s", "scenarios/ci_gate.lua", "--agents", "knbl.io/agents=pods", "--duration",
+    "20s" }
   killed:says("pod to pod", 30)
   killed:kill "KILL"
   killed:wait(20)
   world.run({ "clean" }, { ledger = false })
   local cleaned = world.kubectl "get pods -l app.kubernetes.io/name=knbl-agent --show-labels"
-  world.kubectl "delete -f deploy/agents.yaml -f deploy/agents-host.yaml --wait=false"
+  world.kubectl "delete -f deploy/agents/agents.yaml -f deploy/agents-host/agents-host.yaml --wait=false"
   world.kubectl "delete secret knbl-agents"
   figures(all, 32)
   figures(mesh, 2)

@@ -1,4 +1,4 @@
--- What happens on a real cluster when things go wrong: each run ends in time, with the right words and exit code, and leaves nothing.
+-- Failures on a real cluster: each run ends in time with the right message and exit code, and leaves nothing behind.
 package.path = "tests/kube/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.core"
@@ -26,12 +26,22 @@ local function ends(run, code, words, seconds)
   lu.assertTrue(run.seconds < seconds, run.said)
 end
 
--- An API server that was away has heard nothing of its nodes, and takes them for lost a little later.
+-- After an outage a node counts as lost once its heartbeats have been missing for 40 seconds. So first each kubelet
+-- must have written one.
 local function settle()
-  core.sleep(8)
+  local since, deadline = os.date "!%Y-%m-%dT%H:%M:%S", core.now() + 120
+  local function beat()
+    for at in world.kubectl("get lease --namespace kube-node-lease -o jsonpath='{.items[*].spec.renewTime}'")
+      :gmatch "%S+" do
+      if at <= since then return false end
+    end
+    return true
+  end
+  while not beat() and core.now() < deadline do core.sleep(0.5) end
   world.kubectl "wait --for=condition=Ready node --all --timeout=60s"
-  local deadline = core.now() + 30
-  while world.kubectl "get nodes -o jsonpath='{.items[*].spec.taints}'" ~= "" and core.now() < deadline do core.sleep(0.3) end
+  while world.kubectl "get nodes -o jsonpath='{.items[*].spec.taints}'" ~= "" and core.now() < deadline do
+    core.sleep(0.3)
+  end
 end
 
 function TestFaults.tearDown()
@@ -45,7 +55,8 @@ function TestFaults.test_cordoned_node_is_named()
   world.kubectl "cordon node-b"
   local run = world.scenario(short)
   ends(run, 98, {}, 20) -- all was skipped
-  lu.assertEquals(run.ledger.measurements[1].skipped, "the cluster has 1 node to use, this needs 2 (left out: node-b (cordoned))")
+  lu.assertEquals(run.ledger.measurements[1].skipped,
+    "the cluster has 1 node to use, this needs 2 (left out: node-b (cordoned))")
 end
 
 function TestFaults.test_tainted_node()
@@ -56,20 +67,22 @@ function TestFaults.test_tainted_node()
   lu.assertTrue(tolerant.ledger.measurements[1].ok, tolerant.said)
 end
 
--- Where pods go is what was asked for, in the order that it was asked in.
+-- Pods are placed on the requested nodes, in the requested order.
 function TestFaults.test_named_and_selected_nodes()
   local run = world.scenario(short, { "--nodes", "node-b,node-a" })
   local path = run.ledger.measurements[1].path
   lu.assertEquals({ path.from.node, path.to.node }, { "node-b", "node-a" })
   run = world.scenario(short, { "--node-selector", "kubernetes.io/hostname=node-a" })
   lu.assertStrContains(run.ledger.measurements[1].skipped, "left out: node-b (not selected)")
-  ends(world.scenario(short, { "--nodes", "node-a,nod-b" }), 2, "--nodes: there is no node 'nod-b'; there are: node-a, node-b", 5)
+  ends(world.scenario(short, { "--nodes", "node-a,nod-b" }), 2,
+    "--nodes: there is no node 'nod-b'; there are: node-a, node-b", 5)
 end
 
 function TestFaults.test_pull_secret()
   local p = world.start { "--on", "k8s", long, "--image-pull-secret", "registry" }
   lu.assertTrue(p:says("first", 30))
-  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].spec.imagePullSecrets[*].name}'", "registry registry")
+  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].spec.imagePullSecrets[*].name}'",
+    "registry registry")
   lu.assertEquals(p:wait(30).code, 0, p.said)
 end
 
@@ -87,20 +100,25 @@ function TestFaults.test_no_node_at_all()
 end
 
 function TestFaults.test_image_that_is_not_there()
-  ends(world.scenario(short, { "--image", "localhost:1/none:1" }), 3, { "image localhost:1/none:1 cannot be had there (failed to pull", "kind load image-archive" }, 20)
+  ends(world.scenario(short, { "--image", "localhost:1/none:1" }), 3,
+    { "image localhost:1/none:1 cannot be pulled on the node (failed to pull", "kind load image-archive" }, 20)
 end
 
 function TestFaults.test_unschedulable()
-  ends(world.scenario(short, { "--cpu", "1000" }), 3, { "no node takes it", "Insufficient cpu" }, 15)
+  ends(world.scenario(short, { "--cpu", "1000" }), 3, { "no node accepts the pod", "Insufficient cpu" }, 15)
 end
 
 function TestFaults.test_quota_of_zero()
   world.kubectl "create namespace knbl-quota"
   world.kubectl "-n knbl-quota create quota none --hard=pods=0"
+  local deadline = core.now() + 20
+  repeat core.sleep(0.5) -- the API server hears of it a little later than it says so
+  until world.kubectl "-n knbl-quota get quota none -o jsonpath={.status.hard.pods}" == "0" or core.now() > deadline
+  core.sleep(0.5)
   local run = world.scenario(short, { "--namespace", "knbl-quota" })
   world.kubectl "delete namespace knbl-quota --wait=false"
-  ends(run, 3, "the namespace's quota leaves no room for it", 10)
-  -- the same namespace, while it goes
+  ends(run, 3, "the namespace's quota is exceeded", 10)
+  -- the same namespace, while it is being deleted
   local again = world.scenario(short, { "--namespace", "knbl-quota" })
   if again.code ~= 0 then ends(again, 3, "knbl-quota is terminating", 5) end
 end
@@ -111,24 +129,45 @@ function TestFaults.test_namespace_made_and_removed()
     lu.assertEquals(run.code, 0, run.said)
   end
   local deadline = core.now() + 40
-  while world.kubectl "get namespace knbl-fresh -o name" == "namespace/knbl-fresh\n" and core.now() < deadline do core.sleep(0.3) end
+  while world.kubectl "get namespace knbl-fresh -o name" == "namespace/knbl-fresh\n" and core.now() < deadline do
+    core.sleep(0.3)
+  end
   lu.assertStrContains(world.kubectl "get namespace knbl-fresh", "NotFound")
 end
 
 function TestFaults.test_guaranteed_where_cpu_is_asked_for()
   local p = world.start { "--on", "k8s", long, "--cpu", "200m" }
   lu.assertTrue(p:says("first", 30))
-  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].status.qosClass}'", "Guaranteed Guaranteed")
+  lu.assertEquals(world.kubectl "get pods -l knbl.io/run -o jsonpath='{.items[*].status.qosClass}'",
+    "Guaranteed Guaranteed")
   lu.assertEquals(p:wait(30).code, 0, p.said)
 end
 
--- ---- what goes away in the middle ----
+-- ---- failures during a run ----
 
 function TestFaults.test_agent_pod_deleted()
   local p = world.start { "--on", "k8s", long }
   lu.assertTrue(p:says("first", 30))
   world.kubectl "delete pod -l knbl.io/pod=client --grace-period=0 --force"
   ends(p:wait(60), 3, "long", 60)
+  lu.assertEquals(world.left(), "")
+end
+
+-- Eviction, as by `kubectl drain`, is reported by the next request to the agent, and nothing is left.
+function TestFaults.test_agent_pod_evicted()
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 30))
+  local name = world.kubectl "get pods -l knbl.io/pod=client -o jsonpath='{.items[0].metadata.name}'"
+  local said
+  for _, version in ipairs { "v1", "v1beta1" } do -- the first is 1.22's, the second is gone since 1.25
+    local eviction = '{"apiVersion":"policy/%s","kind":"Eviction","metadata":{"name":"%s"}}'
+    local body = world.script(eviction:format(version, name))
+    said = world.kubectl(("create --raw /api/v1/namespaces/default/pods/%s/eviction -f %s"):format(name, body))
+    os.remove(body)
+    if said:find '"status":"Success"' then break end
+  end
+  lu.assertStrContains(said, '"status":"Success"')
+  ends(p:wait(60), 3, { "long", "deleted" }, 60)
   lu.assertEquals(world.left(), "")
 end
 
@@ -154,7 +193,7 @@ function TestFaults.test_api_server_away_for_10_s()
   lu.assertEquals(world.left(), "")
 end
 
--- Killed in the middle of what is made, and started again.
+-- The API server is killed while objects are created, and started again.
 function TestFaults.test_api_server_started_anew()
   lu.skipIf(not world.process "kube-apiserver", "no API server of this machine")
   local p = world.start { "--on", "k8s", short, "--duration", "300ms" }
@@ -169,7 +208,35 @@ function TestFaults.test_api_server_started_anew()
   settle()
 end
 
--- For good, as far as the run can tell: it says so, and how to finish.
+-- The API server is killed during a measurement and started again; the measurement is not lost.
+function TestFaults.test_api_server_started_anew_in_a_measurement()
+  lu.skipIf(not world.process "kube-apiserver", "no API server of this machine")
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 60))
+  local start = world.kill "kube-apiserver"
+  core.sleep(3)
+  start()
+  ends(p:wait(120), 0, {}, 120)
+  lu.assertTrue(p.ledger.measurements[2].ok)
+  lu.assertEquals(world.left(), "")
+  settle()
+end
+
+-- An interrupt while waiting for a pod ends the run at once, and nothing is left.
+function TestFaults.test_interrupted_while_a_pod_is_awaited()
+  local p = world.start { "--on", "k8s", "--image", "localhost:1/none:1", short }
+  local deadline = core.now() + 20
+  repeat until world.left():find "pod/" or core.now() > deadline or not core.sleep(0.1)
+  p:kill "INT"
+  local from = core.now()
+  p:wait(40)
+  lu.assertEquals(p.code, 130, p.said)
+  lu.assertTrue(core.now() - from < 20, p.said)
+  lu.assertStrContains(p.err, "removing what the run made")
+  lu.assertEquals(world.left(), "")
+end
+
+-- The API server does not come back: the run says so, and how to clean up.
 function TestFaults.test_api_server_away_for_good()
   local pid = world.process "kube-apiserver"
   lu.skipIf(not pid, "no API server of this machine")
@@ -190,7 +257,78 @@ function TestFaults.test_kubelet_stopped()
   world.sh("kill -STOP " .. pid)
   local run = world.scenario(short)
   world.sh("kill -CONT " .. pid)
-  ends(run, 3, "node-b was given the pod and does not take it up; is its kubelet running?", 40)
+  ends(run, 3, "the pod was assigned to node-b, which does not start it; is its kubelet running?", 40)
+  lu.assertEquals(world.left(), "")
+end
+
+-- Every write to the cluster takes half a second and more: slower, but nothing fails.
+function TestFaults.test_etcd_slow()
+  local pid = world.process "etcd"
+  lu.skipIf(not pid, "no etcd of this machine")
+  local loop = world.script(("while kill -STOP %d; do sleep 0.5; kill -CONT %d; sleep 0.05; done"):format(pid, pid))
+  local slow = world.sh(("setsid sh %s >/dev/null 2>&1 & echo $!"):format(loop)):match "%d+"
+  local run = world.start({ "--on", "k8s", long }):wait(110)
+  world.sh(("kill %s; kill -CONT %d"):format(slow, pid))
+  os.remove(loop)
+  ends(run, 0, {}, 100)
+  lu.assertTrue(run.ledger.measurements[2].ok)
+  lu.assertEquals(world.left(), "")
+end
+
+-- What runs goes on without its container runtime and its kubelet; both are killed during a measurement.
+function TestFaults.test_containerd_and_kubelet_killed_in_a_measurement()
+  lu.skipIf(not world.process "node-b-containerd", "no containerd of this machine")
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 60))
+  local kubelet, containerd = world.kill "node-b-kubelet", world.kill "node-b-containerd"
+  core.sleep(2)
+  containerd()
+  kubelet()
+  ends(p:wait(100), 0, {}, 100)
+  lu.assertTrue(p.ledger.measurements[2].ok)
+  lu.assertEquals(world.left(), "")
+  settle()
+end
+
+-- A node is cut off during a measurement. Its pods are removed when it is back.
+function TestFaults.test_network_of_a_node_away()
+  local port = world.sh "ip -n kn-control -o link show to-node-b"
+  lu.skipIf(not port:find "to%-node%-b", "no network of a node on this machine")
+  local p = world.start { "--on", "k8s", long }
+  lu.assertTrue(p:says("first", 60))
+  world.sh "ip -n kn-control link set to-node-b down"
+  p:wait(110)
+  world.sh "ip -n kn-control link set to-node-b up"
+  -- whichever ends first: the flow between the nodes, or the agent's answers
+  lu.assertTrue(p.code == 1 or p.code == 3, p.said)
+  ends(p, p.code, "long", 100)
+  settle()
+  lu.assertEquals(world.run({ "clean" }, { ledger = false }).code, 0)
+  lu.assertEquals(world.left(), "")
+end
+
+-- The disk of a node's kubelet is a small one, and is filled during a measurement: the kubelet evicts the agent's pod.
+function TestFaults.test_disk_of_a_node_full()
+  local folder = world.argument("node-b-kubelet", "root-dir")
+  lu.skipIf(not folder, "no kubelet of this machine")
+  local start = world.kill "node-b-kubelet"
+  world.sh("mount -t tmpfs -o size=64m knbl-small-disk " .. folder)
+  start()
+  settle()
+  local endless = world.script(world.read(long):gsub('"6s"', '"100s"'))
+  local p = world.start { "--on", "k8s", endless }
+  local began = p:says("first", 60)
+  world.sh(("dd if=/dev/zero of=%s/full bs=1M"):format(folder))
+  p:wait(110)
+  local events = world.kubectl "get events --field-selector reason=Evicted -o jsonpath='{.items[*].message}'"
+  os.remove(endless)
+  start = world.kill "node-b-kubelet"
+  world.sh("umount -l " .. folder)
+  start()
+  settle()
+  lu.assertTrue(began, p.said)
+  lu.assertStrContains(events, "low on resource")
+  ends(p, 3, { "long", "an agent was lost" }, 100)
   lu.assertEquals(world.left(), "")
 end
 
@@ -206,9 +344,10 @@ function TestFaults.test_two_runs_at_once()
   lu.assertEquals(world.left(), "")
 end
 
--- ---- the end that comes too early ----
+-- ---- killed and interrupted runs ----
 
--- Ended at many moments of a run, five runs side by side: one that could clean up has; what a killed one left, `knbl clean` takes away.
+-- Ends runs at many moments, five in parallel. An interrupted run cleans up; `knbl clean` removes what a killed run
+-- left.
 function TestFaults.test_ended_at_any_moment()
   local runs, side = tonumber(os.getenv "E2E_KILLS" or "") or 50, 5
   for k = 1, side do world.kubectl("create namespace knbl-end-" .. k) end
@@ -243,15 +382,16 @@ end
 function TestFaults.test_clean_leaves_the_young_alone()
   local p = world.start { "--on", "k8s", long }
   lu.assertTrue(p:says("first", 30))
-  lu.assertStrContains(world.run({ "clean", "--older-than", "1h" }, { ledger = false }).err, "0 things")
+  lu.assertStrContains(world.run({ "clean", "--older-than", "1h" }, { ledger = false }).err, "0 objects")
   lu.assertEquals(p:wait(40).code, 0, p.said)
 end
 
--- What a script made outside of namespaces goes too, and only that.
+-- Cluster-scoped objects of a script are removed too, and no others.
 function TestFaults.test_clean_takes_what_is_in_no_namespace()
   local script = world.script [[
     local cluster <close> = require "knbl".cluster()
-    assert(cluster:create { apiVersion = "rbac.authorization.k8s.io/v1", kind = "ClusterRole", metadata = { name = "knbl-test-killed" } })
+    assert(cluster:create { apiVersion = "rbac.authorization.k8s.io/v1", kind = "ClusterRole",
+      metadata = { name = "knbl-test-killed" } })
     io.stderr:write "made"
     require "knbl.core".sleep(60)
   ]]
@@ -261,18 +401,20 @@ function TestFaults.test_clean_takes_what_is_in_no_namespace()
   p:wait()
   os.remove(script)
   world.kubectl "create clusterrole knbl-test-other --verb=get --resource=pods"
-  world.kubectl "create configmap knbl-test --from-literal=api=rbac.authorization.k8s.io/v1 --from-literal=kind=ClusterRole --from-literal=outside=knbl-test-other"
+  world.kubectl "create configmap knbl-test --from-literal=api=rbac.authorization.k8s.io/v1 \z
+    --from-literal=kind=ClusterRole --from-literal=outside=knbl-test-other"
   world.kubectl "label configmap knbl-test app.kubernetes.io/managed-by=knbl knbl.io/run=00000000"
   lu.assertStrContains(world.kubectl "get clusterrole knbl-test-killed -o name", "knbl-test-killed\n")
   lu.assertStrContains(world.run({ "clean" }, { ledger = false }).out, "ClusterRole /knbl-test-killed")
-  local killed, other = world.kubectl "get clusterrole knbl-test-killed", world.kubectl "get clusterrole knbl-test-other -o name"
+  local killed, other = world.kubectl "get clusterrole knbl-test-killed",
+    world.kubectl "get clusterrole knbl-test-other -o name"
   world.kubectl "delete clusterrole knbl-test-other"
   lu.assertStrContains(killed, "NotFound")
   lu.assertStrContains(other, "knbl-test-other\n")
   lu.assertEquals(world.left(), "")
 end
 
--- A namespace that another run made is not this one's to remove.
+-- A run does not remove a namespace that another run created.
 function TestFaults.test_clean_leaves_other_namespaces_alone()
   world.kubectl "create namespace knbl-other"
   world.kubectl "label namespace knbl-other app.kubernetes.io/managed-by=knbl knbl.io/run=00000000"

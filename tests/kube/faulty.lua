@@ -1,14 +1,18 @@
--- An API server that misbehaves as it is told: ./knbl tests/kube/faulty.lua FOLDER [ADDRESS PORT]. It speaks HTTPS (build/tests/kube/https.so), one
--- request a connection. FOLDER/answers.lua returns the answers, in order; the last one stands for all that follow. An answer is a table, or a
--- function of the request:
---   { status =, headers =, body = }      { reset = true }: the connection breaks before a word       { cut = text }: breaks in the middle of this body
---   { lines = { … }, after = "close" | "reset" | "hold" }: a stream of lines, and what comes then
--- It ends when FOLDER/port is gone. What it was asked is in FOLDER/asked, a line of JSON each; its certificate in FOLDER/ca.pem.
+-- A faulty API server for tests: ./knbl tests/kube/faulty.lua FOLDER [ADDRESS PORT [plain]]. It speaks HTTPS
+-- (build/tests/kube/https.so), or with "plain" HTTP, one request a connection. FOLDER/answers.lua returns the answers,
+-- in order; the last one is repeated. An answer is a table, or a function of the request:
+--   { status =, headers =, body = }
+--   { reset = true }: resets the connection before an answer
+--   { silent = true }: sends nothing until the client disconnects
+--   { cut = text }: breaks in the middle of this body
+--   { lines = { … }, after = "close" | "reset" | "hold" }: a stream of lines, and then what happens
+-- It exits when FOLDER/port is removed. It writes each request to FOLDER/asked as a line of JSON, and its certificate
+-- to FOLDER/ca.pem.
 package.cpath = (os.getenv "B" or "build") .. "/tests/kube/?.so;" .. package.cpath
 local https = require "https"
 local json = require "knbl.json"
 
-local folder, address, fixed_port = ...
+local folder, address, fixed_port, plain = ...
 
 local function read(name)
   local f = io.open(folder .. "/" .. name)
@@ -23,18 +27,21 @@ local function write(name, text, mode)
   f:close()
 end
 
--- ---- what answers are written with ----
+-- ---- functions for answers ----
 
 local words = setmetatable({ json = json, folder = folder, write = write }, { __index = _G })
 function words.ok(object) return { status = 200, body = json.encode(object) } end
 function words.status(code, reason, message, headers)
-  return { status = code, headers = headers, body = json.encode { kind = "Status", apiVersion = "v1", status = "Failure", code = code, reason = reason, message = message } }
+  return { status = code, headers = headers, body = json.encode { kind = "Status", apiVersion = "v1",
+    status = "Failure", code = code, reason = reason, message = message } }
 end
 function words.event(kind, object) return json.encode { type = kind, object = object } end
 function words.object(name, version) return { metadata = { name = name, uid = name, resourceVersion = version } } end
-function words.list(version, items, more) return words.ok { metadata = { resourceVersion = version, continue = more }, items = json.array(items) } end
+function words.list(version, items, more)
+  return words.ok { metadata = { resourceVersion = version, continue = more }, items = json.array(items) }
+end
 
--- What a group says of the kinds that it has.
+-- The discovery document of a group.
 function words.kinds(...)
   local list = json.array {}
   for _, kind in ipairs { ... } do
@@ -44,7 +51,7 @@ function words.kinds(...)
   return words.ok { kind = "APIResourceList", resources = list }
 end
 
-local core_group = words.kinds("ConfigMap", "Event", "Namespace", "Node", "Pod", "ServiceAccount")
+local core_group = words.kinds("ConfigMap", "Event", "Namespace", "Node", "Pod", "Secret", "ServiceAccount")
 
 -- ---- one request ----
 
@@ -67,11 +74,13 @@ local function take_request(conn)
     if not more then return nil end
     body = body .. more
   end
-  return { method = method, path = path, headers = headers, body = body, object = body ~= "" and json.decode(body) or nil }
+  return { method = method, path = path, headers = headers, body = body,
+    object = body ~= "" and json.decode(body) or nil }
 end
 
 local function head_of(answer, length)
-  local lines = { ("HTTP/1.1 %d X"):format(answer.status or 200), "Content-Type: application/json", "Connection: close" }
+  local lines = { ("HTTP/1.1 %d X"):format(answer.status or 200), "Content-Type: application/json",
+    "Connection: close" }
   if length then lines[#lines + 1] = "Content-Length: " .. length end
   for name, value in pairs(answer.headers or {}) do
     for _, v in ipairs(type(value) == "table" and value or { value }) do lines[#lines + 1] = name .. ": " .. v end
@@ -81,6 +90,10 @@ end
 
 local function give(conn, answer)
   if answer.reset then return conn:reset() end
+  if answer.silent then
+    conn:read(60)
+    return conn:close()
+  end
   if answer.cut then
     conn:write(head_of(answer, #answer.cut + 100) .. answer.cut)
     return conn:reset()
@@ -112,7 +125,7 @@ local function answer_to(request)
   return answer
 end
 
-local listener, pem = https.listen(address or "127.0.0.1", tonumber(fixed_port))
+local listener, pem = https.listen(address or "127.0.0.1", tonumber(fixed_port), plain)
 write("ca.pem", pem)
 write("port.new", tostring(listener:port()))
 os.rename(folder .. "/port.new", folder .. "/port")

@@ -1,7 +1,8 @@
-/* tests/kube/https - HTTPS as a server that misbehaves would speak it, for scripts: connections are taken one by one, what goes over them is
- * bytes, and they end as told: in order, or by a reset. The certificate is made here, for one address.
+/* tests/kube/https - HTTPS as a server that misbehaves would speak it, for scripts: connections are taken one by one,
+ * what goes over them is bytes, and they end as told: in order, or by a reset. The certificate is made here, for one
+ * address. "plain" is the same without TLS.
  *
- *   https.listen(address [, port]) -> listener, certificate as PEM
+ *   https.listen(address [, port [, "plain"]]) -> listener, certificate as PEM
  *   listener:port()  listener:accept(seconds) -> connection | nil
  *   connection:read(seconds) -> bytes | nil  connection:write(bytes)  connection:close()  connection:reset() */
 #include <arpa/inet.h>
@@ -21,8 +22,15 @@
 #define LISTENER "https.listener"
 #define CONNECTION "https.connection"
 
-struct listener { int fd; gnutls_certificate_credentials_t credentials; };
-struct connection { int fd; gnutls_session_t session; };
+struct listener {
+    int fd;
+    bool plain;
+    gnutls_certificate_credentials_t credentials;
+};
+struct connection {
+    int fd;
+    gnutls_session_t session; /* NULL: plain */
+};
 
 __attribute__((visibility("default"))) int luaopen_https(lua_State *L);
 
@@ -43,14 +51,16 @@ static void make_certificate(lua_State *L, const char *address, gnutls_x509_crt_
 {
     struct in_addr ip;
     time_t now = time(NULL);
-    must(L, gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0), "a key");
+    must(L, gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
+         "a key");
     luaL_argcheck(L, inet_pton(AF_INET, address, &ip) == 1, 1, "an IPv4 address is wanted");
     must(L, gnutls_x509_crt_set_version(crt, 3), "version");
     must(L, gnutls_x509_crt_set_serial(crt, "\1", 1), "serial");
     must(L, gnutls_x509_crt_set_activation_time(crt, now - 3600), "activation");
     must(L, gnutls_x509_crt_set_expiration_time(crt, now + 86400), "expiration");
     must(L, gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, "faulty", 6), "name");
-    must(L, gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, &ip, sizeof ip, GNUTLS_FSAN_SET), "address");
+    must(L, gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, &ip, sizeof ip, GNUTLS_FSAN_SET),
+         "address");
     must(L, gnutls_x509_crt_set_basic_constraints(crt, 1, -1), "constraints");
     must(L, gnutls_x509_crt_set_key(crt, key), "key");
     must(L, gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0), "signature");
@@ -88,6 +98,7 @@ static int l_listen(lua_State *L)
     setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     if (bind(l->fd, (struct sockaddr *)&a, sizeof a) || listen(l->fd, 16))
         return luaL_error(L, "listen on %s: %s", address, strerror(errno));
+    l->plain = !lua_isnoneornil(L, 3);
     take_certificate(L, address, l);
     return 2;
 }
@@ -117,31 +128,38 @@ static void drop(struct connection *c)
 {
     if (c->fd < 0)
         return;
-    gnutls_deinit(c->session);
+    if (c->session)
+        gnutls_deinit(c->session);
     close(c->fd);
     c->fd = -1;
 }
 
-/* nil: nobody came, or the greeting failed. */
+static int greet(struct connection *c, struct listener *l)
+{
+    int result;
+    gnutls_init(&c->session, GNUTLS_SERVER);
+    gnutls_set_default_priority(c->session);
+    gnutls_credentials_set(c->session, GNUTLS_CRD_CERTIFICATE, l->credentials);
+    gnutls_handshake_set_timeout(c->session, 10000);
+    gnutls_transport_set_int(c->session, c->fd);
+    do
+        result = gnutls_handshake(c->session);
+    while (result < 0 && !gnutls_error_is_fatal(result));
+    return result;
+}
+
+/* nil: no connection came, or the handshake failed. */
 static int l_accept(lua_State *L)
 {
     struct listener *l = luaL_checkudata(L, 1, LISTENER);
-    int result, fd = readable(l->fd, luaL_checknumber(L, 2)) ? accept4(l->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+    int fd = readable(l->fd, luaL_checknumber(L, 2)) ? accept4(l->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
     if (fd < 0)
         return lua_pushnil(L), 1;
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (struct connection){.fd = fd};
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* what was written is there before a reset */
-    gnutls_init(&c->session, GNUTLS_SERVER);
     luaL_setmetatable(L, CONNECTION);
-    gnutls_set_default_priority(c->session);
-    gnutls_credentials_set(c->session, GNUTLS_CRD_CERTIFICATE, l->credentials);
-    gnutls_handshake_set_timeout(c->session, 10000);
-    gnutls_transport_set_int(c->session, fd);
-    do
-        result = gnutls_handshake(c->session);
-    while (result < 0 && !gnutls_error_is_fatal(result));
-    if (result < 0) {
+    if (!l->plain && greet(c, l) < 0) {
         drop(c);
         lua_pushnil(L);
     }
@@ -161,9 +179,9 @@ static int l_read(lua_State *L)
 {
     struct connection *c = check_connection(L);
     char bytes[4096];
-    if (gnutls_record_check_pending(c->session) == 0 && !readable(c->fd, luaL_checknumber(L, 2)))
+    if ((!c->session || gnutls_record_check_pending(c->session) == 0) && !readable(c->fd, luaL_checknumber(L, 2)))
         return lua_pushnil(L), 1;
-    ssize_t n = gnutls_record_recv(c->session, bytes, sizeof bytes);
+    ssize_t n = c->session ? gnutls_record_recv(c->session, bytes, sizeof bytes) : recv(c->fd, bytes, sizeof bytes, 0);
     if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)
         n = 0;
     if (n > 0)
@@ -179,8 +197,9 @@ static int l_write(lua_State *L)
     size_t size, done = 0;
     const char *bytes = luaL_checklstring(L, 2, &size);
     while (done < size) {
-        ssize_t n = gnutls_record_send(c->session, bytes + done, size - done);
-        if (n < 0 && gnutls_error_is_fatal((int)n))
+        ssize_t n = c->session ? gnutls_record_send(c->session, bytes + done, size - done)
+                               : send(c->fd, bytes + done, size - done, MSG_NOSIGNAL);
+        if (n < 0 && (!c->session || gnutls_error_is_fatal((int)n)))
             break;
         done += n > 0 ? (size_t)n : 0;
     }
@@ -191,7 +210,7 @@ static int l_write(lua_State *L)
 static int l_close(lua_State *L)
 {
     struct connection *c = luaL_checkudata(L, 1, CONNECTION);
-    if (c->fd >= 0)
+    if (c->fd >= 0 && c->session)
         gnutls_bye(c->session, GNUTLS_SHUT_WR);
     drop(c);
     return 0;
@@ -219,8 +238,10 @@ static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, 
 
 int luaopen_https(lua_State *L)
 {
-    static const luaL_Reg listener[] = {{"port", l_port}, {"accept", l_accept}, {"close", listener_close}, {NULL, NULL}};
-    static const luaL_Reg connection[] = {{"read", l_read}, {"write", l_write}, {"close", l_close}, {"reset", l_reset}, {NULL, NULL}};
+    static const luaL_Reg listener[] = {
+        {"port", l_port}, {"accept", l_accept}, {"close", listener_close}, {NULL, NULL}};
+    static const luaL_Reg connection[] = {
+        {"read", l_read}, {"write", l_write}, {"close", l_close}, {"reset", l_reset}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"listen", l_listen}, {NULL, NULL}};
     make_class(L, LISTENER, listener, listener_close);
     make_class(L, CONNECTION, connection, l_reset);

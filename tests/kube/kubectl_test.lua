@@ -1,4 +1,5 @@
--- kubeconfigs as kubectl takes them: for each of a table, the same server, user and namespace as the real kubectl, or a refusal from both.
+-- Compares kubeconfig handling with kubectl: for each kubeconfig, knbl and kubectl use the same server, user and
+-- namespace, or both refuse it.
 local lu = require "luaunit"
 local core = require "knbl.core"
 local json = require "knbl.json"
@@ -30,30 +31,35 @@ function TestKubectl.tearDown()
   if dir then os.execute("rm -rf " .. dir) end
 end
 
--- What kubectl makes of it: { server, namespace, user }, or nil where it refuses.
+-- kubectl's result: { server, namespace, user }, or nil if it refuses.
 local function kubectl(list, words)
-  local text = sh(("env -u KUBERNETES_SERVICE_HOST HOME=%s KUBECONFIG=%s kubectl config view --minify --raw --flatten -o json %s 2>/dev/null"):format(dir, list,
+  local text = sh(
+    ("env -u KUBERNETES_SERVICE_HOST HOME=%s KUBECONFIG=%s kubectl config view --minify --raw --flatten -o json %s \z
+      2>/dev/null"):format(dir, list,
     words or ""))
   local ok, view = pcall(json.decode, text)
   if not ok or type(view) ~= "table" or type(view.clusters) ~= "table" then return nil end
   local context = view.contexts and view.contexts[1] and view.contexts[1].context or {}
   local user = view.users and view.users[1] and view.users[1].user or {}
-  return { server = view.clusters[1].cluster.server, namespace = context.namespace or "default", token = user.token, username = user.username,
+  return { server = view.clusters[1].cluster.server, namespace = context.namespace or "default", token = user.token,
+    username = user.username,
     tls_server_name = view.clusters[1].cluster["tls-server-name"], proxy_url = view.clusters[1].cluster["proxy-url"],
     insecure = view.clusters[1].cluster["insecure-skip-tls-verify"] or nil, exec = user.exec and user.exec.command }
 end
 
--- What this makes of it, asked in a process of its own for its environment.
+-- knbl's result, from a separate process with its own environment.
 local function ours(list, options)
   local script = write("ask.lua", ([[
     local json = require "knbl.json"
     local config, err = require("knbl.core").kube_config(json.decode(%q))
     print(config or json.encode { refused = err.message })
   ]]):format(json.encode(options or { kubeconfig = "" })))
-  local text = sh(("env -u KUBERNETES_SERVICE_HOST HOME=%s KUBECONFIG=%s %s %s -q"):format(dir, list, os.getenv "KNBL" or "./knbl", script))
+  local text = sh(("env -u KUBERNETES_SERVICE_HOST HOME=%s KUBECONFIG=%s %s %s -q"):format(dir, list,
+    os.getenv "KNBL" or "./knbl", script))
   local c = json.decode(text)
   if c.refused then return nil, c.refused end
-  return { server = c.server, namespace = c.namespace or "default", token = c.token, username = c.username, tls_server_name = c.tls_server_name,
+  return { server = c.server, namespace = c.namespace or "default", token = c.token, username = c.username,
+    tls_server_name = c.tls_server_name,
     proxy_url = c.proxy_url, insecure = c.insecure or nil, exec = c.exec and c.exec.command }
 end
 
@@ -84,7 +90,9 @@ local function same(list, options, words)
   return mine
 end
 
-function TestKubectl.test_current_context() lu.assertEquals(same(write("a", config())).server, "https://one.example:6443") end
+function TestKubectl.test_current_context()
+  lu.assertEquals(same(write("a", config())).server, "https://one.example:6443")
+end
 function TestKubectl.test_named_context()
   for _, name in ipairs { "x1", "x2", "x3" } do same(write("a", config()), { context = name }, "--context " .. name) end
 end
@@ -95,21 +103,27 @@ function TestKubectl.test_refusals()
   lu.assertNil(same(write("b", "clusters: [")))
   lu.assertNil(same(write("c", "just words")))
 end
-function TestKubectl.test_insecure() lu.assertTrue(same(write("a", config { cluster = ", insecure-skip-tls-verify: true" })).insecure) end
+function TestKubectl.test_insecure()
+  lu.assertTrue(same(write("a", config { cluster = ", insecure-skip-tls-verify: true" })).insecure)
+end
 function TestKubectl.test_comments_and_json()
   same(write("a", "# a comment\n" .. config() .. "# at the end\n"))
-  same(write("b", json.encode { apiVersion = "v1", kind = "Config", clusters = { { name = "c", cluster = { server = "https://j" } } },
-    users = { { name = "u", user = { token = "t" } } }, contexts = { { name = "x", context = { cluster = "c", user = "u" } } }, ["current-context"] = "x" }))
+  same(write("b", json.encode { apiVersion = "v1", kind = "Config",
+    clusters = { { name = "c", cluster = { server = "https://j" } } },
+    users = { { name = "u", user = { token = "t" } } },
+      contexts = { { name = "x", context = { cluster = "c", user = "u" } } }, ["current-context"] = "x" }))
 end
 
--- The first file that names a thing wins it; a file that is not there is passed over.
+-- The first file that defines an entry wins; missing files are ignored.
 function TestKubectl.test_merged_list()
-  local first = write("first", "apiVersion: v1\nkind: Config\ncurrent-context: x2\nusers:\n- {name: u2, user: {username: alice, password: pw}}\n")
+  local first = write("first",
+    "apiVersion: v1\nkind: Config\ncurrent-context: x2\nusers:\n- {name: u2, user: {username: alice, password: pw}}\n")
   local second = write("second", config())
   lu.assertEquals(same(first .. ":" .. second).username, "alice")
   lu.assertEquals(same(second .. ":" .. first).token, "secret-one")
   lu.assertEquals(same(dir .. "/none:" .. second).server, "https://one.example:6443")
-  lu.assertEquals(same(first .. ":" .. second .. ":" .. dir .. "/none", { context = "x1" }, "--context x1").token, "secret-one")
+  lu.assertEquals(same(first .. ":" .. second .. ":" .. dir .. "/none", { context = "x1" }, "--context x1").token,
+    "secret-one")
 end
 
 function TestKubectl.test_home()
@@ -124,13 +138,14 @@ function TestKubectl.test_file_alone()
   lu.assertNil((ours(a, { kubeconfig = dir .. "/none" })))
 end
 
--- Paths are relative to the file that holds them: both find the authority beside it.
+-- Paths are relative to their file: both find the certificate authority beside it.
 function TestKubectl.test_relative_paths()
   local ca = write("ca.crt", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n")
   local path = write("a", config { cluster = ", certificate-authority: ca.crt" })
   local mine = json.decode(assert(core.kube_config { kubeconfig = path }))
   lu.assertEquals(mine.ca, io.open(ca):read "a")
-  local theirs = json.decode((sh(("kubectl config view --minify --raw --flatten -o json --kubeconfig %s"):format(path))))
+  local theirs = json.decode(
+    (sh(("kubectl config view --minify --raw --flatten -o json --kubeconfig %s"):format(path))))
   lu.assertEquals(theirs.clusters[1].cluster["certificate-authority-data"], core.base64(mine.ca))
 end
 

@@ -1,11 +1,11 @@
--- The schedule of a mesh: every pair once, nobody twice in a round, as few rounds as can be; for 1,000 nodes too.
+-- The schedule of a mesh: every pair once, no node twice in a round, in the fewest rounds; also for 1,000 nodes.
 local lu = require "luaunit"
-local mesh = require "knbl.mesh"
+local mesh = require "knbl.mesh.rounds"
 
 TestMesh = {}
 
 local function check(n)
-  local rounds = mesh.rounds(n)
+  local rounds = mesh.of(n)
   lu.assertEquals(#rounds, n % 2 == 0 and n - 1 or n)
   local met, pairs_met = {}, 0
   for _, round in ipairs(rounds) do

@@ -1,5 +1,6 @@
--- The figures of a real cluster beside those of iperf3 and qperf, run in pods of their own on the same nodes, in turn with knbl: how far apart they are,
--- as a table. The bounds are wide, for the machine is shared; what they would catch is a figure that is of another path, or off by its unit.
+-- Compares figures on a real cluster with iperf3 and qperf, which run in pods on the same nodes, alternating with knbl,
+-- and prints a table. The bounds are wide because the machine is shared; they catch a figure of another path or a wrong
+-- unit.
 package.path = "tests/kube/?.lua;" .. package.path
 local lu = require "luaunit"
 local json = require "knbl.json"
@@ -11,34 +12,18 @@ local APART = 4 -- times; medians of a few seconds on a busy machine
 
 TestPeers = {}
 
--- iperf3, qperf and what they are linked with, as a docker archive.
-local pack = [[
-set -e
-work=$(mktemp -d); trap 'rm -rf $work' EXIT
-mkdir -p $work/root/usr/bin $work/root/usr/lib $work/root/tmp; chmod 1777 $work/root/tmp
-ln -s usr/lib $work/root/lib; ln -s usr/lib $work/root/lib64
-for tool in iperf3 qperf; do
-  cp -L $(command -v $tool) $work/root/usr/bin/
-  ldd $(command -v $tool) | grep -o '/[^ ]*' | while read f; do cp -Ln $f $work/root/usr/lib/; done
-done
-tar --owner=0 --group=0 -C $work/root -cf $work/layer.tar .
-sum=$(sha256sum $work/layer.tar | cut -d' ' -f1)
-case $(uname -m) in x86_64) arch=amd64;; aarch64) arch=arm64;; *) arch=$(uname -m);; esac
-echo '{"architecture":"'$arch'","os":"linux","config":{"Env":["PATH=/usr/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:'$sum'"]}}' >$work/config.json
-echo '[{"Config":"config.json","RepoTags":["docker.io/library/]] .. IMAGE .. [["],"Layers":["layer.tar"]}]' >$work/manifest.json
-tar -C $work -cf $1 manifest.json config.json layer.tar
-]]
-
 local function pod(name, node)
   local function container(tool, command)
     return { name = tool, image = IMAGE, imagePullPolicy = "Never", command = command }
   end
-  return { apiVersion = "v1", kind = "Pod", metadata = { name = name, labels = { app = "knbl-peers", who = name } }, spec = { restartPolicy = "Never",
+  return { apiVersion = "v1", kind = "Pod", metadata = { name = name, labels = { app = "knbl-peers", who = name } },
+    spec = { restartPolicy = "Never",
     terminationGracePeriodSeconds = 0, activeDeadlineSeconds = 900, nodeName = node,
     containers = { container("iperf3", { "iperf3", "-s" }), container("qperf", { "qperf", "-lp", "19765" }) } } }
 end
 
-local service = { apiVersion = "v1", kind = "Service", metadata = { name = "peer-far", labels = { app = "knbl-peers" } }, spec = { selector = { who = "peer-far" },
+local service = { apiVersion = "v1", kind = "Service",
+  metadata = { name = "peer-far", labels = { app = "knbl-peers" } }, spec = { selector = { who = "peer-far" },
   ports = { { port = 5201 } } } }
 
 local script = world.script [[
@@ -59,12 +44,14 @@ local function exec(words) return world.kubectl("exec peer-near -c " .. words) e
 local function iperf3(to)
   local text = exec(("iperf3 -- iperf3 -c %s -t 1 -O 0.2 -J"):format(to))
   local ok, result = pcall(json.decode, text)
-  return ok and type(result) == "table" and result["end"] and result["end"].sum_received and result["end"].sum_received.bits_per_second / 1e9
+  return ok and type(result) == "table" and result["end"] and result["end"].sum_received
+    and result["end"].sum_received.bits_per_second / 1e9
 end
 
 -- Microseconds, half a round trip on average.
 local function qperf(to)
-  local number, unit = exec(("qperf -- qperf -lp 19765 -ip 19766 -t 1 -m 1 %s tcp_lat"):format(to)):match "latency%s*=%s*([%d.]+) (%a+)"
+  local number, unit = exec(("qperf -- qperf -lp 19765 -ip 19766 -t 1 -m 1 %s tcp_lat"):format(
+    to)):match "latency%s*=%s*([%d.]+) (%a+)"
   return number and tonumber(number) * ({ ns = 1e-3, us = 1, ms = 1e3 })[unit]
 end
 
@@ -96,13 +83,13 @@ end
 local function spread(list) return ("%.3g-%.3g"):format(list[1], list[#list]) end
 
 function TestPeers.test_within_the_noise_of_iperf3_and_qperf()
-  local load = os.getenv "E2E_LOAD"
-  lu.skipIf(not load, "E2E_LOAD is not given: no way to bring the peers' image")
+  lu.skipIf(not os.getenv "E2E_LOAD", "E2E_LOAD is not given: no way to bring the peers' image")
   lu.skipIf(world.sh "command -v iperf3 >/dev/null && command -v qperf" == "", "iperf3 and qperf are not installed")
-  local archive, packer, list = os.tmpname(), world.script(pack), world.script(json.encode { apiVersion = "v1", kind = "List",
+  local list = world.script(json.encode { apiVersion = "v1", kind = "List",
     items = { pod("peer-near", "node-a"), pod("peer-beside", "node-a"), pod("peer-far", "node-b"), service } })
-  local said = world.sh(("sh %s %s && %s %s"):format(packer, archive, load, archive))
-  said = said .. world.kubectl("apply -f " .. list) .. world.kubectl "wait --for=condition=Ready pod -l app=knbl-peers --timeout=60s"
+  local said = world.load_image(IMAGE, { "iperf3", "qperf" })
+  said = said .. world.kubectl("apply -f " .. list)
+    .. world.kubectl "wait --for=condition=Ready pod -l app=knbl-peers --timeout=60s"
   local addresses = { ["service"] = world.kubectl "get service peer-far -o jsonpath={.spec.clusterIP}" }
   for path, name in pairs { ["same node"] = "peer-beside", ["other node"] = "peer-far" } do
     addresses[path] = world.kubectl(("get pod %s -o jsonpath={.status.podIP}"):format(name))
@@ -111,18 +98,20 @@ function TestPeers.test_within_the_noise_of_iperf3_and_qperf()
     for _ = 1, ROUNDS do one_round(addresses) end
   end)
   world.kubectl("delete --wait=false -f " .. list)
-  for _, path in ipairs { archive, packer, list } do os.remove(path) end
+  os.remove(list)
   if not ok then error(err, 0) end
   local keys, wrong = {}, {}
   for key in pairs(rows) do keys[#keys + 1] = key end
   table.sort(keys)
-  local lines = { ("%-12s %-7s %10s %15s  %-7s %10s %15s %7s"):format("path", "figure", "knbl", "least-most", "peer", "its", "least-most", "ratio") }
+  local lines = { ("%-12s %-7s %10s %15s  %-7s %10s %15s %7s"):format("path", "figure", "knbl", "least-most", "peer",
+    "its", "least-most", "ratio") }
   for _, key in ipairs(keys) do
     local row = rows[key]
     local mine, theirs = median(row.knbl), median(row.peer)
     local peer = row.what == "us" and "qperf" or "iperf3"
     if theirs then
-      lines[#lines + 1] = ("%-12s %-7s %10.3g %15s  %-7s %10.3g %15s %7.2f"):format(row.path, row.what, mine, spread(row.knbl), peer, theirs, spread(row.peer),
+      lines[#lines + 1] = ("%-12s %-7s %10.3g %15s  %-7s %10.3g %15s %7.2f"):format(row.path, row.what, mine,
+        spread(row.knbl), peer, theirs, spread(row.peer),
         mine / theirs)
       if mine / theirs > APART or mine / theirs < 1 / APART then wrong[#wrong + 1] = key end
     elseif not (row.path == "service" and row.what == "us") then

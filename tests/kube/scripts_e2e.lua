@@ -1,4 +1,4 @@
--- Scripts of one's own: what the same script means in the lab and on a real cluster, and what a script can ask of the cluster itself.
+-- User scripts: a script behaves the same in the lab and on a real cluster, and can use the API of the cluster.
 package.path = "tests/kube/?.lua;" .. package.path
 local lu = require "luaunit"
 local world = require "world"
@@ -16,29 +16,35 @@ local node_port = other:service { type = "NodePort" }
 local headless = cluster:service { name = "headless", endpoints = { other }, headless = true }
 local both = cluster:service { name = "both", endpoints = { far, other } }
 local ways = {
-  { name = "near", from = near, to = far }, { name = "far", from = near, to = other }, { name = "node to pod", from = a, to = other },
+  { name = "near", from = near, to = far }, { name = "far", from = near, to = other },
+  { name = "node to pod", from = a, to = other },
   { name = "pod to node", from = near, to = b }, { name = "node port here", from = near, to = node_port:on(a) },
   { name = "node port there", from = a, to = node_port:on(b) }, { name = "headless", from = near, to = headless },
-  { name = "two behind one", from = near, to = both }, { name = "hairpin", from = other, to = other:service { name = "own" } },
+  { name = "two behind one", from = near, to = both },
+  { name = "hairpin", from = other, to = other:service { name = "own" } },
   { name = "node behind", from = near, to = b:service() },
 }
 for combo in knbl.matrix { { "way", table.unpack(ways) }, { "test", "tcp_rr", "udp_rr" }, repeats = 1 } do
   knbl[combo.test] { from = combo.way.from, to = combo.way.to }
 end
 knbl.ping { case = "echo", from = near, to = other, count = opt.pings, every = "10ms" }
-knbl.together { { test = "tcp_stream", case = "at once 1", from = near, to = other }, { test = "tcp_stream", case = "at once 2", from = other, to = far } }
+knbl.together { { test = "tcp_stream", case = "at once 1", from = near, to = other },
+  { test = "tcp_stream", case = "at once 2", from = other, to = far } }
 knbl.report { rows = "way", columns = "test", show = "rate" }
 ]]
 
--- Who talks to whom by which way, without what is a matter of the place: addresses, names of nodes, figures.
+-- The paths of all measurements, without addresses, names of nodes and figures.
 local function shape(run)
   lu.assertEquals(run.code, 0, run.said)
   local lines = {}
   for i, m in ipairs(run.ledger.measurements) do
     lu.assertTrue(m.ok, m.case .. ": " .. (m.error and m.error.message or m.skipped or "?"))
     for _, flag in ipairs(m.flags) do lu.assertNotEquals(flag, "wrong_backend", m.case) end
-    local function place(end_of) return end_of.kind .. (m.path.from.node == end_of.node and " here" or end_of.node and " there" or "") end
-    lines[i] = table.concat({ m.test, m.case:gsub("node%-[%w]+", "NODE"), m.via, place(m.path.from), place(m.path.to), m.to:gsub("node%-%w+", "NODE"),
+    local function place(end_of)
+      return end_of.kind .. (m.path.from.node == end_of.node and " here" or end_of.node and " there" or "")
+    end
+    lines[i] = table.concat({ m.test, m.case:gsub("node%-[%w]+", "NODE"), m.via, place(m.path.from), place(m.path.to),
+      m.to:gsub("node%-%w+", "NODE"),
       table.concat(m.path.to.endpoints or {}, "+"):gsub("node%-%w+", "NODE") }, " | ")
   end
   return lines
@@ -52,7 +58,7 @@ function TestScripts.test_the_lab_and_the_cluster_mean_the_same()
   lu.assertEquals(world.left(), "")
 end
 
--- The client of the API by itself, and objects that belong to the run.
+-- The API client alone, and objects that belong to the run.
 local asking = world.script [[
 local knbl = require "knbl"
 local kube = require "knbl.kube"
@@ -60,22 +66,27 @@ local cluster <close> = knbl.cluster()
 local api = assert(kube.connect())
 assert(api.namespace == cluster.kube.namespace)
 for _, node in ipairs(api:list "Node".items) do
-  knbl.note { text = node.metadata.name .. " has " .. (next(node.metadata.annotations or {}) and "annotations" or "none") }
+  knbl.note { text = node.metadata.name .. " has "
+    .. (next(node.metadata.annotations or {}) and "annotations" or "none") }
 end
-local server = cluster:pod { name = "server", node = 2, labels = { role = "measured" }, bandwidth = "100Mbit/s", annotations = { ["example.com/why"] = "test" } }
+local server = cluster:pod { name = "server", node = 2, labels = { role = "measured" }, bandwidth = "100Mbit/s",
+  annotations = { ["example.com/why"] = "test" } }
 local client = cluster:pod { name = "client", node = 1 }
 local object = api:get("Pod", cluster.kube:list("Pod", { selector = "role=measured" }).items[1].metadata.name)
 assert(object.metadata.annotations["example.com/why"] == "test")
 assert(object.metadata.annotations["kubernetes.io/egress-bandwidth"] == "100000000")
 knbl.tcp_stream { case = "limited", from = client, to = server, interval = "300ms" }
 
-local policy = assert(cluster:create { apiVersion = "networking.k8s.io/v1", kind = "NetworkPolicy", metadata = { name = "knbl-test-deny" },
+local policy = assert(cluster:create { apiVersion = "networking.k8s.io/v1", kind = "NetworkPolicy",
+  metadata = { name = "knbl-test-deny" },
   spec = { podSelector = { matchLabels = { role = "measured" } }, policyTypes = { "Ingress" } } })
 assert(policy.metadata.ownerReferences[1].kind == "ConfigMap")
-assert(cluster:create { apiVersion = "rbac.authorization.k8s.io/v1", kind = "ClusterRole", metadata = { name = "knbl-test-role" } })
+assert(cluster:create { apiVersion = "rbac.authorization.k8s.io/v1", kind = "ClusterRole",
+  metadata = { name = "knbl-test-role" } })
 
 local deployment = { api = "apps/v1", kind = "Deployment" }
-assert(cluster:create { apiVersion = "apps/v1", kind = "Deployment", metadata = { name = "knbl-test-web" }, spec = { replicas = 0,
+assert(cluster:create { apiVersion = "apps/v1", kind = "Deployment", metadata = { name = "knbl-test-web" },
+  spec = { replicas = 0,
   selector = { matchLabels = { app = "knbl-test" } }, template = { metadata = { labels = { app = "knbl-test" } },
     spec = { containers = { { name = "c", image = "knbl:0.1.0", args = { "--version" } } } } } } })
 assert(api:patch(deployment, "knbl-test-web", { spec = { replicas = 1 } }).spec.replicas == 1)
@@ -100,13 +111,13 @@ function TestScripts.test_a_script_asks_the_cluster()
   lu.assertEquals(run.ledger.notes[#run.ledger.notes].text, "scaled")
 end
 
--- An image of one's own: any server, aimed at by http and ping.
+-- The user's image: any server as the target of http and ping.
 local own = world.script [[
 local knbl = require "knbl"
 local cluster <close> = knbl.cluster()
 local client = cluster:pod { name = "client", node = 1 }
-local web = cluster:pod { name = "web", node = 2, image = "knbl:0.1.0", command = { "/usr/bin/knbl", "agent", "--listen", ":8080",
-  "--token-file", "/etc/hostname" }, port = 8080 }
+local web = cluster:pod { name = "web", node = 2, image = "knbl:0.1.0",
+  command = { "/usr/bin/knbl", "agent", "--listen", ":8080", "--token-file", "/etc/hostname" }, port = 8080 }
 knbl.http { case = "own", from = client, to = web, count = 20, flows = 2 }
 knbl.http { case = "own service", from = client, to = web:service(), count = 20, flows = 2 }
 knbl.ping { case = "echo", from = client, to = web, count = 2, every = "10ms" }

@@ -1,4 +1,4 @@
--- Agents that stand already, and what a run would make: over API servers that are tables.
+-- Existing agents, and printed manifests, with fake API servers.
 local lu = require "luaunit"
 local core = require "knbl.core"
 local standing = require "knbl.kube.standing"
@@ -12,9 +12,11 @@ local function pod(name, node, more)
   return { metadata = { name = name, labels = more.labels or { app = "agents" } },
     spec = { nodeName = node, hostNetwork = more.host, runtimeClassName = more.runtime,
       containers = { { name = "sidecar" }, { name = "agent", args = { "agent", "--token-file", "/etc/knbl/token" },
-        ports = { { name = "knbl-tcp", containerPort = more.port or 7099 } }, volumeMounts = { { name = "t", mountPath = "/etc/knbl" } } } },
+        ports = { { name = "knbl-tcp", containerPort = more.port or 7099 } },
+          volumeMounts = { { name = "t", mountPath = "/etc/knbl" } } } },
       volumes = { { name = "t", secret = { secretName = "s" } } } },
-    status = { phase = "Running", hostIP = "10.0.0." .. #node, conditions = { { type = "Ready", status = more.ready or "True" } } } }
+    status = { phase = "Running", hostIP = "10.0.0." .. #node,
+      conditions = { { type = "Ready", status = more.ready or "True" } } } }
 end
 
 local function api(pods, services, secret)
@@ -24,15 +26,21 @@ local function api(pods, services, secret)
       local items = {}
       for _, o in ipairs(lists[kind]) do
         local fits = true
-        for key, value in ((options or {}).selector or ""):gmatch "([^=,]+)=([^=,]+)" do fits = fits and (o.metadata.labels or {})[key] == value end
+        for key, value in ((options or {}).selector or ""):gmatch "([^=,]+)=([^=,]+)" do
+          fits = fits and (o.metadata.labels or {})[key] == value
+        end
         if fits then items[#items + 1] = o end
       end
       return { items = items }
     end,
-    get = function() if secret == false then return nil, { message = "secrets is forbidden" } end return { data = { token = core.base64 "sesame\n" } } end }
+    get = function() if secret == false then return nil, { message = "secrets is forbidden" } end
+      return { data = { token = core.base64 "sesame\n" } } end }
 end
 
-local function some() return api { pod("b", "n2"), pod("a", "n1"), pod("h", "n1", { host = true, port = 7098 }), pod("k", "n2", { runtime = "kata" }) } end
+local function some()
+  return api { pod("b", "n2"), pod("a", "n1"), pod("h", "n1", { host = true, port = 7098 }),
+    pod("k", "n2", { runtime = "kata" }) }
+end
 
 function TestStanding.test_each_stands_for_one_pod_at_a_time()
   local s = assert(standing.find(some(), "app=agents"))
@@ -41,7 +49,7 @@ function TestStanding.test_each_stands_for_one_pod_at_a_time()
   local none, _, err = s:take({ name = "server" }, "n1")
   lu.assertNil(none)
   lu.assertEquals(err.code, "skip")
-  lu.assertStrContains(err.message, "no other standing agent with the labels app=agents on n1; 1 in use")
+  lu.assertStrContains(err.message, "no free standing agent with the labels app=agents on n1; 1 in use")
   lu.assertTrue(s:give_back "client")
   lu.assertFalse(s:give_back "client")
   lu.assertEquals(s:take({ name = "server" }, "n1").metadata.name, "a")
@@ -55,7 +63,7 @@ function TestStanding.test_what_they_cannot_be_given()
   local s = assert(standing.find(some(), "app=agents"))
   local got, _, err = s:take { name = "x", bandwidth = "1Mbit/s" }
   lu.assertNil(got)
-  lu.assertEquals({ err.code, err.message }, { "skip", "a standing agent cannot be given 'bandwidth'" })
+  lu.assertEquals({ err.code, err.message }, { "skip", "a standing agent does not take 'bandwidth'" })
 end
 
 function TestStanding.test_nobody_and_nobody_ready()
@@ -76,13 +84,18 @@ function TestStanding.test_a_secret_that_may_not_be_read()
   lu.assertEquals(want.token, "given")
 end
 
--- A Service serves only where it has just the asked endpoints, the type, and both ways to the agents' port.
+-- A Service is used only if it has exactly the requested endpoints, the type, and the agents' port for TCP and UDP.
 function TestStanding.test_a_service_that_stands()
   local one, both = { id = "1", app = "agents" }, { app = "agents" }
-  local ports = { { port = 80, targetPort = "knbl-tcp", protocol = "TCP" }, { port = 80, targetPort = "knbl-udp", protocol = "UDP" } }
-  local function service(name, selector, p, kind) return { metadata = { name = name }, spec = { type = kind or "ClusterIP", selector = selector, ports = p } } end
-  local list = { service("tcp-only", one, { ports[1] }), service("node-port", one, ports, "NodePort"), service("both", both, ports), service("right", one, ports) }
-  local s = assert(standing.find(api({ pod("a", "n1", { labels = one }), pod("b", "n2", { labels = { app = "agents", id = "2" } }) }, list), "app=agents"))
+  local ports = { { port = 80, targetPort = "knbl-tcp", protocol = "TCP" },
+    { port = 80, targetPort = "knbl-udp", protocol = "UDP" } }
+  local function service(name, selector, p, kind)
+    return { metadata = { name = name }, spec = { type = kind or "ClusterIP", selector = selector, ports = p } }
+  end
+  local list = { service("tcp-only", one, { ports[1] }), service("node-port", one, ports, "NodePort"),
+    service("both", both, ports), service("right", one, ports) }
+  local s = assert(standing.find(api({ pod("a", "n1", { labels = one }),
+    pod("b", "n2", { labels = { app = "agents", id = "2" } }) }, list), "app=agents"))
   local a, b = { object = "a", port = 7099 }, { object = "b", port = 7099 }
   lu.assertEquals(s:service_over({ type = "ClusterIP", endpoints = { a } }).metadata.name, "right")
   lu.assertEquals(s:service_over({ type = "NodePort", endpoints = { a } }).metadata.name, "node-port")
@@ -91,6 +104,13 @@ function TestStanding.test_a_service_that_stands()
 end
 
 TestWish = {}
+
+function TestWish.test_secondary_networks_are_an_annotation()
+  local run = { settings = {} }
+  local want = assert(wish.pod(run, { name = "x", networks = { "net1", "team/blue@b0" }, annotations = { a = "b" } }))
+  lu.assertEquals(want.annotations, { a = "b", ["k8s.v1.cni.cncf.io/networks"] = "net1, team/blue@b0" })
+  lu.assertEquals(assert(wish.pod(run, { name = "x", annotations = { a = "b" } })).annotations, { a = "b" })
+end
 
 local function a_run(flags, options)
   options = options or {}
@@ -104,7 +124,8 @@ function TestWish.test_the_command_line_wins()
 end
 
 function TestWish.test_mistakes()
-  for flag, value in pairs { cpu = "two", memory = "1 Gi", namespace = "No_Such", tolerations = "a=b:Never", image = "a b" } do
+  for flag, value in pairs { cpu = "two", memory = "1 Gi", namespace = "No_Such", tolerations = "a=b:Never",
+    image = "a b" } do
     local settings, err = wish.settings { settings = { [flag] = value } }
     lu.assertNil(settings, flag)
     lu.assertEquals(err.code, "usage")
@@ -113,12 +134,13 @@ function TestWish.test_mistakes()
 end
 
 function TestWish.test_tolerations()
-  lu.assertEquals(wish.tolerations "a=b:NoSchedule,c", { { key = "a", operator = "Equal", value = "b", effect = "NoSchedule" }, { key = "c", operator = "Exists" } })
+  lu.assertEquals(wish.tolerations "a=b:NoSchedule,c",
+    { { key = "a", operator = "Equal", value = "b", effect = "NoSchedule" }, { key = "c", operator = "Exists" } })
   lu.assertEquals(wish.tolerations ":NoExecute", { { operator = "Exists", effect = "NoExecute" } })
   lu.assertNil(wish.tolerations(nil))
 end
 
--- Pods end by themselves, but never before a long run.
+-- Pods have a deadline, but it is never shorter than the run.
 function TestWish.test_a_long_run_keeps_its_pods()
   lu.assertEquals(a_run({}).max_duration, 3600)
   lu.assertEquals(a_run({}, { expected = { seconds = 7200 } }).max_duration, 15000)
@@ -127,10 +149,12 @@ end
 
 function TestWish.test_what_a_script_asks_of_a_pod()
   local run = a_run {}
-  local want = wish.pod(run, { name = "p", labels = { app = "x" }, env = { A = 1 }, bandwidth = "100Mbit/s", annotations = { k = "v" } }, "node")
+  local want = wish.pod(run, { name = "p", labels = { app = "x" }, env = { A = 1 }, bandwidth = "100Mbit/s",
+    annotations = { k = "v" } }, "node")
   local pod = manifest.pod(run, want)
   lu.assertEquals({ pod.metadata.labels.app, pod.metadata.labels["knbl.io/pod"] }, { "x", "p" })
-  lu.assertEquals(pod.metadata.annotations, { k = "v", ["kubernetes.io/ingress-bandwidth"] = "100000000", ["kubernetes.io/egress-bandwidth"] = "100000000" })
+  lu.assertEquals(pod.metadata.annotations, { k = "v", ["kubernetes.io/ingress-bandwidth"] = "100000000",
+    ["kubernetes.io/egress-bandwidth"] = "100000000" })
   lu.assertEquals(pod.spec.containers[1].env[1], { name = "A", value = "1" })
   for _, t in ipairs { { name = "p", mtu = 1400 }, { name = "p", command = { "x" }, port = 1 } } do
     local none, err = wish.pod(run, t)
@@ -139,12 +163,14 @@ function TestWish.test_what_a_script_asks_of_a_pod()
   end
 end
 
--- An image of the user's runs as it says, with its port as the sign of being ready; in a restricted namespace as that asks.
+-- The user's image runs as the scenario says, with a readiness probe on its port, and with the required fields in a
+-- restricted namespace.
 function TestWish.test_an_image_of_ones_own()
   local run = a_run {}
   local pod = manifest.pod(run, wish.pod(run, { name = "web", image = "nginx", port = 80, command = { "serve" } }))
   local c = pod.spec.containers[1]
-  lu.assertEquals({ c.image, c.command, c.args, c.readinessProbe.tcpSocket.port, pod.spec.volumes }, { "nginx", { "serve" }, nil, 80, nil })
+  lu.assertEquals({ c.image, c.command, c.args, c.readinessProbe.tcpSocket.port, pod.spec.volumes },
+    { "nginx", { "serve" }, nil, 80, nil })
   lu.assertNil(c.securityContext.runAsUser)
   lu.assertNil(c.env) -- an empty list would be written as an object, which no API server takes
   run.restricted = true
@@ -159,7 +185,7 @@ function TestWish.test_host_pods_share_no_port()
   lu.assertNotEquals(a.port, wish.host(run, "n").port)
 end
 
--- Names that are too long, or not for labels, are cut and stay distinct.
+-- Names that are too long or invalid as labels are shortened and stay distinct.
 function TestWish.test_names_that_fit()
   local run = { id = "12345678" }
   lu.assertEquals(manifest.object_name(run, "client"), "knbl-12345678-client")
@@ -173,11 +199,15 @@ end
 function TestWish.test_ports_of_services()
   local ends = { { port = 7099, addresses = {}, labels = {} } }
   local s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends }, { a = "b" }))
-  lu.assertEquals({ #s.spec.ports, s.spec.ports[1].port, s.spec.ports[1].targetPort, s.spec.ports[2].protocol }, { 2, 7099, 7099, "UDP" })
+  lu.assertEquals({ #s.spec.ports, s.spec.ports[1].port, s.spec.ports[1].targetPort, s.spec.ports[2].protocol },
+    { 2, 7099, 7099, "UDP" })
   lu.assertNil(s.spec.externalTrafficPolicy)
-  s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends, type = "NodePort", external_traffic_policy = "Local" }, { a = "b" }))
+  s = manifest.service({ id = "r" },
+    wish.service({ name = "s", endpoints = ends, type = "NodePort", external_traffic_policy = "Local" }, { a = "b" }))
   lu.assertEquals({ s.spec.type, s.spec.externalTrafficPolicy }, { "NodePort", "Local" })
-  s = manifest.service({ id = "r" }, wish.service({ name = "s", endpoints = ends, ports = { { port = 80, protocol = "tcp", target = 1 } } }, { a = "b" }))
+  s = manifest.service({ id = "r" },
+    wish.service({ name = "s", endpoints = ends, ports = { { port = 80, protocol = "tcp", target = 1 } } },
+    { a = "b" }))
   lu.assertEquals(s.spec.ports, { { name = "knbl-tcp", port = 80, targetPort = 1, protocol = "TCP" } })
 end
 

@@ -1,4 +1,4 @@
--- A scenario from inside a real cluster: `knbl submit`, and the Job of deploy/.
+-- Scenarios inside a real cluster: `knbl submit`, and the Job in deploy/.
 package.path = "tests/kube/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.core"
@@ -21,12 +21,14 @@ function TestSubmit.test_results_come_home()
   lu.assertEquals(world.left(), "")
 end
 
--- A namespace that is not there is made, and goes again.
+-- A missing namespace is created and removed again.
 function TestSubmit.test_namespace_of_its_own()
   local run = world.submit { "scenarios/ping.lua", "--namespace", "knbl-submit", "--", "--pings", "2" }
   lu.assertEquals(run.code, 0, run.said)
   local deadline = core.now() + 40
-  while world.kubectl "get namespace knbl-submit -o name" == "namespace/knbl-submit\n" and core.now() < deadline do core.sleep(0.3) end
+  while world.kubectl "get namespace knbl-submit -o name" == "namespace/knbl-submit\n" and core.now() < deadline do
+    core.sleep(0.3)
+  end
   lu.assertStrContains(world.kubectl "get namespace knbl-submit", "NotFound")
 end
 
@@ -42,15 +44,15 @@ end
 function TestSubmit.test_image_that_is_not_there()
   local run = world.run({ "submit", "scenarios/ping.lua", "--image", "localhost:1/none:1" }, { ledger = false })
   lu.assertEquals(run.code, 3, run.said)
-  lu.assertStrContains(run.err, "cannot be had")
+  lu.assertStrContains(run.err, "cannot be pulled")
   lu.assertEquals(world.left(), "")
 end
 
--- What was measured until then comes home.
+-- The measurements until then are returned.
 function TestSubmit.test_its_time_is_over()
   local run = world.submit { "scenarios/pod_to_svc.lua", "--timeout", "20s" }
   lu.assertEquals(run.code, 130, run.said)
-  lu.assertStrContains(run.err, "its time was over, 20 s")
+  lu.assertStrContains(run.err, "ended after 20 s, its timeout")
   lu.assertTrue(#run.ledger.measurements > 0)
   lu.assertEquals(world.left(), "")
 end
@@ -65,11 +67,13 @@ function TestSubmit.test_interrupted()
   lu.assertEquals(world.left(), "")
 end
 
--- deploy/ as it stands, in a namespace of its own.
--- The log of a Job from deploy/ that is complete, and what kubectl said on the way.
+-- Uses deploy/ unchanged, in a separate namespace.
+-- The log of a Job from deploy/ that has completed, and the output of kubectl.
 local function job_of_deploy(namespace)
   world.kubectl("create namespace " .. namespace)
-  local applied = world.sh(("sed 's/duration = \"5s\"/duration = \"100ms\"/; s/--on, k8s,/--on, k8s, --nodes, \"node-a,node-b\",/' deploy/job.yaml |"
+  local applied = world.sh(
+    ("sed 's/duration = \"5s\"/duration = \"100ms\"/; s/--on, k8s,/--on, k8s, --nodes, \"node-a,node-b\",/' \z
+      deploy/job.yaml |"
     .. " kubectl -n %s apply -f deploy/role.yaml -f -"):format(namespace))
   local done = world.kubectl(("-n %s wait --for=condition=complete job/knbl --timeout=60s"):format(namespace))
   local log = world.kubectl(("-n %s logs job/knbl"):format(namespace))
@@ -78,7 +82,8 @@ local function job_of_deploy(namespace)
   return log
 end
 
--- Two kubelets of one machine share /var/log/pods, and each removes now and then what it does not know: a log that is gone says nothing of us.
+-- Two kubelets on one machine share /var/log/pods, and each sometimes removes unknown logs, so a missing log is not an
+-- error of knbl.
 function TestSubmit.test_the_job_of_deploy()
   local log, ledger
   for i = 1, 3 do

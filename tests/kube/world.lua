@@ -1,10 +1,11 @@
--- What the tests on a real cluster share: knbl as a process of its own, kubectl, and what is left behind.
+-- Shared functions of the tests on a real cluster: run knbl and kubectl, and find objects that were left.
 local core = require "knbl.core"
 local json = require "knbl.json"
 
 local M = { knbl = os.getenv "KNBL" or "./knbl" }
 
--- The folder of a cluster's kubeconfig, which a cluster made on this machine shares with its processes' ids and its authority.
+-- The folder of the kubeconfig. A cluster on this machine also keeps its process ids and its certificate authority
+-- there.
 M.state = (os.getenv "KUBECONFIG" or ""):match "^([^:]+)/[^/:]+$" or "."
 
 local function read(path)
@@ -31,7 +32,7 @@ function Process:kill(signal)
   M.sh(("kill -%s %d"):format(signal, self.pid))
 end
 
--- Waits until it has ended; one that outlives its time is ended, and its code is "late".
+-- Waits for the end of the process. After the timeout it kills the process, and the code is "late".
 function Process:wait(seconds)
   local deadline = core.now() + (seconds or 60)
   while true do
@@ -54,7 +55,7 @@ function Process:wait(seconds)
   return self
 end
 
--- Whether what it wrote so far to standard error contains the text; waits for it.
+-- Waits until standard error contains the text.
 function Process:says(text, seconds)
   local deadline = core.now() + (seconds or 30)
   while core.now() < deadline do
@@ -65,21 +66,22 @@ function Process:says(text, seconds)
   return false
 end
 
--- Whether a signal to end would be heard: before that it ends a program as any other.
+-- Whether the signal handlers are installed; before that, a signal ends the program immediately.
 local function listens(pid)
   local caught = read(("/proc/%d/status"):format(pid)):match "SigCgt:%s*(%x+)"
   return caught and tonumber(caught, 16) & 1 << 14 ~= 0
 end
 
--- knbl with these words, in the background. options: env (text before the command), ledger = false where it writes none.
+-- Starts knbl with these arguments in the background. options: env (text before the command), ledger = false for no
+-- ledger.
 function M.start(words, options)
   options = options or {}
   local p = setmetatable({ path = os.tmpname(), began = core.now() }, Process)
   local quoted = {}
   if options.ledger ~= false then quoted[1] = "--json " .. p.path .. ".json" end
   for _, word in ipairs(words) do quoted[#quoted + 1] = M.quote(word) end
-  M.sh(("{ env %s %s %s >%s.out 2>%s.err </dev/null & echo $! >%s.pid; wait $!; echo $? >%s.rc; } >/dev/null 2>&1 &"):format(options.env or "", M.knbl,
-    table.concat(quoted, " "), p.path, p.path, p.path, p.path))
+  M.sh(("{ env %s %s %s >%s.out 2>%s.err </dev/null & echo $! >%s.pid; wait $!; echo $? >%s.rc; } >/dev/null 2>&1 &")
+    :format(options.env or "", M.knbl, table.concat(quoted, " "), p.path, p.path, p.path, p.path))
   repeat p.pid = tonumber(read(p.path .. ".pid")) until p.pid or not core.sleep(0.01)
   repeat until listens(p.pid) or tonumber(read(p.path .. ".rc")) or not core.sleep(0.01)
   return p
@@ -94,8 +96,8 @@ local function starved(run)
   return false
 end
 
--- A scenario from inside the cluster. Two kubelets of one machine share /var/log/pods, and each removes now and then what it does not know: a log that
--- is gone says nothing of us.
+-- Runs a scenario inside the cluster. Two kubelets on one machine share /var/log/pods, and each sometimes removes
+-- unknown logs, so a missing log is not an error of knbl.
 function M.submit(words)
   local all = { "submit", table.unpack(words) }
   local run
@@ -106,11 +108,13 @@ function M.submit(words)
   return run
 end
 
--- A scenario on the cluster, quickly. On a busy machine an agent may not run at all for so short a time: then it is tried again, longer.
+-- Runs a scenario briefly on the cluster. On a busy machine an agent may get no CPU time in such a short run; then it
+-- is repeated with a longer duration.
 function M.scenario(name, words, options)
   local run
   for _, duration in ipairs { "100ms", "500ms", "2s" } do
     local all = { "--on", "k8s", name, "--duration", duration, "--warmup", "20ms" }
+    if os.getenv "E2E_INJECT" then table.insert(all, 3, "--inject") end
     table.move(words or {}, 1, #(words or {}), #all + 1, all)
     run = M.run(all, options)
     if run.code ~= 1 and run.code ~= 99 or not starved(run) then break end
@@ -120,14 +124,16 @@ end
 
 function M.kubectl(words) return M.sh("kubectl " .. words) end
 
--- Names of all that knbl made and that is still there.
+-- The names of all objects of knbl that still exist.
 function M.left(namespace)
-  local text = M.kubectl(("-n %s get pods,services,secrets,configmaps,jobs,roles,rolebindings,serviceaccounts -l app.kubernetes.io/managed-by=knbl,knbl.io/run -o name")
+  local text = M.kubectl(
+    ("-n %s get pods,services,secrets,configmaps,jobs,roles,rolebindings,serviceaccounts -l \z
+      app.kubernetes.io/managed-by=knbl,knbl.io/run -o name")
     :format(namespace or "default"))
   return text:find "^No resources" and "" or text
 end
 
--- A script's text as a file; its name.
+-- Writes a script to a file and returns its name.
 function M.script(text)
   local path = os.tmpname()
   local f = assert(io.open(path, "w"))
@@ -136,12 +142,48 @@ function M.script(text)
   return path
 end
 
--- A process of a cluster made on this machine, or nil.
+-- Programs of this machine and their libraries as a docker archive; sh PACKER ARCHIVE IMAGE FOLDER PROGRAM…, where the
+-- image gets all that is in FOLDER too.
+local pack = [[
+set -e
+archive=$1 image=$2 folder=$3; shift 3
+work=$(mktemp -d); trap 'rm -rf $work' EXIT
+mkdir -p $work/root/usr/bin $work/root/usr/lib $work/root/tmp $work/root/bin $work/root/etc; chmod 1777 $work/root/tmp
+echo 'root:x:0:0::/:/bin/sh' >$work/root/etc/passwd; echo 'root:x:0:' >$work/root/etc/group
+ln -s usr/lib $work/root/lib; ln -s usr/lib $work/root/lib64
+for tool; do
+  cp -L $(command -v $tool) $work/root/usr/bin/
+  [ $tool != sh ] || cp -L $(command -v sh) $work/root/bin/
+  ldd $(command -v $tool) | grep -o '/[^ ]*' | while read f; do cp -Ln $f $work/root/usr/lib/; done
+done
+[ -z "$folder" ] || cp -r $folder/. $work/root/
+tar --owner=0 --group=0 -C $work/root -cf $work/layer.tar .
+sum=$(sha256sum $work/layer.tar | cut -d' ' -f1)
+case $(uname -m) in x86_64) arch=amd64;; aarch64) arch=arm64;; *) arch=$(uname -m);; esac
+cat >$work/config.json <<END
+{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/usr/bin"]},
+ "rootfs":{"type":"layers","diff_ids":["sha256:$sum"]}}
+END
+echo '[{"Config":"config.json","RepoTags":["docker.io/library/'$image'"],"Layers":["layer.tar"]}]' >$work/manifest.json
+tar -C $work -cf $archive manifest.json config.json layer.tar
+]]
+
+-- Brings an image of these programs, and of the files in `folder` if there is one, to the nodes by E2E_LOAD.
+function M.load_image(image, programs, folder)
+  local archive, packer = os.tmpname(), M.script(pack)
+  local said = M.sh(("sh %s %s %s '%s' %s && %s %s"):format(packer, archive, image, folder or "",
+    table.concat(programs, " "), os.getenv "E2E_LOAD", archive))
+  os.remove(archive)
+  os.remove(packer)
+  return said
+end
+
+-- A process of a cluster on this machine, or nil.
 function M.process(name)
   return tonumber(read(("%s/%s.pid"):format(M.state, name)))
 end
 
--- Kills such a process; returns a function that starts it again, as it was, in the network that it was in.
+-- Kills such a process. Returns a function that starts it again with the same arguments in the same network namespace.
 function M.kill(name)
   local pid = M.process(name)
   local net = M.sh("ip netns identify " .. pid):match "%S+"
@@ -149,19 +191,23 @@ function M.kill(name)
   for word in read(("/proc/%d/cmdline"):format(pid)):gmatch "[^%z]+" do words[#words + 1] = M.quote(word) end
   M.sh("kill -KILL " .. pid)
   return function()
-    M.sh(("ip netns exec %s setsid %s >>%s/%s.log 2>&1 </dev/null & echo $! >%s/%s.pid"):format(net, table.concat(words, " "), M.state, name, M.state, name))
+    -- not "ip netns exec", which hides the cgroups; without this process' descriptors, of which one may hold a lock
+    M.sh(("exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; \z
+      setsid nsenter --net=/run/netns/%s %s >>%s/%s.log 2>&1 </dev/null & echo $! >%s/%s.pid"):format(net,
+      table.concat(words, " "), M.state, name, M.state, name))
   end
 end
 
--- What such a process was started with for --NAME, or nil.
+-- The value of --NAME in the arguments of such a process, or nil.
 function M.argument(process, name)
   local pid = M.process(process)
   return pid and read(("/proc/%d/cmdline"):format(pid)):match("\0%-%-" .. name:gsub("%-", "%%-") .. "=([^\0]*)\0")
 end
 
--- The API server's address, and the one that this machine has towards it.
+-- The API server's address, and this machine's address on the route to it.
 function M.addresses()
-  local server = M.kubectl "config view --minify -o jsonpath='{.clusters[0].cluster.server}'":match "^https://%[?([%x.:]-)%]?:%d+$"
+  local server =
+    M.kubectl "config view --minify -o jsonpath='{.clusters[0].cluster.server}'":match "^https://%[?([%x.:]-)%]?:%d+$"
   return server, server and M.sh("ip route get " .. server):match "src (%S+)"
 end
 

@@ -1,4 +1,5 @@
--- knbl lab: a shell or a command in a lab, and `in NAME COMMAND` from there; what the lab's own options do to a measurement.
+-- Tests `knbl lab`: a shell or a command in a lab, `in NAME COMMAND` inside it, and the effect of the lab's options on
+-- a measurement.
 package.path = "tests/cli/?.lua;tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
@@ -8,7 +9,7 @@ local shell = require "shell"
 
 TestCommand = {}
 
--- The command line's outcome; without namespaces there is nothing to test.
+-- Runs a command line; skips the test if the machine allows no namespaces.
 local function lab(words, stdin)
   local r = shell.run("exec $KNBL lab " .. words, stdin)
   if r.err:find("no lab: ", 1, true) then lu.skip(r.err) end
@@ -21,7 +22,8 @@ function TestCommand:test_a_command_in_a_pod()
 end
 
 function TestCommand:test_names_are_known()
-  local r = lab "--families 4 in client sh -c 'getent hosts server service node-2; cat /etc/hostname >/dev/null; exit 7'"
+  local r =
+    lab "--families 4 in client sh -c 'getent hosts server service node-2; cat /etc/hostname >/dev/null; exit 7'"
   lu.assertEquals(r.code, 7)
   for _, ip in ipairs { "10.244.4.2", "10.96.0.10", "172.30.0.12" } do lu.assertStrContains(r.out, ip) end
 end
@@ -55,6 +57,71 @@ function TestCommand:test_nothing_outlives_it()
   lu.assertTrue(r.seconds < 15)
 end
 
+-- A background program keeps the output open; the output of the command is still complete when the command ends.
+function TestCommand:test_exec_ends_with_its_program()
+  local cluster_script = [[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster()
+    local output, status = cluster:pod():exec { "sh", "-c", "sleep 50 & echo said; exit 3" }
+    knbl.note { output = output, status = status }]]
+  local began = core.now()
+  local code, out, err = fake.knbl(cluster_script, { "-q", "--json", "-" }, core)
+  fake.need_lab(err)
+  lu.assertEquals(code, 0, err)
+  local note = json.decode(out).notes[1]
+  lu.assertEquals({ note.output, note.status }, { "said\n", 3 })
+  lu.assertTrue(core.now() - began < 30)
+end
+
+local function in_a_lab(body)
+  local code, _, err = fake.knbl('local knbl = require "knbl" local cluster <close> = knbl.cluster() ' .. body,
+    { "-q", "--duration", "50ms" }, core)
+  fake.need_lab(err)
+  return code, err
+end
+
+-- Of a long output a message has whole lines.
+function TestCommand:test_the_last_output_of_a_program_that_ended()
+  local code, err = in_a_lab [[cluster:pod { name = "web", port = 80, command = { "sh", "-c",
+    "head -c 500 /dev/zero | tr '\\0' x; echo; echo no such file; exit 3" } }]]
+  lu.assertEquals(code, 3)
+  lu.assertStrContains(err, "'web' ended before it listened at port 80: no such file\n")
+end
+
+-- An MTU that the lab cannot give is refused by the check of the script, before anything is measured.
+function TestCommand:test_a_pods_mtu_is_checked_before_the_first_measurement()
+  local body = 'local a, b = cluster:pair() print(knbl.tcp_rr { from = a, to = b }) cluster:pod { mtu = %d }'
+  for mtu, text in pairs {
+    [1200] = "pod: mtu must be from 1280 to 1500 in this lab, got 1200",
+    [9000] = "pod: mtu must be from 1280 to 1500 in this lab, got 9000",
+  } do
+    local code, err = in_a_lab(body:format(mtu))
+    lu.assertEquals(code, 1)
+    lu.assertStrContains(err, text)
+    lu.assertNotStrContains(err, "traceback")
+  end
+  lu.assertEquals(in_a_lab 'cluster:pod { mtu = 1280 }', 0)
+  lu.assertEquals(in_a_lab 'local lab <close> = knbl.cluster { mtu = 9000, pod_mtu = 1400 } lab:pod { mtu = 9000 }', 0)
+end
+
+-- The token is in the command's environment but in no command line, because all users of the machine can read those.
+function TestCommand:test_the_token_is_in_no_command_line()
+  local asked = {}
+  local closed = setmetatable({ request = function(_, text)
+    asked[#asked + 1] = json.decode(text)
+    return '{"name":"x","kind":"node","ip":["10.0.0.1"],"port":1,"status":0,"node":"node-1","endpoints":["server"]}'
+  end }, { __close = function() end })
+  local context = { core = setmetatable({ lab = function() return closed end }, { __index = core }), out = print,
+    err = function() end }
+  lu.assertEquals(require("knbl.command.lab").run(context, {}, { "ls", "-l" }), 0)
+  local exec = asked[#asked]
+  lu.assertEquals({ exec.op, exec.argv }, { "exec", { "ls", "-l" } })
+  lu.assertEquals(#exec.env.KNBL_TOKEN, 48)
+  local r = lab("sh -c " .. shell.quote [[echo ${#KNBL_TOKEN} $PATH; cat /proc/[0-9]*/cmdline | tr '\0' ' ']])
+  lu.assertStrContains(r.out, "48 /run/knbl/bin:")
+  lu.assertNotStrContains(r.out, "KNBL_TOKEN=")
+end
+
 function TestCommand:test_a_scenario_in_a_lab()
   local r = lab("--pods 1 sh -c " .. shell.quote(shell.knbl .. " -q ping --duration 20ms; echo $?"))
   lu.assertStrContains(r.out, "0\n")
@@ -62,7 +129,8 @@ end
 
 function TestCommand:test_misuse()
   for words, text in pairs {
-    ["--nods 2"] = "did you mean '--nodes'?", ["--overlay geneve"] = "none of none, vxlan", ["--nodes 0"] = "at least 1", ["--mtu many"] = "many",
+    ["--nods 2"] = "did you mean '--nodes'?", ["--overlay geneve"] = "--overlay must be none or vxlan, got 'geneve'",
+      ["--nodes 0"] = "at least 1", ["--mtu many"] = "many",
   } do
     local r = lab(words .. " true")
     lu.assertEquals(r.code, 2, words)
@@ -70,10 +138,10 @@ function TestCommand:test_misuse()
   end
   local r = shell.run "exec $KNBL lab --mtu 100 true"
   lu.assertNotEquals(r.code, 0)
-  lu.assertStrContains(r.err, "'mtu' must be a whole number")
+  lu.assertStrContains(r.err, "mtu must be a whole number from 1280 to 65535, got 100")
 end
 
--- ---- options of the lab that a measurement shows ----
+-- ---- options of the lab that affect a measurement ----
 
 TestOptions = {}
 
@@ -86,7 +154,7 @@ local function run(body, args)
   return json.decode(out)
 end
 
--- Never more than the limit; on a busy machine less, now and then.
+-- Never more than the limit; sometimes less on a busy machine.
 function TestOptions:test_bandwidth()
   local list = run([[
     local cluster <close> = knbl.cluster()
@@ -134,7 +202,7 @@ function TestOptions:test_idle_services_are_known_and_harmless()
   end
 end
 
--- All the rules at once are more than the socket of an ordinary user may send.
+-- All rules together exceed the socket buffer of an ordinary user.
 function TestOptions:test_an_ordinary_user_has_as_many_services()
   local folder <close> = shell.folder()
   shell.write(folder:file "s.lua", [[
@@ -167,10 +235,12 @@ end
 function TestOptions:test_a_server_of_one_s_own()
   local m = run([[
     local cluster <close> = knbl.cluster()
-    local web = cluster:pod { name = "web", node = 2, port = 8000, image = "mine", command = { "python3", "-m", "http.server", "-d", "/etc", "8000" } }
+    local web = cluster:pod { name = "web", node = 2, port = 8000, image = "mine",
+      command = { "python3", "-m", "http.server", "-d", "/etc", "8000" } }
     local client = cluster:pod { node = 1 }
     knbl.http { from = client, to = web, count = 5, path = "/passwd" }
-    knbl.http { from = client, to = "http://" .. web.name .. ":8000/passwd", count = 5 } -- a name of both families; it listens by IPv4
+    -- a name of both families; it listens by IPv4
+    knbl.http { from = client, to = "http://" .. web.name .. ":8000/passwd", count = 5 }
   ]]).measurements
   for i = 1, 2 do lu.assertTrue(m[i].ok, m[i].error and m[i].error.message) end
 end

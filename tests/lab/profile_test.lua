@@ -1,10 +1,11 @@
--- Profiles for real: client, server and the kernel between them are found in the lab's; and who may not take them measures all the same.
+-- Real profiles: a profile taken in the lab contains the client, the server and the kernel. A user without the
+-- permission to profile can still measure.
 package.path = "tests/lua/?.lua;tests/cli/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
 local fake = require "fake"
 local json = require "knbl.json"
-local profile = require "knbl.profile"
+local profile = require "knbl.results.profile"
 local shell = require "shell"
 
 TestProfile = {}
@@ -42,18 +43,19 @@ function TestProfile:test_both_ends_and_the_kernel_between_them()
   lu.assertTrue(found["k:tcp_sendmsg"] or found["k:tcp_sendmsg_locked"])
 end
 
--- An ordinary user, where the kernel keeps profiles from such.
+-- An ordinary user on a kernel that does not allow ordinary users to profile.
 function TestProfile:test_who_may_not_is_told_and_measures()
   if shell.run("id -u").out ~= "0\n" then lu.skip "needs root to be somebody else" end
   local level = tonumber(shell.run("cat /proc/sys/kernel/perf_event_paranoid").out)
   if not level or level < 1 then lu.skip "everyone may take profiles here" end
   local folder <close> = shell.folder()
   shell.write(folder:file "p.lua", (script:gsub("20000", "200")))
-  local run = shell.run(("chmod -R a+rX %s; setpriv --reuid 65534 --regid 65534 --clear-groups $KNBL %s"):format(folder.path, folder:file "p.lua"))
+  local run = shell.run(("chmod -R a+rX %s; setpriv --reuid 65534 --regid 65534 --clear-groups $KNBL %s"):format(
+    folder.path, folder:file "p.lua"))
   fake.need_lab(run.err)
   lu.assertEquals(run.code, 0, run.err)
   lu.assertStrContains(run.out, "tcp_rr")
-  lu.assertStrContains(run.out, "profiles are not permitted here")
+  lu.assertStrContains(run.out, "profiles are not permitted")
   lu.assertStrContains(run.out, "CAP_PERFMON")
 end
 

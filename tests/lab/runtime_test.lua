@@ -1,12 +1,12 @@
--- Runtimes of the lab's pods, as a scenario has them: measured both ways and through a Service, named with how they ran, and with their cost
--- on the host; one that dies is named with its last words.
+-- Scenarios with the runtimes of the lab's pods: they are measured in both directions and through a Service, and the
+-- results name the runtime and its cost on the host. If a runtime dies, the message contains its last output.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
 local fake = require "fake"
 local json = require "knbl.json"
-local contract = require "knbl.contract"
-local schema = require "knbl.schema"
+local contract = require "knbl.results.contract"
+local schema = require "knbl.base.schema"
 
 TestRuntimes = {}
 
@@ -16,8 +16,8 @@ local cluster <close> = knbl.cluster()
 local a, b = cluster:nodes(2)
 ]]
 
-local function run(body)
-  local code, out, err = fake.briefly(start .. body, { "--json", "-", "-q", "--duration", "300ms" }, core)
+local function run(body, duration)
+  local code, out, err = fake.briefly(start .. body, { "--json", "-", "-q", "--duration", duration or "300ms" }, core)
   fake.need_lab(err)
   return json.decode(out), err, code
 end
@@ -61,6 +61,31 @@ local function owner_of(path)
   return pipe:read "l"
 end
 
+-- The same ports of the client by two ways: gVisor drops a SYN whose addresses and ports it has in TIME_WAIT. A starved
+-- sandbox may fail one in thousands, now and then; what is wrong fails each time.
+function TestRuntimes:test_gvisor_takes_new_connections_by_both_ways()
+  local list
+  for _ = 1, 3 do
+    local data = run([[
+local client, server = cluster:pod { node = a }, cluster:pod { node = b, runtime = "gvisor" }
+local svc = server:service()
+for _, to in ipairs { svc, svc, server } do
+  knbl.tcp_crr { from = client, to = to, count = 3000, warmup = 0 }
+end
+]], "30s")
+    unless_skipped(data)
+    list = data.measurements
+    local failed = 0
+    for _, m in ipairs(list) do failed = failed + (m.ok and m.metrics.connect_errors or 1) end
+    if failed == 0 then break end
+  end
+  for _, m in ipairs(list) do
+    lu.assertTrue(m.ok, m.error and m.error.message)
+    lu.assertEquals({ m.metrics.connect_errors, m.metrics.ops }, { 0, 3000 })
+    lu.assertStrContains(m.chosen.reset, "no TIME_WAIT")
+  end
+end
+
 function TestRuntimes:test_gvisor()
   local null = owner_of "/dev/null" -- runsc makes what it is given its own user's
   local data = measured "gvisor"
@@ -76,30 +101,27 @@ function TestRuntimes:test_one_that_dies_is_named_with_its_last_words()
   local data, err, code = run [[
 local pod = cluster:pod { name = "box", node = a, runtime = "gvisor" }
 if not pod.skip then
-  cluster.provider:request { op = "exec", argv = { "sh", "-c", "for p in /proc/[0-9]*; do grep -q ^runsc-sandbox $p/cmdline && kill -9 ${p#/proc/}; done" },
-    capture = true }
+  cluster.provider:request { op = "exec", argv = { "sh", "-c",
+    "for p in /proc/[0-9]*; do grep -q ^runsc-sandbox $p/cmdline && kill -9 ${p#/proc/}; done" }, capture = true }
   repeat until pod.endpoint:ended()
 end
 knbl.tcp_rr { from = a, to = pod }
 ]]
   unless_skipped(data)
   lu.assertEquals(code, 3)
-  lu.assertStrContains(err, "box has ended: gvisor, status 137")
+  lu.assertStrContains(err, "box has ended: gvisor, killed by signal 9")
 end
 
-function TestRuntimes:test_one_that_is_not_there_is_skipped_with_the_reason()
-  local data, err, code = run [[
-for i, runtime in ipairs { "kata", "kata-clh", "kata-fc" } do
-  knbl.tcp_rr { from = a, to = cluster:pod { name = "box-" .. i, node = a, runtime = runtime } }
-end
-]]
-  local programs, any = { "qemu", "cloud-hypervisor", "firecracker" }, false
-  for _, m in ipairs(data.measurements) do any = any or m.ok end
-  lu.assertEquals(code, any and 0 or 98, err)
-  for i, m in ipairs(data.measurements) do
-    if m.ok then lu.assertStrMatches(m.path.to.sandbox.label, "kata %(" .. programs[i] .. " %d.*, %a+%)")
-    else lu.assertStrMatches(m.skipped, ".*kata.*" ) end
+function TestRuntimes:test_kata_is_measured_or_skipped_with_the_reason()
+  local data, err, code = run 'knbl.tcp_rr { from = a, to = cluster:pod { name = "box", node = a, runtime = "kata" } }'
+  local m = data.measurements[1]
+  if not m.ok then
+    lu.assertEquals(code, 98, err)
+    lu.assertStrContains(m.skipped, "kata: ")
+    return
   end
+  lu.assertEquals(code, 0, err)
+  lu.assertStrMatches(m.path.to.sandbox.label, "kata %(qemu %d.*, %a+%)")
 end
 
 os.exit(lu.LuaUnit.run())

@@ -1,6 +1,6 @@
 -- The control client against an agent that misbehaves in every way; HTTP is the test's own.
 local lu = require "luaunit"
-local agent = require "knbl.agent"
+local agent = require "knbl.measure.agent"
 local json = require "knbl.json"
 local real = require "knbl.native"
 
@@ -54,6 +54,57 @@ function TestAgent:test_an_agent_that_hesitates_is_asked_again()
   lu.assertEquals(run:wait(1), true)
 end
 
+-- Those of a run end where its orchestrator was killed; those of --manifests stand until somebody uses them.
+function TestAgent:test_pods_of_a_run_end_when_they_are_idle()
+  local manifest = require "knbl.kube.manifest"
+  local function words(run)
+    local pod = manifest.pod(run, { name = "a", port = 7099, image = "knbl" })
+    return table.concat(pod.spec.containers[1].args, " ")
+  end
+  lu.assertStrContains(words { id = "1", idle = "2m" }, "--idle 2m")
+  lu.assertNotStrContains(words { id = "1" }, "--idle")
+end
+
+local function alive_of(core)
+  local names = {}
+  for _, r in ipairs(core.seen) do
+    if r.url:find "/v1/alive$" then names[#names + 1] = r.headers["Knbl-Token"] end
+  end
+  table.sort(names)
+  return table.concat(names, " ")
+end
+
+-- Those that are not a part of the measurement hear that their orchestrator is there, while another one is polled.
+function TestAgent:test_agents_that_are_not_used_are_kept()
+  local core = core_with {}
+  function core.fetch(r)
+    core.seen[#core.seen + 1] = r
+    return ok { id = "r1", state = "running" }
+  end
+  local owner, other = {}, {}
+  agent.keep({ name = "b", token = "b", control = { unix = "/b" } }, owner)
+  agent.keep({ name = "c", token = "c", control = { unix = "/c" } }, other)
+  local run = assert(agent.start(endpoint, request, core))
+  core.seen, core.clock = {}, 1000
+  for _ = 1, 10 do
+    run:wait(1)
+    core.clock = core.clock + 1
+  end
+  lu.assertEquals(alive_of(core), "b c")
+  core.clock = core.clock + agent.alive_s
+  run:wait(1)
+  lu.assertEquals(alive_of(core), "b b c c")
+  agent.forget(owner, "nobody")
+  agent.forget(other)
+  core.clock = core.clock + agent.alive_s
+  run:wait(1)
+  lu.assertEquals(alive_of(core), "b b b c c")
+  agent.forget(owner, "b")
+  core.clock = core.clock + agent.alive_s
+  run:wait(1)
+  lu.assertEquals(alive_of(core), "b b b c c")
+end
+
 -- The answer to the start was lost: the same run is asked for again.
 function TestAgent:test_a_start_is_asked_for_again()
   local core = core_with { refused(), { status = 503, headers = {}, body = "" }, ok({ id = "r1" }, 201) }
@@ -68,7 +119,7 @@ function TestAgent:test_an_agent_that_is_gone_is_lost()
   local over, err = run:wait(1)
   lu.assertNil(over)
   lu.assertEquals(err.code, "lost")
-  lu.assertStrContains(err.message, "pod-a does not answer any more")
+  lu.assertStrContains(err.message, "pod-a stopped answering")
   lu.assertTrue(core.clock >= agent.grace and core.clock < agent.grace + 1)
 end
 
@@ -85,8 +136,9 @@ function TestAgent:test_never_there()
   lu.assertEquals(err.code, "lost")
 end
 
-function TestAgent:test_a_restarted_agent_has_forgotten()
-  local core = core_with { ok({ id = "r1" }, 201), { status = 404, headers = {}, body = '{"error":{"code":"argument","message":"no such run"}}' } }
+function TestAgent:test_a_restarted_agent_does_not_know_the_run()
+  local core = core_with { ok({ id = "r1" }, 201), { status = 404, headers = {},
+    body = '{"error":{"code":"argument","message":"no such run"}}' } }
   local run = assert(agent.start(endpoint, request, core))
   local over, err = run:wait(1)
   lu.assertNil(over)
@@ -100,7 +152,8 @@ function TestAgent:test_refusals_keep_their_code()
     lu.assertEquals(err.code, code)
     lu.assertStrContains(err.message, "pod-a: ")
   end
-  local _, err = agent.start(endpoint, request, core_with { { status = 400, headers = {}, body = '{"error":{"code":"resolve","message":"no host x"}}' } })
+  local _, err = agent.start(endpoint, request,
+    core_with { { status = 400, headers = {}, body = '{"error":{"code":"resolve","message":"no host x"}}' } })
   lu.assertEquals({ err.code, err.message }, { "resolve", "pod-a: no host x" })
 end
 
@@ -118,7 +171,8 @@ function TestAgent:test_nonsense_is_a_protocol_error()
 end
 
 function TestAgent:test_stopping_brings_what_was_measured()
-  local core = core_with { ok({ id = "r1" }, 201), ok { state = "running" }, ok { state = "done", result = { ok = true, metrics = {} } } }
+  local core = core_with { ok({ id = "r1" }, 201), ok { state = "running" },
+    ok { state = "done", result = { ok = true, metrics = {} } } }
   local run = assert(agent.start(endpoint, request, core))
   run:wait(0.1)
   run:stop()

@@ -6,25 +6,30 @@ local json = require "knbl.json"
 
 TestCli = {}
 
-local body = "knbl.tcp_rr { case = 'one', from = a, to = b, duration = '3s', expect = 'p99 < 1s' } knbl.tcp_crr { case = 'two', from = a, to = b }\n"
+local body =
+  "knbl.tcp_rr { case = 'one', from = a, to = b, duration = '3s', expect = 'p99 < 1s' } knbl.tcp_crr { case = 'two', \z
+    from = a, to = b }\n"
 local script = "-- What is it?\n" .. fake.pair .. body
 
 function TestCli:test_help_version_and_nothing()
   local code, out = fake.knbl(nil, { "--help" })
   lu.assertEquals(code, 0)
-  for _, text in ipairs { "--on PROVIDER", "--json FILE", "--dry-run", "doctor", "Exit codes" } do lu.assertStrContains(out, text) end
+  for _, text in ipairs { "--on PROVIDER", "--json FILE", "--dry-run", "doctor", "Exit codes" } do
+    lu.assertStrContains(out, text)
+  end
   code, out = fake.knbl(nil, { "--version" })
   lu.assertEquals(code, 0)
   lu.assertStrMatches(out, "knbl %d.*\n")
   local err
   code, out, err = fake.knbl(nil, {})
   lu.assertEquals({ code, out }, { 2, "" })
-  lu.assertStrContains(err, "which scenario?")
+  lu.assertStrContains(err, "a scenario is required")
 end
 
 function TestCli:test_wrong_command_lines()
   for _, case in ipairs {
-    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" }, { { "show" }, "which one" },
+    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" },
+      { { "show" }, "usage: knbl show NAME" },
     { { "show", "pod_to_sv" }, "did you mean 'pod_to_svc'" },
     { { "--on" }, "--on needs a value" }, { { "list", "--fast" }, "unknown option --fast of knbl list" },
   } do
@@ -33,12 +38,18 @@ function TestCli:test_wrong_command_lines()
     lu.assertStrContains(err, case[2])
   end
   for _, case in ipairs {
-    { { "--on", "loopbak" }, "did you mean 'loopback'" }, { { "--set", "flows" }, "KEY=VALUE" }, { { "--set", "flws=1" }, "did you mean 'flows'" },
-    { { "--set", "tcp_rx.flows=1" }, "did you mean 'tcp_rr'" }, { { "--expect", "p99 << 1" }, "column 6" }, { { "--baseline", "/nonexistent" }, "--baseline: cannot read" },
-    { { "--repeats", "0" }, "at least 1" }, { { "--duration", "-1s" }, "--duration" }, { { "--nodes", "0" }, "--nodes" }, { { "--on", "hosts" }, "which hosts?" },
+    { { "--on", "loopbak" }, "did you mean 'loopback'" }, { { "--set", "flows" }, "KEY=VALUE" },
+      { { "--set", "flws=1" }, "did you mean 'flows'" },
+    { { "--set", "tcp_rx.flows=1" }, "did you mean 'tcp_rr'" }, { { "--expect", "p99 << 1" }, "column 6" },
+      { { "--baseline", "/nonexistent" }, "--baseline: cannot read" },
+    { { "--repeats", "0" }, "at least 1" }, { { "--duration", "-1s" }, "--duration" },
+      { { "--nodes", "0" }, "--nodes" }, { { "--on", "hosts" }, "--on hosts needs hosts" },
     { { "--on", "hosts:a=1.2.3.4:99999", "--token-file", "/dev/null" }, "token-file" },
   } do
-    local code, _, err, core = fake.knbl("local knbl = require 'knbl' local cluster <close> = knbl.cluster() local a, b = cluster:nodes(2)\n" .. body, case[1])
+    local code, _, err,
+      core = fake.knbl(
+      "local knbl = require 'knbl' local cluster <close> = knbl.cluster() local a, b = cluster:nodes(2)\n" .. body,
+      case[1])
     lu.assertEquals(code, 2, table.concat(case[1], " ") .. ": " .. err)
     lu.assertStrContains(err, case[2])
     lu.assertEquals(#core.asked, 0)
@@ -87,7 +98,8 @@ end
 function TestCli:test_baseline()
   local path = os.tmpname()
   lu.assertEquals(fake.knbl(script, { "-q", "--json", path }), 0)
-  lu.assertEquals(fake.knbl(script, { "-q", "--baseline", path, "--duration", "1s", "--expect", "p99 < 1.1x baseline" }), 0)
+  lu.assertEquals(fake.knbl(script, { "-q", "--baseline", path, "--duration", "1s", "--expect",
+    "p99 < 1.1x baseline" }), 0)
   lu.assertEquals(fake.knbl(script, { "-q", "--baseline", path, "--expect", "rate > 2x baseline" }), 99)
   os.remove(path)
 end
@@ -106,7 +118,8 @@ end
 
 -- What is made takes its time too, and so does the sender's ceiling, once for each kind of work.
 function TestCli:test_a_plan_has_all_that_takes_time()
-  local lab = "local knbl = require 'knbl'\nlocal c <close> = knbl.cluster { provider = 'lab' }\nlocal a, b = c:pair()\n"
+  local lab =
+    "local knbl = require 'knbl'\nlocal c <close> = knbl.cluster { provider = 'lab' }\nlocal a, b = c:pair()\n"
   local twice = "for i = 1, 2 do knbl.tcp_rr { case = 'x' .. i, from = a, to = b, warmup = 0, duration = 9.9 } end"
   local _, out = fake.knbl(lab .. twice, { "--dry-run", "--no-ceiling" })
   lu.assertStrContains(out, "2 measurements, 20s, and about 1s to make what it needs")
@@ -118,21 +131,24 @@ end
 
 function TestCli:test_a_plan_has_no_side_effects()
   local path = os.tmpname()
-  local code, out, err = fake.knbl(fake.pair .. ("local f = io.open(%q, 'a') f:write('x') f:close() knbl.tcp_rr { from = a, to = b }"):format(path), { "-q" })
+  local code, out, err = fake.knbl(fake.pair
+    .. ("local f = io.open(%q, 'a') f:write('x') f:close() knbl.tcp_rr { from = a, to = b }"):format(path), { "-q" })
   lu.assertEquals({ code, out }, { 0, "" }, err)
   lu.assertEquals(fake.read(path), "x", "written once, by the run, and not by the plan")
   os.remove(path)
 end
 
 function TestCli:test_a_plan_of_a_script_that_never_ends()
-  require("knbl.plan").patience = 0.1
-  local code, _, err = fake.knbl(fake.pair .. "local r repeat r = knbl.tcp_rr { from = a, to = b } until r.metrics.rate_per_s == 50000", { "-q" })
+  require("knbl.program.plan").patience = 0.1
+  local code, _, err = fake.knbl(fake.pair
+    .. "local r repeat r = knbl.tcp_rr { from = a, to = b } until r.metrics.rate_per_s == 50000", { "-q" })
   lu.assertEquals(code, 0, err)
 end
 
 function TestCli:test_a_script_may_compute_with_what_it_plans()
   local code, _, err = fake.knbl(fake.pair .. "local r = knbl.tcp_rr { from = a, to = b }\n"
-    .. "knbl.tcp_rr { from = a, to = b, rate = math.floor(r.metrics.rate_per_s * 0.8) .. '/s', case = ('%d'):format(r.metrics.latency_ns.p99) }", { "-q" })
+    .. "knbl.tcp_rr { from = a, to = b, rate = math.floor(r.metrics.rate_per_s * 0.8) .. '/s', case = \z
+      ('%d'):format(r.metrics.latency_ns.p99) }", { "-q" })
   lu.assertEquals(code, 0, err)
 end
 
@@ -168,6 +184,16 @@ function TestCli:test_list_and_show()
   lu.assertStrContains(out, "What does each path between a client and a server cost")
   code, out = fake.knbl(nil, { "show", "pod_to_svc" })
   lu.assertEquals({ code, out }, { 0, fake.read "scenarios/pod_to_svc.lua" })
+end
+
+-- src/process.h has them for `knbl agent`, which runs without Lua: its numbers are those of the table.
+function TestCli:test_c_has_the_same_exit_codes()
+  local exit, n = require "knbl.base.exit", 0
+  for name, number in fake.read("src/process.h"):match("enum { ?(EXIT_[^}]*)}"):gmatch "EXIT_([%u_]+) = (%d+)" do
+    n = n + 1
+    lu.assertEquals(exit[name:lower()], tonumber(number), name)
+  end
+  lu.assertEquals(n, 4)
 end
 
 os.exit(lu.LuaUnit.run())

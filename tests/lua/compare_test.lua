@@ -2,12 +2,12 @@
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
-local compare = require "knbl.compare"
-local expect = require "knbl.expect"
+local compare = require "knbl.results.compare"
+local expect = require "knbl.results.expect"
 local fake = require "fake"
-local figures = require "knbl.figures"
+local figures = require "knbl.results.figures"
 local json = require "knbl.json"
-local ledger = require "knbl.ledger"
+local ledger = require "knbl.results.ledger"
 
 TestCompare = {}
 
@@ -15,7 +15,8 @@ TestCompare = {}
 local function book(values, more)
   local b = ledger.new { core = core, scenario = "x" }
   for i, value in ipairs(values) do
-    local m = { test = "tcp_rr", case = "c", ok = true, round = i, metrics = { rate_per_s = value, errors = 0 }, params = { flows = 1, warmup = 1 } }
+    local m = { test = "tcp_rr", case = "c", ok = true, round = i, metrics = { rate_per_s = value, errors = 0 },
+      params = { flows = 1, warmup = 1 } }
     for k, v in pairs(more or {}) do
       if k == "params" then
         for key, given in pairs(v) do m.params[key] = given end
@@ -39,7 +40,8 @@ function TestCompare:test_a_change_that_is_shown()
   local result = run(book(slow), book(fast))
   lu.assertEquals(#result.comparisons, 1)
   local c = result.comparisons[1]
-  lu.assertEquals({ c.figure, c.verdict, c.shown, c.old.n, c.new.n, c.old.value }, { "rate", "better", true, 6, 6, 102.5 })
+  lu.assertEquals({ c.figure, c.verdict, c.shown, c.old.n, c.new.n, c.old.value },
+    { "rate", "better", true, 6, 6, 102.5 })
   lu.assertAlmostEquals(c.change, 0.0976, 0.001)
   lu.assertTrue(c.low > 0.05 and c.low < c.change and c.change < c.high and c.high < 0.14)
   lu.assertEquals(run(book(fast), book(slow)).comparisons[1].verdict, "worse")
@@ -70,7 +72,8 @@ function TestCompare:test_what_may_be_nothing_has_a_difference()
 end
 
 function TestCompare:test_several_ledgers_are_one_side()
-  local result = compare.run(core, compare.side { book { 1, 2 }, book { 3, 4 } }, compare.side { book { 7 }, book { 8, 9, 10 } }, {})
+  local result = compare.run(core, compare.side { book { 1, 2 }, book { 3, 4 } },
+    compare.side { book { 7 }, book { 8, 9, 10 } }, {})
   local c = result.comparisons[1]
   lu.assertEquals({ c.old.n, c.new.n, c.verdict, result.files }, { 4, 4, "better", { old = 2, new = 2 } })
 end
@@ -78,8 +81,10 @@ end
 -- Nothing of this can be compared by accident, and each says why.
 function TestCompare:test_like_with_like_only()
   for reason, more in pairs {
-    ["load closed loop, now open loop at 5000/s"] = { params = { rate = "5000/s" } }, ["start warm, now cold"] = { params = { warmup = 0 } },
-    ["flows 1, now 8"] = { params = { flows = 8 } }, ["via none, now service"] = { via = "service" }, ["label path none, now far"] = { labels = { path = "far" } },
+    ["load closed loop, now open loop at 5000/s"] = { params = { rate = "5000/s" } },
+      ["start warm, now cold"] = { params = { warmup = 0 } },
+    ["flows 1, now 8"] = { params = { flows = 8 } }, ["via none, now service"] = { via = "service" },
+      ["label path none, now far"] = { labels = { path = "far" } },
   } do
     local result = run(book(slow), book(fast, more))
     lu.assertEquals(#result.comparisons, 0, reason)
@@ -91,7 +96,8 @@ function TestCompare:test_like_with_like_only()
 end
 
 function TestCompare:test_how_long_was_measured_does_not_matter()
-  lu.assertEquals(#run(book(slow, { params = { duration = 1 } }), book(fast, { params = { duration = 9, warmup = 3 } })).comparisons, 1)
+  lu.assertEquals(#run(book(slow, { params = { duration = 1 } }),
+    book(fast, { params = { duration = 9, warmup = 3 } })).comparisons, 1)
 end
 
 function TestCompare:test_environments()
@@ -106,11 +112,15 @@ function TestCompare:test_environments()
   local near = { from = { node = "a" }, to = { node = "a", runtime = "runc" } }
   local far = { from = { node = "a" }, to = { node = "b", runtime = "runc" } }
   result = run(book(slow, { path = near }), book(fast, { path = far }))
-  lu.assertEquals({ #result.comparisons, result.not_compared[1].reason }, { 0, "client and server on one node, now on two nodes" })
+  lu.assertEquals({ #result.comparisons, result.not_compared[1].reason },
+    { 0, "client and server on one node, now on two nodes" })
   result = run(book(slow, { path = far }), book(fast, { path = { from = {}, to = { runtime = "kata" } } }))
   lu.assertEquals(result.not_compared[1].reason, "runtime of the server runc, now kata")
-  local function guest(label) return { path = { from = {}, to = { runtime = "kata-fc", sandbox = { label = label } } } } end
-  result = run(book(slow, guest "kata (firecracker 1.8.0, kvm)"), book(fast, guest "kata (firecracker 1.14.0-dev, kvm)"))
+  local function guest(label)
+    return { path = { from = {}, to = { runtime = "kata", sandbox = { label = label } } } }
+  end
+  result = run(book(slow, guest "kata (qemu 7.2.22, kvm)"),
+    book(fast, guest "kata (qemu 8.0.0-dev, kvm)"))
   lu.assertEquals(#result.comparisons, 1)
   result = run(book(slow, guest "kata (qemu 7.2.22, kvm)"), book(fast, guest "kata (qemu 7.2.22, emulated)"))
   lu.assertEquals(result.not_compared[1].reason, "runtime of the server kata (qemu, kvm), now kata (qemu, emulated)")
@@ -120,6 +130,11 @@ function TestCompare:test_the_rate_of_an_open_loop_is_no_finding()
   local more = { params = { rate = "1000/s" } }
   lu.assertEquals(#run(book(slow, more), book(fast, more)).comparisons, 0)
   lu.assertEquals(#run(book(slow, more), book(fast, more), { figures = { "rate" } }).comparisons, 1)
+end
+
+function TestCompare:test_times_that_keep_two_apart_have_a_unit()
+  local result = run(book(slow, { params = { delay = 0 } }), book(fast, { params = { delay = 0.0001 } }))
+  lu.assertEquals(result.not_compared[1].reason, "delay 0 s, now 100 µs")
 end
 
 function TestCompare:test_failed_ones_are_named()
@@ -148,14 +163,18 @@ end
 
 function TestCompare:test_broken_limits_point_at_the_column()
   for source, expected in pairs {
-    ["throughputt -5%"] = { 1, "did you mean 'throughput'" }, ["throughput 5%"] = { 12, "with its sign" }, ["throughput -5"] = { 12, "with its sign" },
-    ["c: p99 +10% x"] = { 13, "unexpected 'x'" }, ["p99 < 5ms"] = { 5, "with its sign" }, [": p99 +1%"] = { 1, "no case" },
-    ["p99 -10%"] = { 5, "write +10% for what is worse" }, ["throughput +5%"] = { 12, "write -5% for what is worse" }, ["p99"] = { 4, "the end" },
+    ["throughputt -5%"] = { 1, "did you mean 'throughput'" }, ["throughput 5%"] = { 12, "with its sign" },
+      ["throughput -5"] = { 12, "with its sign" },
+    ["c: p99 +10% x"] = { 13, "unexpected 'x'" }, ["p99 < 5ms"] = { 5, "with its sign" },
+      [": p99 +1%"] = { 1, "no case" },
+    ["p99 -10%"] = { 5, "write +10% for what is worse" }, ["throughput +5%"] = { 12, "write -5% for what is worse" },
+      ["p99"] = { 4, "the end" },
     ["p99 +0%"] = { 5, "no limit" }, ['"a" / "b" +5%'] = { 1, "expected a figure" },
   } do
     local parsed, wrong = expect.parse_change(core, source)
     lu.assertNil(parsed, source)
-    lu.assertEquals({ wrong.column, wrong.message:find(expected[2], 1, true) ~= nil }, { expected[1], true }, source .. ": " .. wrong.message)
+    lu.assertEquals({ wrong.column, wrong.message:find(expected[2], 1, true) ~= nil }, { expected[1], true },
+      source .. ": " .. wrong.message)
   end
   lu.assertEquals(expect.parse_change(core, "ops -5%").change, -0.05)
   lu.assertEquals(expect.parse_change(core, "ops +5%").change, 0.05)
@@ -171,7 +190,8 @@ function TestCompare:test_what_was_not_measured_again_is_no_silent_pass()
   end
   local _, matched = compare.run(core, compare.side { old }, compare.side { new }, {})
   local list = compare.judge(core, matched, { assert(expect.parse_change(core, "rate -5%")) }, 0.05)
-  lu.assertEquals({ #list, list[1].status, list[2].status, list[2].reason }, { 2, "pass", "inconclusive", "new: skipped: no such runtime" })
+  lu.assertEquals({ #list, list[1].status, list[2].status, list[2].reason },
+    { 2, "pass", "inconclusive", "new: skipped: no such runtime" })
 end
 
 -- ---- the command ----
@@ -217,7 +237,10 @@ function TestCompare:test_files_for_people_and_ci()
   local old, new = file_of(book(fast)), file_of(book(slow))
   local code, out = knbl(old, new, "--fail-if", "rate -5%", "--html", "-", "-q")
   lu.assertEquals(code, 99)
-  for _, part in ipairs { '<span class="verdict fail">fail</span> 1 of 1 limits broken', "Figures, old and new", 'class="n worse">-8.9 % worse' } do lu.assertStrContains(out, part) end
+  for _, part in ipairs { '<span class="verdict fail">fail</span> 1 of 1 limits broken', "Figures, old and new",
+    'class="n worse">-8.9 % worse' } do
+    lu.assertStrContains(out, part)
+  end
   code, out = knbl(old, new, "--fail-if", "rate -5%", "--junit", "-", "-q")
   lu.assertEquals(code, 99)
   lu.assertStrContains(out, '<testsuite name="knbl compare expectations" tests="1" failures="1"')
@@ -247,7 +270,8 @@ function TestCompare:test_as_json()
   local code, out = knbl(file_of(book(fast)), file_of(book(slow)), "--json", "-", "-q", "--fail-if", "rate -5%")
   lu.assertEquals(code, 99)
   local data = json.decode(out)
-  lu.assertEquals({ data.alpha, data.verdict.status, data.comparisons[1].verdict, data.comparisons[1].old.value, data.expectations[1].status },
+  lu.assertEquals({ data.alpha, data.verdict.status, data.comparisons[1].verdict, data.comparisons[1].old.value,
+    data.expectations[1].status },
     { 0.05, "fail", "worse", 112.5, "fail" })
 end
 
@@ -268,8 +292,10 @@ end
 function TestCompare:test_wrong_command_lines()
   local old = file_of(book(fast))
   for _, case in ipairs {
-    { "--fail-if", "p98x +5%", "column 1" }, { "--figure", "p98x", "is no figure" }, { "--alpha", "0.7", "between 0 and 0.5" },
-    { "--json", "/nonexistent/x", "cannot write" }, { "--markdown", "/nonexistent/x", "cannot write" }, { "--fial-if", "x", "did you mean '--fail-if'" },
+    { "--fail-if", "p98x +5%", "column 1" }, { "--figure", "p98x", "is no figure" },
+      { "--alpha", "0.7", "between 0 and 0.5" },
+    { "--json", "/nonexistent/x", "cannot write" }, { "--markdown", "/nonexistent/x", "cannot write" },
+      { "--fial-if", "x", "did you mean '--fail-if'" },
   } do
     local code, _, err = knbl(old, old, case[1], case[2])
     lu.assertEquals(code, 2, err)
@@ -304,10 +330,9 @@ function TestCompare:test_a_run_beside_its_baseline()
 end
 
 function TestCompare:test_every_default_figure_exists()
-  for _, test in ipairs(core.tests()) do
-    local names = compare.figures_of(test)
-    lu.assertTrue(#names > 0)
-    for _, name in ipairs(names) do lu.assertTrue(figures.get(name) ~= nil, name) end
+  for _, test in ipairs(require("knbl.base.tests").list) do
+    lu.assertTrue(#test.compare > 0)
+    for _, name in ipairs(test.compare) do lu.assertTrue(figures.get(name) ~= nil, name) end
   end
 end
 

@@ -2,11 +2,12 @@
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
-local compare = require "knbl.compare"
-local expect = require "knbl.expect"
+local compare = require "knbl.results.compare"
+local expect = require "knbl.results.expect"
 local fake = require "fake"
-local judge = require "knbl.judge"
-local ledger = require "knbl.ledger"
+require("knbl.program.output").is_ascii = function() return false end -- whatever the locale here
+local judge = require "knbl.results.judge"
+local ledger = require "knbl.results.ledger"
 
 TestJudge = {}
 
@@ -23,7 +24,8 @@ end
 local function latency(value, n, more)
   local l = { count = n, mean = value, stddev = value / 100, p50 = value, p99 = value, p999 = value, max = value }
   for k, v in pairs(more or {}) do l[k] = v end
-  return { metrics = { latency_ns = l, rate_per_s = 1e9 / value, errors = 0, sent = n }, latency_histogram = fake.histogram(value, n) }
+  return { metrics = { latency_ns = l, rate_per_s = 1e9 / value, errors = 0, sent = n },
+    latency_histogram = fake.histogram(value, n) }
 end
 
 local function parse(list)
@@ -47,16 +49,86 @@ function TestJudge:test_holds_and_fails()
 end
 
 function TestJudge:test_too_few_samples_are_inconclusive_never_a_pass()
-  local v, list = verdict({ latency(200, 999) }, { "p99 < 1s" })
+  local late = { max = 2e9 }
+  local v, list = verdict({ latency(200, 999, late) }, { "p99 < 1s" })
   lu.assertEquals({ v.status, v.exit }, { "inconclusive", 98 })
-  lu.assertStrContains(list[1].reason, "999 samples; p99 needs 1000")
-  lu.assertEquals(verdict({ latency(200, 1000) }, { "p99 < 1s" }).exit, 0)
-  lu.assertEquals(verdict({ latency(200, 9999) }, { "p999 < 1s" }).exit, 98)
+  lu.assertStrContains(list[1].reason, "999 samples; p99 needs 1000, or 299 that all hold the limit")
+  lu.assertEquals(verdict({ latency(200, 1000, late) }, { "p99 < 1s" }).exit, 0)
+  lu.assertEquals(verdict({ latency(200, 9999, late) }, { "p999 < 1s" }).exit, 98)
   lu.assertEquals(verdict({ latency(200, 29) }, { "mean < 1s" }).exit, 98)
   local lossy = { test = "udp_stream", metrics = { loss_ratio = 0, sent = 2000 } }
   lu.assertEquals(verdict({ lossy }, { "loss < 0.1%" }).exit, 98)
   lossy = { test = "udp_stream", metrics = { loss_ratio = 0, sent = 3000 } }
   lu.assertEquals(verdict({ lossy }, { "loss < 0.1%" }).exit, 0)
+end
+
+-- Where a percentile held the limit, the chance that not even one of n samples does is (1 - share)^n at most.
+function TestJudge:test_a_limit_that_not_even_the_minimum_holds_has_failed()
+  local v, list = verdict({ latency(4e6, 600, { min = 3e6, p9999 = 4e6 }) }, { "p9999 < 1us" })
+  lu.assertEquals({ v.exit, list[1].status, list[1].reason },
+    { 99, "fail", "even the minimum of 600 samples is 3.00 ms" })
+  lu.assertEquals(verdict({ latency(4e6, 1, { min = 4e6 }) }, { "p99 < 1ms" }).exit, 99)
+  lu.assertEquals(verdict({ latency(4e6, 4, { min = 4e6 }) }, { "p50 < 1ms" }).exit, 98, "4 of 4 by chance: 6 %")
+  lu.assertEquals(verdict({ latency(4e6, 5, { min = 4e6 }) }, { "p50 < 1ms" }).exit, 99)
+  lu.assertEquals(verdict({ latency(4e6, 600, { min = 3e6, p9999 = 4e6 }) }, { "p9999 < 3.5ms" }).exit, 98)
+end
+
+-- Where all of n samples hold a limit, the chance that the percentile does not is below share^n.
+function TestJudge:test_a_limit_that_even_the_maximum_holds_is_held()
+  local v, list = verdict({ latency(4e6, 600, { max = 4.48e6 }) }, { "p99 < 20ms" })
+  lu.assertEquals({ v.exit, list[1].status, list[1].reason },
+    { 0, "pass", "even the maximum of 600 samples is 4.48 ms" })
+  lu.assertEquals(verdict({ latency(4e6, 299) }, { "p99 < 20ms" }).exit, 0)
+  lu.assertEquals(verdict({ latency(4e6, 298) }, { "p99 < 20ms" }).exit, 98)
+  lu.assertEquals(verdict({ latency(4e6, 600, { max = 21e6 }) }, { "p99 < 20ms" }).exit, 98)
+  lu.assertEquals(verdict({ latency(4e6, 600) }, { "p99 > 1ms" }).exit, 98, "the maximum is no lower bound")
+end
+
+function TestJudge:test_repeats_pool_their_samples()
+  local function repeats(n, count, more)
+    local list = {}
+    for i = 1, n do list[i] = latency(200 + i, count, more) end
+    return list
+  end
+  local late = { max = 2e9 }
+  lu.assertEquals(verdict(repeats(2, 499, late), { "p99 < 1s" }).exit, 98)
+  lu.assertEquals(verdict(repeats(2, 500, late), { "p99 < 1s" }).exit, 0)
+  lu.assertEquals(verdict(repeats(3, 100), { "p99 < 1s" }).exit, 0, "the maximum of 300")
+  lu.assertEquals(verdict(repeats(3, 10), { "mean < 1s" }).exit, 0)
+end
+
+function TestJudge:test_unreachable()
+  local function refused(code)
+    return { ok = false, error = { code = code or "refused", message = "refused by 10.0.0.1" },
+      expect = { "unreachable" } }
+  end
+  local v, list = verdict { refused(), refused "timeout", refused "unreachable" }
+  lu.assertEquals({ v.exit, v.measured, v.failed, list[1].status, list[1].reason },
+    { 0, 3, 0, "pass", "refused by 10.0.0.1" })
+  local answered = latency(200, 10000)
+  answered.expect = { "unreachable" }
+  v, list = verdict { answered }
+  lu.assertEquals({ v.exit, list[1].reason }, { 99, "it answered" })
+  v, list = verdict { refused "protocol" }
+  lu.assertEquals({ v.exit, list[1].status }, { 1, "inconclusive" }, "another failure is no refusal")
+  lu.assertEquals(verdict { { ok = false, skipped = "no such thing", expect = { "unreachable" } } }.exit, 98)
+  lu.assertEquals(verdict({ { ok = false, error = { code = "refused", message = "x" } } }, { "c: unreachable" }).exit,
+    0)
+  lu.assertEquals(verdict({ latency(200, 10000) }, { "c: reachable" }).exit, 0)
+  lu.assertEquals(verdict({ { ok = false, error = { code = "refused", message = "x" } } }, { "c: reachable" }).exit, 99)
+  lu.assertNil(expect.parse(core, "unreachable < 5"))
+end
+
+function TestJudge:test_a_refusal_that_was_wanted_is_shown_as_such()
+  local used = fake.core(function() return nil, { code = "refused", message = "refused" } end)
+  local code, out, err = fake.knbl(fake.pair .. "knbl.tcp_rr { case = 'x', from = a, to = b, expect = 'unreachable' }",
+    { "--junit", "-" }, used)
+  lu.assertEquals(code, 0, err)
+  lu.assertStrContains(err, "tcp_rr x (loopback): unreachable, as expected: refused\n")
+  lu.assertStrContains(err, "unreachable [1]")
+  lu.assertStrContains(err, "✓ tcp_rr x: unreachable (refused)")
+  lu.assertStrContains(out, 'errors="0"')
+  lu.assertNotStrContains(out, "<error")
 end
 
 function TestJudge:test_what_was_not_measured_is_inconclusive()
@@ -92,7 +164,8 @@ function TestJudge:test_what_a_test_does_not_measure_is_no_case_of_it()
   lu.assertEquals({ v.exit, #list, list[1].test }, { 0, 1, "tcp_rr" })
   v, list = verdict({ latency(200, 10000), { test = "udp_rr", ok = false, skipped = "no kata" } }, { "c: p99 < 1ms" })
   lu.assertEquals({ v.exit, #list }, { 98, 2 })
-  v, list = verdict({ latency(200, 10000), { test = "tcp_stream", metrics = { throughput_bps = 1e9 } } }, { "TCP_STREAM c: throughput > 1M" })
+  v, list = verdict({ latency(200, 10000), { test = "tcp_stream", metrics = { throughput_bps = 1e9 } } },
+    { "TCP_STREAM c: throughput > 1M" })
   lu.assertEquals({ v.exit, #list, list[1].test }, { 0, 1, "tcp_stream" })
 end
 
@@ -145,7 +218,8 @@ function TestJudge:test_a_ratio_of_open_and_closed_loop_is_none()
   local a, b = latency(110, 10000), latency(100, 10000)
   a.case, b.case, a.params = "svc", "pod", { rate = "5000/s" }
   local v, list = verdict({ a, b }, { 'p99 "svc" / "pod" < 2' })
-  lu.assertEquals({ v.exit, list[1].reason }, { 98, "no like with like: 'svc' is open loop at 5000/s, 'pod' closed loop" })
+  lu.assertEquals({ v.exit, list[1].reason },
+    { 98, "no like with like: 'svc' is open loop at 5000/s, 'pod' closed loop" })
 end
 
 function TestJudge:test_baseline()

@@ -1,5 +1,5 @@
--- Ledgers that are JSON, and wrong: whatever stands in place of whatever else, a report is made of it or it is refused with the place. No mistake
--- of a file is a mistake of the program.
+-- Ledgers that are JSON, and wrong: whatever stands in place of whatever else, a report is made of it or it is refused
+-- with the place. No mistake of a file is a mistake of the program.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
@@ -9,7 +9,9 @@ local json = require "knbl.json"
 TestMalformed = {}
 
 local script = fake.pair .. [[
-for c in knbl.matrix { { "n", 1, 2 } } do knbl.tcp_bw { from = a, to = b, size = "1:64:*8", expect = "throughput > 1k" } end
+for c in knbl.matrix { { "n", 1, 2 } } do
+  knbl.tcp_bw { from = a, to = b, size = "1:64:*8", expect = "throughput > 1k" }
+end
 knbl.tcp_rr { from = a, to = b, expect = { "p99 < 1ms" } }
 knbl.note "x"
 knbl.note { a = 1 }
@@ -74,11 +76,12 @@ end
 function TestMalformed:test_the_place_is_named()
   local path = os.tmpname()
   for place, change in pairs {
-    ["measurements[1].metrics.latency_ns.p99 is no number"] = function(d) d.measurements[1].metrics.latency_ns.p99 = "x" end,
-    ["measurements[2].labels is no object"] = function(d) d.measurements[2].labels = 5 end,
+    ["measurements[1].metrics.latency_ns.p99 must be of type number"] =
+      function(d) d.measurements[1].metrics.latency_ns.p99 = "x" end,
+    ["measurements[2].labels must be of type object"] = function(d) d.measurements[2].labels = 5 end,
     ["reports[1].columns[1]: no figure is called 'p98x'"] = function(d) d.reports[1].columns[1].show = "p98x" end,
     ["comparison.comparisons[1] lacks 'p'"] = function(d) d.comparison.comparisons[1].p = nil end,
-    ["environment is no object"] = function(d) d.environment = 5 end,
+    ["environment must be of type object"] = function(d) d.environment = 5 end,
   } do
     local data = whole()
     change(data)

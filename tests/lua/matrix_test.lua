@@ -39,7 +39,8 @@ function TestMatrix:test_repeats_are_whole_rounds()
 end
 
 function TestMatrix:test_without_a_matrix_the_script_is_repeated()
-  local list = measurements(fake.pair .. "knbl.tcp_rr { case = 'x', from = a, to = b } knbl.tcp_crr { case = 'y', from = a, to = b }\n"
+  local list = measurements(fake.pair
+    .. "knbl.tcp_rr { case = 'x', from = a, to = b } knbl.tcp_crr { case = 'y', from = a, to = b }\n"
     .. "knbl.report { rows = 'case', columns = { 'rate' } }", { "--repeats", "2" })
   local seen = {}
   for i, m in ipairs(list) do seen[i] = m.case .. (m.round or 1) end
@@ -47,14 +48,19 @@ function TestMatrix:test_without_a_matrix_the_script_is_repeated()
 end
 
 function TestMatrix:test_labels_end_with_the_loop()
-  local list = measurements(fake.pair .. "for _ in knbl.matrix { { 'n', 1, 2 } } do break end knbl.tcp_rr { from = a, to = b }")
+  local list = measurements(fake.pair
+    .. "for _ in knbl.matrix { { 'n', 1, 2 } } do break end knbl.tcp_rr { from = a, to = b }")
   lu.assertNil(list[1].labels)
-  list = measurements(fake.pair .. "for c in knbl.matrix { { 'x', 1, 2 } } do for d in knbl.matrix { { 'y', 3 } } do knbl.tcp_rr { from = a, to = b } end end")
+  list = measurements(fake.pair
+    .. "for c in knbl.matrix { { 'x', 1, 2 } } do for d in knbl.matrix { { 'y', 3 } } do knbl.tcp_rr { from = a, to \z
+      = b } end end")
   lu.assertEquals(list[2].labels, { x = 2, y = 3 })
 end
 
 function TestMatrix:test_of_two_matrices_the_outer_one_is_repeated()
-  local body = fake.pair .. "for c in knbl.matrix { { 'x', 1, 2 } %s } do for d in knbl.matrix { { 'y', 3 } %s } do knbl.tcp_rr { from = a, to = b } end end"
+  local body = fake.pair
+    .. "for c in knbl.matrix { { 'x', 1, 2 } %s } do for d in knbl.matrix { { 'y', 3 } %s } do knbl.tcp_rr { from = \z
+      a, to = b } end end"
   local function rounds(outer, inner, args)
     local list = {}
     for i, m in ipairs(measurements(body:format(outer, inner), args)) do list[i] = m.round end
@@ -73,9 +79,12 @@ function TestMatrix:test_what_is_not_repeated_is_told()
 end
 
 function TestMatrix:test_refused()
-  for body, text in pairs { ["{}"] = "takes rows", ["5"] = "takes rows", ["{ { 'a' } }"] = "no values", ["{ { 1, 2 } }"] = "no name",
-    ["{ { 'a', 1 }, { 'a', 2 } }"] = "taken", ["{ { 'a', 1 }, repeats = 0 }"] = "repeats", ["{ { 'a', 1 }, repeat_ = 2 }"] = "unknown key",
-    ["{ { 'a', {}, 2 } }"] = "value 1 of a has no text", ["{ { 'a', 1, { 'x' }, { name = 'x' } } }"] = "two values of a are called 'x'" } do
+  for body, text in pairs { ["{}"] = "takes a list of rows", ["5"] = "takes a list of rows",
+    ["{ { 'a' } }"] = "no values", ["{ { 1, 2 } }"] = "must begin with a name",
+    ["{ { 'a', 1 }, { 'a', 2 } }"] = "already used", ["{ { 'a', 1 }, repeats = 0 }"] = "repeats",
+      ["{ { 'a', 1 }, repeat_ = 2 }"] = "unknown key",
+    ["{ { 'a', {}, 2 } }"] = "value 1 of a has no label",
+      ["{ { 'a', 1, { 'x' }, { name = 'x' } } }"] = "two values of a have the label 'x'" } do
     local code, _, err = fake.knbl("local knbl = require 'knbl'\nfor _ in knbl.matrix(" .. body .. ") do end")
     lu.assertEquals(code, 1, body)
     lu.assertStrContains(err, "SCRIPT:2: ")

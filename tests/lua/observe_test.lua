@@ -3,7 +3,7 @@ package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local fake = require "fake"
 local json = require "knbl.json"
-local ledger = require "knbl.ledger"
+local ledger = require "knbl.results.ledger"
 
 TestObserve = {}
 
@@ -22,7 +22,8 @@ local function core_with(answer)
       table.insert(core.bodies, json.decode(request.body))
       return { status = 201, body = '{"id":"w1"}' }
     end
-    return { status = 200, body = json.encode(answer or { monitor = { started_ns = "5000000000", t = { 0.1, 0.2 }, process = { cpu = 0.5 } } }) }
+    return { status = 200, body = json.encode(answer
+      or { monitor = { started_ns = "5000000000", t = { 0.1, 0.2 }, process = { cpu = 0.5 } } }) }
   end
   return core
 end
@@ -45,7 +46,8 @@ function TestObserve:test_both_sides_from_before_the_run_to_its_end()
   local m = measured(ask, {}, core)[1]
   lu.assertEquals(core.events, { "POST", "POST", "run", "DELETE", "DELETE" })
   lu.assertEquals(#m.monitor, 2)
-  lu.assertEquals({ m.monitor[1].name, m.monitor[1].side, m.monitor[2].name, m.monitor[2].side }, { "client", "client", "server", "server" })
+  lu.assertEquals({ m.monitor[1].name, m.monitor[1].side, m.monitor[2].name, m.monitor[2].side },
+    { "client", "client", "server", "server" })
   lu.assertEquals(m.monitor[1].process.cpu, 0.5)
   lu.assertNil(m.monitor[1].started_ns)
 end
@@ -108,8 +110,9 @@ end
 
 function TestObserve:test_together()
   local core = core_with()
-  local list = measured('knbl.together { { test = "tcp_rr", from = a, to = b, duration = "1s" }, { test = "udp_rr", from = b, to = a, duration = "1s" } }',
-    {}, core)
+  local list = measured(
+    'knbl.together { { test = "tcp_rr", from = a, to = b, duration = "1s" }, \z
+      { test = "udp_rr", from = b, to = a, duration = "1s" } }', {}, core)
   lu.assertEquals({ #list[1].monitor, #list[2].monitor }, { 2, 2 })
 end
 
@@ -133,11 +136,14 @@ function TestObserve:test_what_is_long_is_asked_after()
 end
 
 function TestObserve:test_a_node_s_own_agent_where_it_stands_already()
-  local observe = require "knbl.observe"
-  local function endpoint(name) return { name = name, kind = "pod", node = "n1", control = { url = "http://" .. name } } end
+  local observe = require "knbl.measure.observe"
+  local function endpoint(name)
+    return { name = name, kind = "pod", node = "n1", control = { url = "http://" .. name } }
+  end
   local standing = endpoint "n1"
   local owner = { provider = { standing_node = function(_, name) return name == "n1" and standing or nil end } }
-  local a, b = { kind = "pod", endpoint = endpoint "a", cluster = owner }, { kind = "pod", endpoint = endpoint "b", cluster = owner }
+  local a, b = { kind = "pod", endpoint = endpoint "a", cluster = owner },
+    { kind = "pod", endpoint = endpoint "b", cluster = owner }
   local list = observe.watchers(fake.core(), { from = a, route = { to = { endpoints = { a, b } } } })
   local names = {}
   for _, w in ipairs(list) do names[#names + 1] = w.name .. " " .. w.side end
@@ -147,7 +153,7 @@ end
 function TestObserve:test_no_text_is_no_switch()
   local code, _, err = fake.knbl(fake.pair .. 'knbl.tcp_rr { from = a, to = b, monitor = "yes" }', {}, core_with())
   lu.assertEquals(code, 1)
-  lu.assertStrContains(err, "monitor is true or false")
+  lu.assertStrContains(err, "monitor must be a boolean, got yes")
 end
 
 os.exit(lu.LuaUnit.run())

@@ -1,12 +1,12 @@
 -- knbl init and docs/ci.md: what is written works, what is there stays, and the page shows just that.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
-local cli = require "knbl.cli"
+local cli = require "knbl.program.cli"
 local core = require "knbl.native"
 local fake = require "fake"
-local args = require "knbl.args"
+local args = require "knbl.base.args"
 local json = require "knbl.json"
-local starter = require "knbl.starter"
+local starter = require "knbl.program.starter"
 
 TestStarter = {}
 
@@ -43,7 +43,7 @@ function TestStarter:test_what_is_there_stays()
   spoil "network.lua"
   local code, _, err = fake.knbl(nil, { "init", self.folder })
   lu.assertEquals(code, 2)
-  lu.assertStrContains(err, "network.lua is there already: nothing was written")
+  lu.assertStrContains(err, "network.lua exists: nothing was written")
   lu.assertEquals(fake.read(self.folder .. "/network.lua"), "mine")
   lu.assertNil(io.open(self.folder .. "/.luarc.json"), "nothing at all")
 end
@@ -81,7 +81,9 @@ end
 local function commands_of(text)
   local list = {}
   for line in text:gsub("<sup>", ""):gmatch "[^\n]+" do
-    for command in line:gsub("&&", "\n"):gsub("||", "\n"):gmatch "[^\n]+" do
+    -- what quotes hold is not the shell's
+    local quoted = line:gsub("'[^']*'", function(word) return (word:gsub("&&", "and")) end)
+    for command in quoted:gsub("&&", "\n"):gsub("||", "\n"):gmatch "[^\n]+" do
       local words = words_of(command)
       if words[1] == "[" or words[1] == "test" then words = {} end
       if words[1] == "knbl" then list[#list + 1] = { (table.unpack or unpack)(words, 2) } end
@@ -102,8 +104,12 @@ end
 local function check(words)
   local command = cli.command(words[1])
   local flags = command and words[1] ~= "run" and command.flags or cli.flags
+  if command and command.raw then -- it takes the options of a run too
+    flags = { (table.unpack or unpack)(flags) }
+    for _, flag in ipairs(cli.flags) do flags[#flags + 1] = flag end
+  end
   local values, rest = args.parse(core, flags, words, command and 2 or 1, "a job")
-  for _, source in ipairs(values.fail_if or {}) do assert(require("knbl.expect").parse_change(core, source)) end
+  for _, source in ipairs(values.fail_if or {}) do assert(require("knbl.results.expect").parse_change(core, source)) end
   return rest
 end
 

@@ -1,9 +1,11 @@
--- What the studies of comparisons have in common: random numbers from a seed, and a comparison of two lists of figures as ledgers.
+-- What the studies of comparisons have in common: random numbers from a seed, and a comparison of two lists of figures
+-- as ledgers.
 local core = require "knbl.native"
-local compare = require "knbl.compare"
-local figures = require "knbl.figures"
+local compare = require "knbl.results.compare"
+local figures = require "knbl.results.figures"
 
--- So many comparisons; by the binomial distribution more than `most_alarms` false ones of them come once in 10,000 studies at a rate of 5 %.
+-- So many comparisons; by the binomial distribution more than `most_alarms` false ones of them come once in 10,000
+-- studies at a rate of 5 %.
 local M = { rounds = 200, most_alarms = 23 }
 
 function M.random(seed)
@@ -22,7 +24,9 @@ end
 -- A group of a ledger whose rates are these.
 function M.group(values)
   local group = {}
-  for i, value in ipairs(values) do group[i] = { test = "tcp_rr", case = "c", ok = true, metrics = { rate_per_s = value } } end
+  for i, value in ipairs(values) do
+    group[i] = { test = "tcp_rr", case = "c", ok = true, metrics = { rate_per_s = value } }
+  end
   return group
 end
 

@@ -1,6 +1,6 @@
 -- How often a comparison is wrong: false alarms between equals at the stated rate, and a true change found as often as
--- docs/statistics.md says, on ledgers that are thought of (tests/net/study_test.lua does it on real ones). All random numbers come
--- from a fixed seed.
+-- docs/statistics.md says, on ledgers that are thought of (tests/net/study_test.lua does it on real ones). All random
+-- numbers come from a fixed seed.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local fake = require "fake"
@@ -34,7 +34,8 @@ function TestStudy:test_equals_are_told_apart_as_seldom_as_stated()
   for kind in pairs(noise) do
     for _, n in ipairs { 4, 5, 10, 20 } do
       local alarms = shown(kind, 0.05, n, 0, 100 + n)
-      lu.assertTrue(alarms <= study.most_alarms, ("%s, %d repeats: %d false alarms of %d"):format(kind, n, alarms, study.rounds))
+      lu.assertTrue(alarms <= study.most_alarms, ("%s, %d repeats: %d false alarms of %d"):format(kind, n, alarms,
+        study.rounds))
     end
   end
 end
@@ -47,7 +48,8 @@ function TestStudy:test_a_true_change_is_found_as_the_page_says()
     local found = shown("log-normal", cv / 100, tonumber(n), 0.1, 7 * n + cv) / study.rounds
     local p = power / 100
     -- three standard errors of 200 draws, and that the page has whole numbers
-    lu.assertAlmostEquals(found, p, 3 * math.sqrt(math.max(p * (1 - p), 0.01) / study.rounds) + 0.005, ("%d %%, %d repeats"):format(cv, n))
+    lu.assertAlmostEquals(found, p, 3 * math.sqrt(math.max(p * (1 - p), 0.01) / study.rounds) + 0.005,
+      ("%d %%, %d repeats"):format(cv, n))
   end
   lu.assertTrue(rows >= 9)
 end

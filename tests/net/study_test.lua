@@ -1,18 +1,19 @@
--- How often `knbl compare` is wrong on real ledgers: 200 cases of the same work over loopback, measured in turn for two ledgers. Between them
--- nothing differs: false alarms come as seldom as stated. A third ledger's server takes a tenth longer: that is found as often as
--- docs/statistics.md says for noise of that size.
+-- How often `knbl compare` is wrong on real ledgers: 200 cases of the same work over loopback, measured in turn for two
+-- ledgers. Between them nothing differs: false alarms come as seldom as stated. A third ledger's server takes a tenth
+-- longer: that is found as often as docs/statistics.md says for noise of that size.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
 local fake = require "fake"
 local json = require "knbl.json"
-local ledger = require "knbl.ledger"
+local ledger = require "knbl.results.ledger"
 local study = require "study"
 
 local ROUNDS = 5   -- of each side
 local SLOWER = 100 -- cases of the third ledger
 
--- A server that answers after half a millisecond, and one that takes about a tenth longer; the rest is the way there and back.
+-- A server that answers after half a millisecond, and one that takes about a tenth longer; the rest is the way there
+-- and back.
 local delays = { "500us", "500us", "555us" }
 
 local function measure(agent, key, delay)
@@ -35,7 +36,8 @@ local function record()
       local sides = case <= SLOWER and 3 or 2
       for turn = 1, sides do
         local side = (round + turn) % sides + 1
-        books[side]:add { test = "tcp_rr", case = "case " .. case, from = "a", to = "b", via = "loopback", round = round, ok = true,
+        books[side]:add { test = "tcp_rr", case = "case " .. case, from = "a", to = "b", via = "loopback",
+          round = round, ok = true,
           metrics = { latency_ns = measure(agent, key, delays[side]) }, params = { flows = 1 } }
       end
     end
@@ -90,13 +92,16 @@ function TestStudy:test_real_ledgers()
   local slower = compared(books[1], books[3])
   local found = count(slower, "worse")
   lu.assertEquals(#slower, SLOWER)
-  print(("# noise %.1f %%: %d false alarms in %d comparisons; a tenth more found in %d of %d"):format(noise * 100, alarms, #equals, found, #slower))
+  print(("# noise %.1f %%: %d false alarms in %d comparisons; a tenth more found in %d of %d"):format(noise * 100,
+    alarms, #equals, found, #slower))
   lu.assertTrue(alarms <= study.most_alarms, alarms .. " false alarms")
-  -- what the page promises for the next greater noise, less what chance may take; for more noise than it knows it promises nothing
+  -- what the page promises for the next greater noise, less what chance may take; for more noise than it knows it
+  -- promises nothing
   for cv, n, power in fake.read "docs/statistics.md":gmatch "\n| (%d+) %% | (%d+) and %d+ | (%d+) %% |" do
     if tonumber(n) == ROUNDS and noise <= cv / 100 then
       local p = power / 100
-      lu.assertTrue(found / #slower >= p - 4 * math.sqrt(math.max(p * (1 - p), 0.01) / #slower), ("%d found, %s %% promised"):format(found, power))
+      lu.assertTrue(found / #slower >= p - 4 * math.sqrt(math.max(p * (1 - p), 0.01) / #slower),
+        ("%d found, %s %% promised"):format(found, power))
       return
     end
   end

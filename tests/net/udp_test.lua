@@ -1,4 +1,6 @@
--- Datagrams that are lost where the test says so, on paths that it makes: counted by whom, and told apart from what sockets drop.
+-- Datagrams that are lost where the test says so, on paths that it makes: counted by whom, and told apart from what
+-- sockets drop.
+local json = require "knbl.json"
 local inside = require "tests.net.inside"
 local lu = require "luaunit"
 
@@ -68,7 +70,8 @@ function TestLoss:test_at_full_speed()
     local m = inside.measure { test = "udp_stream", size = 200, duration = 0.3, warmup = 0.05, rcvbuf = "4M" }
     sums(m, "full speed")
     local rest = m.sent - m.receiver_drops -- what the receiver's own buffer dropped had passed the rule
-    lu.assertTrue(m.lost - m.receiver_drops >= 0.099 * rest, ("%d of %d lost, %d of them by the receiver"):format(m.lost, m.sent, m.receiver_drops))
+    lu.assertTrue(m.lost - m.receiver_drops >= 0.099 * rest,
+      ("%d of %d lost, %d of them by the receiver"):format(m.lost, m.sent, m.receiver_drops))
   end)
 end
 function TestLoss:test_the_senders_own_firewall_is_not_the_path()
@@ -85,7 +88,8 @@ function TestLoss:test_the_senders_own_queue_is_not_the_path()
   lu.assertEquals(m.lost, 0)
   lu.assertTrue(m.send_drops > 100, m.send_drops .. " dropped by this host's queue")
 end
--- What this kernel dropped on the way between the two namespaces: each CPU's queue holds 1000 packets, and a busy machine fills it.
+-- What this kernel dropped on the way between the two namespaces: each CPU's queue holds 1000 packets, and a busy
+-- machine fills it.
 local function queue_drops()
   local n = 0
   for second in inside.sh "cat /proc/net/softnet_stat":gmatch "%x+ (%x+)[^\n]*" do n = n + tonumber(second, 16) end
@@ -93,13 +97,37 @@ local function queue_drops()
 end
 function TestLoss:test_the_receivers_own_buffer()
   local before = queue_drops()
-  local m, result = inside.measure { test = "udp_stream", size = 200, duration = 0.2, warmup = 0.05, rcvbuf = 4096, tune = "plain" }
+  local m, result = inside.measure { test = "udp_stream", size = 200, duration = 0.2, warmup = 0.05, rcvbuf = 4096,
+    tune = "plain" }
   local elsewhere = queue_drops() - before
   sums(m, "a small buffer")
   if m.lost > 100 then
-    lu.assertTrue(m.receiver_drops >= 0.9 * m.lost - elsewhere, ("%d lost, %d by the receiver, %d on the way"):format(m.lost, m.receiver_drops, elsewhere))
+    lu.assertTrue(m.receiver_drops >= 0.9 * m.lost - elsewhere,
+      ("%d lost, %d by the receiver, %d on the way"):format(m.lost, m.receiver_drops, elsewhere))
     lu.assertTrue(inside.flagged(result, "receiver_drops"))
   end
+end
+
+-- The agent stands still from the warm-up until 0.3 s after the window has opened.
+local function stand_still(run)
+  assert(inside.await(function() return json.decode(run:progress()).phase == "warmup" end, 10), "the warm-up begins")
+  inside.sh("kill -STOP %s", inside.agent)
+  inside.await(function() return json.decode(run:progress()).phase == "measure" end, 10)
+  inside.await(function() return false end, 0.3)
+  inside.sh("kill -CONT %s", inside.agent)
+  assert(run:wait(30), "the run ends")
+end
+-- What the receiver drops then counts, and nothing of the warm-up.
+function TestLoss:test_the_receivers_own_buffer_when_the_window_opens()
+  local before = queue_drops()
+  local run <close> = inside.start_run { test = "udp_stream", size = 200, rate = "20k/s", duration = 0.6, warmup = 0.4,
+    rcvbuf = 4096, tune = "plain" }
+  stand_still(run)
+  local m, elsewhere = json.decode(run:result()).metrics, queue_drops() - before
+  sums(m, "a receiver that stood still")
+  lu.assertTrue(m.lost > 100, m.lost .. " lost")
+  lu.assertTrue(m.receiver_drops >= 0.9 * m.lost - elsewhere,
+    ("%d lost, %d by the receiver, %d on the way"):format(m.lost, m.receiver_drops, elsewhere))
 end
 
 TestRequests = {}
@@ -113,12 +141,34 @@ function TestRequests:test_lost_requests_time_out()
     lu.assertTrue(m.latency_ns.p95 > 4.9e6, "the lost ones are in the histogram")
   end)
 end
+-- What the firewall dropped is lost, to the datagram. A server that stands still at the end answers more of them too
+-- late to be counted as late, so on a busy machine a run may have to be repeated.
 function TestRequests:test_lost_answers_time_out()
+  local function dropped() return tonumber((inside.sh "nft list ruleset":match "counter packets (%d+)")) end
   with_rule("near", "input", one_in(100, "random"), function()
-    local m = inside.measure { test = "udp_rr", size = 1, response = 200, duration = 0.5, timeout = "5ms", warmup = 0.05, flows = 4, burst = 4, ip = 6 }
-    sums(m, "answers")
-    binomial(m.lost - (m.late or 0), m.sent, 0.01)
+    local more
+    for _ = 1, 20 do
+      local before = dropped()
+      local m = inside.measure { test = "udp_rr", size = 16, response = 200, duration = 0.5, timeout = "5ms",
+        warmup = 0, flows = 4, burst = 4, ip = 6 }
+      sums(m, "answers")
+      more = m.lost - (m.late or 0) - (dropped() - before)
+      lu.assertTrue(more >= 0, ("%d answers that were dropped are not lost"):format(-more))
+      lu.assertTrue(m.lost > 0)
+      if more == 0 then break end
+    end
+    lu.assertEquals(more, 0, "lost, and not dropped")
   end)
+end
+
+-- The server stands still in the warm-up and answers all of that once the window is open: none of it is the window's.
+function TestRequests:test_late_answers_of_the_warm_up_do_not_count()
+  local run <close> = inside.start_run { test = "udp_rr", size = 200, timeout = "5ms", duration = 0.5, warmup = 0.4,
+    burst = 4 }
+  stand_still(run)
+  local m = json.decode(run:result()).metrics
+  lu.assertTrue((m.late or 0) <= m.lost, ("%d late of %d lost"):format(m.late or 0, m.lost))
+  lu.assertTrue(m.ops > 0, "the server answered again")
 end
 
 TestDoor = {}
@@ -144,7 +194,7 @@ function TestDoor:test_gso_needs_the_mtu()
   local result = inside.run { test = "udp_stream", gso = true, size = 1473, duration = 0.1 }
   lu.assertEquals(result.error.code, "argument")
   lu.assertStrContains(result.error.message, "MTU of 1500")
-  lu.assertTrue(inside.measure({ test = "udp_stream", gso = true, size = 1472, duration = 0.1 }).received > 0)
+  lu.assertTrue(inside.measure({ test = "udp_stream", gso = true, size = 1472, duration = 0.5 }).received > 0)
 end
 
 TestEmulated = {}
@@ -160,7 +210,8 @@ end
 TestPing = {}
 function TestPing:test_loss()
   for _, ip in ipairs { 4, 6 } do
-    local rule = ip == 4 and "icmp type echo-request numgen inc mod 10 0 drop" or "icmpv6 type echo-request numgen inc mod 10 0 drop"
+    local rule = ip == 4 and "icmp type echo-request numgen inc mod 10 0 drop"
+      or "icmpv6 type echo-request numgen inc mod 10 0 drop"
     with_rule("far", "input", rule, function()
       local m = inside.measure { test = "ping", count = 100, every = "2ms", timeout = "50ms", ip = ip }
       sums(m, "ping")
@@ -196,7 +247,8 @@ function TestPing:test_neither_is_allowed()
     print(e.code, e.message)
   ]]):format(inside.there, inside.token))
   f:close()
-  local said = inside.sh("setpriv --bounding-set=-net_raw --inh-caps=-net_raw %s %s", os.getenv "KNBL" or "./knbl", script)
+  local said = inside.sh("setpriv --bounding-set=-net_raw --inh-caps=-net_raw %s %s", os.getenv "KNBL" or "./knbl",
+    script)
   lu.assertStrContains(said, "permission")
   lu.assertStrContains(said, "net.ipv4.ping_group_range")
   lu.assertStrContains(said, "CAP_NET_RAW")

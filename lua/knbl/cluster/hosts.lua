@@ -1,14 +1,15 @@
--- knbl.cluster.hosts - machines where `knbl agent` runs: --on hosts:a=ADDR[:PORT],b=ADDR[:PORT]. Each is a node; there are no
--- pods and no Services, so what needs them is skipped. The token is that of --token-file or KNBL_TOKEN.
-local agent = require "knbl.agent"
+-- knbl.cluster.hosts - machines where `knbl agent` runs: --on hosts:a=ADDR[:PORT],b=ADDR[:PORT]. Each is a node, and a
+-- pod is the machine itself. The token is that of --token-file or KNBL_TOKEN. A data address apart from the one for
+-- control follows it: a=CONTROL[:PORT]/DATA[:PORT].
+local agent = require "knbl.measure.agent"
+local machines = require "knbl.cluster.machines"
 
-local M = { name = "hosts", default_port = 7099 }
+local M = { name = "hosts", default_port = 7099, costs = { open = 0.2 }, via = "host", cannot = machines.cannot }
 
-local Provider = {}
-Provider.__index = Provider
+local EXAMPLE = "--on hosts:a=10.0.0.1,b=10.0.0.2"
 
 -- "10.0.0.1", "10.0.0.1:7100", "[2001:db8::1]:7100", "2001:db8::1", "host.example" -> host, port; or nil.
-function M.parse_address(text)
+local function parse_address(text)
   local host, port = text:match("^%[([%x:.]+)%]:?(%d*)$")
   if not host and select(2, text:gsub(":", "")) > 1 then host, port = text:match("^([%x:.]+)$"), "" end
   if not host then host, port = text:match("^([%w._-]+):?(%d*)$") end
@@ -23,87 +24,73 @@ local function bracketed(host)
   return host:find(":", 1, true) and "[" .. host .. "]" or host
 end
 
+-- What to do about an agent that does not answer as one.
+local function advice(err)
+  if err.code == "auth" then
+    return "; the token of --token-file or KNBL_TOKEN is not the one that it was started with"
+  elseif err.code == "refused" then
+    return "; start it there: knbl agent --token-file FILE, or use --on ssh:USER@HOST"
+  elseif err.code == "protocol" and not err.message:find "not a knbl agent" then
+    return "; what answers there is not a knbl agent"
+  end
+  return ""
+end
+
+local Hosts = {}
+
 -- Asks the agent who it is; it must answer before a run begins.
-local function greet(self, host)
-  local url = ("http://%s:%d"):format(bracketed(host.host), host.port)
+function Hosts:reach(machine)
+  local url = ("http://%s:%d"):format(bracketed(machine.host), machine.port)
+  local data, port = machine.data or machine.host, machine.data_port or machine.port
   local endpoint = {
-    kind = "node", name = host.name, node = host.name, port = host.port, token = self.token, control = { url = url },
-    addresses = host.host:find(":", 1, true) and { v6 = host.host } or { v4 = host.host },
+    kind = "node", name = machine.name, node = machine.name, port = port, token = self.token, control = { url = url },
+    addresses = data:find(":", 1, true) and { v6 = data } or { v4 = data },
   }
   local about, err = agent.about(endpoint, self.core)
   if not about then
-    local advice = err.code == "auth" and "; the secret of --token-file or KNBL_TOKEN is not the one that it was started with"
-      or err.code == "refused" and "; start it there: knbl agent --token-file FILE" or ""
-    return nil, { code = err.code, message = ("%s (%s): %s%s"):format(host.name, url, err.message, advice) }
+    return nil, { code = err.code, message = ("%s (%s): %s%s"):format(machine.name, url, err.message, advice(err)) }
   end
-  self.about[host.name], endpoint.agent = about, about.name
+  self:learn(machine, about)
+  endpoint.agent, endpoint.cpus = about.name, tonumber(about.cpus)
   return endpoint
 end
 
-function Provider:node(which)
-  local host = self.by[which]
-  if not host then
-    if type(which) == "number" then
-      return nil, { code = "skip", message = ("only %d host%s given with --on"):format(#self.hosts, #self.hosts == 1 and " is" or "s are") }
-    end
-    return nil, { code = "argument", message = "no host of that name is given with --on" }
+-- What --on calls them.
+function M.names_of(options)
+  local names = {}
+  for i, pair in ipairs(options.pairs) do names[i] = pair[2] and pair[1] or "host-" .. i end
+  return names
+end
+
+-- "a=10.0.0.1:7099/192.168.0.1" -> { name, host, port, data?, data_port? } | nil, err
+local function machine_of(i, pair)
+  local name, text = pair[1], pair[2]
+  if not text then name, text = "host-" .. i, pair[1] end
+  local address, data = text:match "^([^/]+)/(.+)$"
+  local host, port = parse_address(address or text)
+  local data_host, data_port
+  if data then data_host, data_port = parse_address(data) end
+  if not host or data and not data_host then
+    return nil, { code = "usage", message = ("--on hosts: '%s' must be ADDRESS[:PORT] or ADDRESS[:PORT]/DATA_ADDRESS, \z
+      as in %s"):format(text, EXAMPLE) }
   end
-  if not host.endpoint then
-    local endpoint, err = greet(self, host)
-    if not endpoint then return nil, err end
-    host.endpoint = endpoint
-  end
-  return host.endpoint
-end
-
-function Provider:pod() -- luacheck: no self
-  return nil, { code = "skip", message = "hosts have no pods: only paths between nodes can be measured" }
-end
-
-function Provider:service() -- luacheck: no self
-  return nil, { code = "skip", message = "hosts have no Services" }
-end
-
-function Provider:delete() -- luacheck: no self
-  return true
-end
-
-function Provider:environment()
-  local hosts = {}
-  for _, host in ipairs(self.hosts) do
-    local about = self.about[host.name]
-    if not about then
-      self:node(host.name)
-      about = self.about[host.name]
-    end
-    hosts[host.name] = about and {
-      kernel = about.kernel or "unknown", cpus = about.cpus or "unknown", version = about.version, agent = about.name,
-    } or { kernel = "unknown" }
-  end
-  return { hosts = hosts }
-end
-
-function Provider:close() -- luacheck: no self
+  return { name = name, host = host, port = port, data = data_host,
+    data_port = data and (data:find ":%d+$" and data_port or port) }
 end
 
 function M.open(options)
-  local example = "--on hosts:a=10.0.0.1,b=10.0.0.2"
-  if #options.pairs == 0 then return nil, { code = "usage", message = "which hosts? " .. example } end
+  if #options.pairs == 0 then return nil, { code = "usage", message = "--on hosts needs hosts: " .. EXAMPLE } end
   if not options.token_given then
-    return nil, { code = "usage", message = "hosts need the secret of their agents: --token-file FILE, or KNBL_TOKEN" }
+    return nil, { code = "usage",
+      message = "--on hosts needs the token of the agents: --token-file FILE, or KNBL_TOKEN" }
   end
-  local self = setmetatable({ hosts = {}, by = {}, about = {}, token = options.token, core = options.core }, Provider)
+  local list = {}
   for i, pair in ipairs(options.pairs) do
-    local name, text = pair[1], pair[2]
-    if not text then name, text = "host-" .. i, pair[1] end
-    local host, port = M.parse_address(text)
-    if not host then return nil, { code = "usage", message = ("'%s' is no address: %s"):format(text, example) } end
-    if self.by[name] then return nil, { code = "usage", message = ("two hosts named '%s'"):format(name) } end
-    local entry = { name = name, host = host, port = port }
-    self.hosts[i], self.by[i], self.by[name] = entry, entry, entry
+    local machine, err = machine_of(i, pair)
+    if not machine then return nil, err end
+    list[i] = machine
   end
-  self.nodes = #self.hosts
-  return self
+  return machines.new(list, Hosts, { token = options.token, core = options.core })
 end
 
 return M

@@ -1,8 +1,15 @@
--- knbl.cluster.loopback - "nodes" and "pods" that are agents in this very process, on 127.0.0.1 and ::1: what a generator reaches
--- with no network at all. The provider under LuaJIT, and what figures are held against.
-local machine = require "knbl.machine"
+-- knbl.cluster.loopback - "nodes" and "pods" that are agents in this very process, on 127.0.0.1 and ::1: what a
+-- generator reaches without a network. LuaJIT's default provider.
+local machine = require "knbl.base.machine"
 
-local M = { name = "loopback" }
+local M = {
+  name = "loopback", one_machine = true, via = "loopback",
+  cannot = {
+    image = "loopback runs no images", command = "loopback runs no programs of your own",
+    service = "loopback has no Services", exec = "loopback runs no programs beside its agents",
+    create = "loopback creates no objects: it is not Kubernetes",
+  },
+}
 
 local Provider = {}
 Provider.__index = Provider
@@ -24,15 +31,10 @@ function Provider:node(which)
 end
 
 function Provider:pod(t)
-  if t.image then return nil, { code = "skip", message = "loopback runs no images" } end
   if t.runtime and t.runtime ~= "runc" and t.runtime ~= "host" then
     return nil, { code = "skip", message = "loopback has no runtime " .. t.runtime }
   end
   return endpoint(self, "pod", t.name, t.node or "node-1")
-end
-
-function Provider:service() -- luacheck: no self
-  return nil, { code = "skip", message = "loopback has no Services" }
 end
 
 function Provider:delete(name)
@@ -42,7 +44,7 @@ function Provider:delete(name)
   return true
 end
 
-function Provider:environment() -- luacheck: no self
+function Provider:environment()
   local out = machine.environment()
   out.mtu, out.overlay = 65536, "none"
   return out
@@ -54,7 +56,7 @@ function Provider:close()
 end
 
 function M.open(options)
-  return setmetatable({ core = options.core, token = options.token, agents = {}, via = "loopback" }, Provider)
+  return setmetatable({ core = options.core, token = options.token, agents = {} }, Provider)
 end
 
 return M

@@ -1,81 +1,80 @@
--- knbl.cluster.plan - a cluster that is only thought of: scripts run over it to be checked, and to find out what they would do.
-local M = { name = "plan" }
-
--- About how many seconds it takes to open a cluster and to make each thing: what a plan says, and no promise. A node's own agent comes with its first use.
-local costs = {
-  lab = { open = 0.3, node = 0.05, pod = 0.05, service = 0.02, gvisor = 0.5, kata = 3, ["kata-clh"] = 1, ["kata-fc"] = 1 },
-  k8s = { open = 2, node = 4, pod = 4, service = 2 },
-  hosts = { open = 0.2 },
-}
+-- knbl.cluster.plan - a cluster that exists in a plan only: scripts run over it to be checked, and to find out what
+-- they would do.
+local errors = require "knbl.base.errors"
 
 local Provider = {}
 Provider.__index = Provider
 
-local function cost(self, kind, runtime)
-  local list = costs[self.provider] or {}
-  return list[runtime] or list[kind] or 0
+-- Addresses that nothing else of the plan has: a script may build URLs from them, and compare those.
+local function addresses(self)
+  self.made = self.made + 1
+  return { v4 = ("198.18.%d.%d"):format(math.floor(self.made / 250) % 250, self.made % 250 + 1),
+    v6 = ("2001:db8::%x"):format(self.made) }
 end
 
 local function endpoint(self, kind, name, node)
-  self.made = self.made + 1
-  local low = self.made % 250 + 1
   return {
-    kind = kind, name = name, node = node, addresses = { v4 = "192.0.2." .. low, v6 = "2001:db8::" .. low }, port = 7099, token = "",
-    control = { plan = true },
+    kind = kind, name = name, node = node, addresses = addresses(self),
+    port = 7099, token = "", control = { plan = true },
   }
 end
 
+local function add(self, kind, name, runtime)
+  self.plan:add_thing(kind, name, self.costs[runtime] or self.costs[kind])
+end
+
 function Provider:node(which)
-  local name = type(which) == "number" and self.names[which] or type(which) == "number" and "node-" .. which or which
+  local name = type(which) ~= "number" and which or self.names[which] or "node-" .. which
   if not self.seen[name] then
     self.seen[name] = true
-    self.plan:add_thing("node", name, cost(self, "node"))
+    add(self, "node", name)
   end
-  return endpoint(self, "node", name, name)
+  local made = endpoint(self, "node", name, name)
+  made.topology = self.labels_of and type(which) == "number" and self.labels_of(which) or nil
+  return made
 end
 
 function Provider:pod(t)
-  self.plan:add_thing("pod", t.name, cost(self, "pod", t.runtime))
+  local reason = self.refuses and self.refuses(t)
+  if reason then errors.misuse("pod: %s", reason) end
+  add(self, "pod", t.name, t.runtime)
   return endpoint(self, "pod", t.name, t.node or "node-1")
 end
 
 function Provider:service(t)
-  self.plan:add_thing("service", t.name, cost(self, "service"))
+  add(self, "service", t.name)
+  local ips = addresses(self)
   return {
-    name = t.name, addresses = { v4 = "198.51.100.1", v6 = "2001:db8::ffff" }, port = 7099,
-    node_port = t.type == "NodePort" and 30099 or nil, type = t.type, headless = t.headless,
+    name = t.name, addresses = ips, port = 7099, type = t.type, headless = t.headless,
+    node_port = (t.type == "NodePort" or t.type == "LoadBalancer") and 30000 + self.made % 2768 or nil,
   }
 end
 
-function Provider:create(object) -- luacheck: no self
-  return object
+-- A pod of a plan is on every network.
+function Provider:networks(_, which)
+  return { { name = which, interface = which, addresses = addresses(self) } }
 end
 
-function Provider:delete() -- luacheck: no self
-  return true
-end
+function Provider:create(object) return object end
+function Provider:policy() return true end
+function Provider:delete() return true end
+function Provider:environment() return {} end
+function Provider:close() end
 
-function Provider:environment() -- luacheck: no self
-  return {}
-end
+local M = {}
 
-function Provider:close() -- luacheck: no self
-end
+-- The things of a plan, for a provider that adds to them.
+function M.of(plan) return setmetatable({ made = 0, seen = {}, names = {}, costs = {}, plan = plan }, Provider) end
 
--- The things of a plan alone, for those who put more to them.
-function M.of(plan) return setmetatable({ made = 0, seen = {}, names = {}, plan = plan }, Provider) end
-
--- `--on hosts:a=…,b=…` names the nodes; so does the plan.
-function M.open(options)
-  local names = {}
-  if options.provider == "hosts" then
-    for i, pair in ipairs(options.pairs) do names[i] = pair[2] and pair[1] or "host-" .. i end
-  end
-  options.plan:add_cluster(options.provider, (costs[options.provider] or {}).open)
-  return setmetatable({
-    provider = options.provider, made = 0, seen = {}, names = names, nodes = #names > 0 and #names or nil, plan = options.plan,
-    via = options.provider == "loopback" and "loopback" or nil,
-  }, Provider)
+-- A cluster as the provider of `module` would open it.
+function M.open(options, module)
+  local self = M.of(options.plan)
+  self.costs, self.names = module.costs or {}, module.names_of and module.names_of(options) or {}
+  self.labels_of = module.labels_of and module.labels_of(options)
+  self.refuses = module.refuses and function(t) return module.refuses(options, t) end
+  self.nodes = #self.names > 0 and #self.names or nil
+  self.plan:add_cluster(module.name, self.costs.open)
+  return self
 end
 
 return M

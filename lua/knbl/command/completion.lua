@@ -1,33 +1,34 @@
--- knbl completion SHELL - a script that teaches bash, zsh or fish to complete knbl's words, made from the tables that make --help.
-local errors = require "knbl.errors"
-local figures = require "knbl.figures"
-local scenario = require "knbl.scenario"
+-- knbl completion SHELL - prints a completion script for bash, zsh or fish, made from the tables that make --help.
+local errors = require "knbl.base.errors"
+local figures = require "knbl.results.figures"
+local scenario = require "knbl.program.scenario"
 
 local M = {
-  summary = "Prints a script with which a shell completes knbl's commands, options and scenarios.",
+  summary = "Prints a script that completes knbl's commands, options and scenarios in a shell.",
   usage = "knbl completion bash|zsh|fish",
 }
 
--- ---- what there is to complete ----
+-- ---- what to complete ----
 
--- What may stand behind a flag: a list of words, "file", or nil for a text of one's own.
+-- The values of a flag: a list of words, "file", or nil for any text.
 local function values_of(flag)
-  if not flag.value then return nil end
+  if not flag.value or flag.optional then return nil end
   if flag.words or flag.choices then return flag.words or flag.choices end
   if flag.name == "figure" then return figures.names end
   return flag.value:find("^FILE") and "file" or nil
 end
 
--- What may stand behind a command: a list of words, "file", "folder", or nothing.
+-- The arguments of a command: a list of words, "file", or nil.
 local function words_of(core, name, takes)
   if takes == "scenario" then return scenario.names(core), true end
   if name == "completion" then return { "bash", "zsh", "fish" } end
   return takes
 end
 
--- The program's flags and the commands, each with its own: { flags, commands = { { name, help, flags, words, files } … } }.
+-- The program's flags, and the commands with theirs: { flags, scenarios, commands = { { name, help, flags, words,
+-- files }… } }.
 local function tables(core)
-  local cli = require "knbl.cli"
+  local cli = require "knbl.program.cli"
   local all = { flags = cli.flags, commands = {}, scenarios = scenario.names(core) }
   for i, row in ipairs(cli.commands) do
     local command = cli.command(row[1]) or {}
@@ -53,12 +54,12 @@ local function options_of(flags)
   return table.concat(names, " ")
 end
 
--- All flags that take a value, of the program and of every command, once each.
+-- All flags of the program and the commands that take a value, once each.
 local function valued(all)
   local list, seen = {}, {}
   local function add(flags)
     for _, flag in ipairs(flags) do
-      if flag.value and not seen[flag.name] then
+      if flag.value and not flag.optional and not seen[flag.name] then
         seen[flag.name] = true
         list[#list + 1] = flag
       end
@@ -78,7 +79,8 @@ local function bash_values(all)
     local values = values_of(flag)
     all_names[#all_names + 1] = names
     if values == "file" then files[#files + 1] = names
-    elseif values then out[#out + 1] = ("    %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;"):format(names, table.concat(values, " ")) end
+    elseif values then out[#out + 1] = ("    %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;"):format(names,
+      table.concat(values, " ")) end
   end
   table.insert(out, 1, ("    %s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;"):format(table.concat(files, "|")))
   out[#out + 1] = ("    %s) return ;;"):format(table.concat(all_names, "|"))
@@ -90,11 +92,14 @@ local function bash(all)
   local out = {
     "# completion of knbl for bash: source <(knbl completion bash)",
     "_knbl() {", "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= words= files= i",
-    '  COMPREPLY=()', '  if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi',
+    '  COMPREPLY=()',
+      '  if [[ $cur == = ]]; then cur=; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi',
     "  for ((i = 1; i < COMP_CWORD; i++)); do", "    case ${COMP_WORDS[i]} in",
-    ("      %s) ((i++)); [[ ${COMP_WORDS[i]} == = ]] && ((i++)) ;;"):format(names), "      -*|=) ;;", "      *) command=${COMP_WORDS[i]}; break ;;", "    esac", "  done",
+    ("      %s) ((i++)); [[ ${COMP_WORDS[i]} == = ]] && ((i++)) ;;"):format(names), "      -*|=) ;;",
+      "      *) command=${COMP_WORDS[i]}; break ;;", "    esac", "  done",
     "  case $prev in", values, "  esac", "  case $command in",
-    ("    '') words='%s %s %s' files=1 ;;"):format(options_of(all.flags), table.concat(names_of(all.commands), " "), table.concat(all.scenarios, " ")),
+    ("    '') words='%s %s %s' files=1 ;;"):format(options_of(all.flags), table.concat(names_of(all.commands), " "),
+      table.concat(all.scenarios, " ")),
   }
   for _, command in ipairs(all.commands) do
     local words = type(command.words) == "table" and " " .. table.concat(command.words, " ") or ""
@@ -102,7 +107,8 @@ local function bash(all)
       (command.files or command.words == "file") and " files=1" or "")
   end
   out[#out + 1] = ("    *) words='%s' files=1 ;;"):format(options_of(all.flags))
-  out[#out + 1] = '  esac\n  COMPREPLY=($(compgen -W "$words" -- "$cur"))\n  [[ -n $files && $cur != -* ]] && COMPREPLY+=($(compgen -f -- "$cur"))\n  return 0\n}'
+  out[#out + 1] = '  esac\n  COMPREPLY=($(compgen -W "$words" -- "$cur"))'
+  out[#out + 1] = '  [[ -n $files && $cur != -* ]] && COMPREPLY+=($(compgen -f -- "$cur"))\n  return 0\n}'
   out[#out + 1] = "complete -o filenames -F _knbl knbl"
   return table.concat(out, "\n") .. "\n"
 end
@@ -119,9 +125,11 @@ end
 local function zsh_options(flags)
   local out = {}
   for _, flag in ipairs(flags) do
-    local value = flag.value and (":%s:%s"):format(zsh_text(flag.value), zsh_words(values_of(flag))) or ""
+    local takes = flag.value and not flag.optional
+    local value = takes and (":%s:%s"):format(zsh_text(flag.value), zsh_words(values_of(flag))) or ""
     for _, name in ipairs { "--" .. flag.name, flag.short } do
-      out[#out + 1] = ("'%s%s%s[%s]%s'"):format(flag.many and "*" or "", name, flag.value and name:sub(1, 2) == "--" and "=" or "", zsh_text(flag.help), value)
+      out[#out + 1] = ("'%s%s%s[%s]%s'"):format(flag.many and "*" or "", name,
+        takes and name:sub(1, 2) == "--" and "=" or "", zsh_text(flag.help), value)
     end
   end
   return table.concat(out, " \\\n      ")
@@ -129,17 +137,24 @@ end
 
 local function zsh(all)
   local out = { "#compdef knbl", "_knbl() {", "  local -a commands scenarios", "  local state line", "  commands=(" }
-  for _, command in ipairs(all.commands) do out[#out + 1] = ("    '%s:%s'"):format(command.name, zsh_text(command.help)) end
+  for _, command in ipairs(all.commands) do
+    out[#out + 1] = ("    '%s:%s'"):format(command.name, zsh_text(command.help))
+  end
   out[#out + 1] = ("  )\n  scenarios=(%s)"):format(table.concat(all.scenarios, " "))
   out[#out + 1] = ("  _arguments -C \\\n      %s \\\n      '1: :->first' '*:: :->rest'"):format(zsh_options(all.flags))
-  out[#out + 1] = "  case $state in\n  first) _describe command commands; compadd -a scenarios; _files -g '*.lua' ;;\n  rest) case $line[1] in"
+  out[#out + 1] =
+    "  case $state in\n  first) _describe command commands; compadd -a scenarios; _files -g '*.lua' ;;\n  rest) case \z
+      $line[1] in"
   for _, command in ipairs(all.commands) do
-    local rest = command.files and ("'*:scenario:{ compadd -a scenarios; _files }'") or ("'*: :%s'"):format(zsh_words(command.words))
+    local rest = command.files and ("'*:scenario:{ compadd -a scenarios; _files }'")
+      or ("'*: :%s'"):format(zsh_words(command.words))
     local options = #command.flags > 0 and zsh_options(command.flags) .. " \\\n      " or ""
-    out[#out + 1] = ("    %s) _arguments \\\n      %s'--help[this text]' %s ;;"):format(command.name, command.name == "run" and "" or options,
+    out[#out + 1] = ("    %s) _arguments \\\n      %s'--help[print help]' %s ;;"):format(command.name,
+      command.name == "run" and "" or options,
       command.name == "run" and zsh_options(all.flags) .. " " .. rest or rest)
   end
-  out[#out + 1] = ("    *) _arguments \\\n      %s '*: :_files' ;;\n    esac ;;\n  esac\n}"):format(zsh_options(all.flags))
+  out[#out + 1] = ("    *) _arguments \\\n      %s '*: :_files' ;;\n    esac ;;\n  esac\n}"):format(
+    zsh_options(all.flags))
   out[#out + 1] = 'if [ "$funcstack[1]" = _knbl ]; then _knbl "$@"; else compdef _knbl knbl; fi'
   return table.concat(out, "\n") .. "\n"
 end
@@ -150,8 +165,10 @@ local function fish_text(text) return (text:gsub("[\\']", "\\%0")) end
 
 local function fish_flag(flag, condition)
   local values = values_of(flag)
-  local takes = not flag.value and "" or values == "file" and " -r -F" or type(values) == "table" and (" -x -a '%s'"):format(table.concat(values, " ")) or " -x"
-  return ("complete -c knbl -n '%s' -l %s%s%s -d '%s'"):format(condition, flag.name, flag.short and " -s " .. flag.short:sub(2) or "", takes,
+  local takes = (not flag.value or flag.optional) and "" or values == "file" and " -r -F" or type(values) == "table"
+    and (" -x -a '%s'"):format(table.concat(values, " ")) or " -x"
+  return ("complete -c knbl -n '%s' -l %s%s%s -d '%s'"):format(condition, flag.name,
+    flag.short and " -s " .. flag.short:sub(2) or "", takes,
     fish_text(flag.help))
 end
 
@@ -180,7 +197,7 @@ local shells = { bash = bash, zsh = zsh, fish = fish }
 
 function M.run(context, _, words)
   local shell = shells[words[1] or ""]
-  if #words ~= 1 or not shell then errors.usage("which shell? %s", M.usage) end
+  if #words ~= 1 or not shell then errors.usage("usage: %s", M.usage) end
   context.out(shell(tables(context.core)))
   return 0
 end

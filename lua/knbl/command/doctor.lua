@@ -1,41 +1,43 @@
--- knbl doctor - what this machine can do, found out by trying; a line each, and what to do about a no.
-local errors = require "knbl.errors"
+-- knbl doctor - tries what this machine supports; one line for each check, with the remedy if it fails.
+local errors = require "knbl.base.errors"
 local json = require "knbl.json"
-local machine = require "knbl.machine"
+local machine = require "knbl.base.machine"
 
 local M = {
-  summary = "What this machine can do, and what to do about the rest.",
-  usage = "knbl doctor [--kubeconfig FILE] [--context NAME] [--json]",
+  summary = "Checks what this machine supports, and what to do about the rest.",
+  usage = "knbl doctor [--pmtu [--on PROVIDER]] [--kubeconfig FILE] [--context NAME] [--json]",
   flags = {
-    { name = "kubeconfig", value = "FILE", help = "the cluster of this kubeconfig" },
-    { name = "context", value = "NAME", help = "a context of it" },
-    { name = "json", help = "as JSON: a list of {name, ok, text, advice}" },
+    { name = "kubeconfig", value = "FILE", help = "kubeconfig of the cluster to check" },
+    { name = "context", value = "NAME", help = "context in the kubeconfig" },
+    { name = "pmtu", help = "also measure the path MTU between pods and nodes, which takes some seconds" },
+    { name = "on", value = "PROVIDER[:…]", help = "where --pmtu measures, as for knbl run [lab]" },
+    { name = "json", help = "print JSON: a list of {name, ok, text, advice}" },
   },
 }
 
--- ---- what probes share ----
+-- ---- results of a check ----
 
 local function yes(text) return { ok = true, text = text } end
 local function no(text, advice) return { ok = false, text = text, advice = advice } end
 
--- ---- the probes, in the order of their lines ----
+-- ---- the checks, in the order of their lines ----
 
--- A whole lab, for that is what it is for; its own words say what forbids one.
+-- Opens a lab; its error message says what is missing.
 local function lab(core)
   local started = core.now()
   local opened, err = core.lab "{}"
-  if not opened then return no(err.message, "see user namespaces in the manual, or run knbl with sudo") end
+  if not opened then return no(err.message, "allow user namespaces (man user_namespaces), or run knbl with sudo") end
   local node, why = opened:request '{"op":"node"}'
   local ms = (core.now() - started) * 1000
   opened:close()
   if not node then return no(why.message) end
-  return yes(("a lab stood after %.0f ms"):format(ms))
+  return yes(("a lab was ready after %.0f ms"):format(ms))
 end
 
--- A line for each runtime of the lab's pods: how it would run here, or why it cannot.
+-- A line for each runtime of the lab's pods: how it runs here, or why it does not.
 local function runtimes(core)
   local opened, err = core.lab "{}"
-  if not opened then return { no("needs a lab: " .. err.message) } end
+  if not opened then return { no("requires a lab: " .. err.message) } end
   local answer, why = opened:request '{"op":"runtimes"}'
   opened:close()
   if not answer then return { no(why.message) } end
@@ -43,7 +45,7 @@ local function runtimes(core)
   for i, r in ipairs(json.decode(answer).runtimes) do
     local words = {}
     for _, key in ipairs { "version", "platform", "network" } do words[#words + 1] = r[key] end
-    if r.limits then words[#words + 1] = "limits of its pods: " .. r.limits end
+    if r.limits then words[#words + 1] = "limits for pods: " .. r.limits end
     findings[i] = r.ok and yes(table.concat(words, ", ")) or no(r.reason)
     findings[i].name, findings[i].advice = r.name, r.advice
   end
@@ -52,60 +54,93 @@ end
 
 local function profiles(core)
   local ok, err = core.probe "perf"
-  if not ok then return no(err.message) end -- which says what to do
-  return yes("sampling with kernel stacks" .. (core.probe "counters" and ", hardware counters" or "; no hardware counters here"))
+  if not ok then return no(err.message) end
+  return yes("sampling with kernel stacks" .. (core.probe "counters" and ", hardware counters"
+    or "; no hardware counters"))
 end
 
 local function ping(core)
   if core.probe "icmp" then return yes "ICMP sockets" end
-  if core.probe "raw" then return yes "raw sockets (ICMP sockets are not allowed here)" end
+  if core.probe "raw" then return yes "raw sockets (ICMP sockets are not permitted)" end
   local _, err = core.probe "icmp"
-  return no(err.message, "as root: sysctl -w net.ipv4.ping_group_range='0 2147483647', or give knbl CAP_NET_RAW")
+  return no(err.message, "run sudo sysctl net.ipv4.ping_group_range='0 2147483647', or give knbl CAP_NET_RAW")
 end
 
 local function ipv6(core)
   local ok, err = core.probe "ipv6"
-  if not ok then return no(err.message, "the kernel has it switched off; measurements keep to IPv4") end
+  if not ok then return no(err.message, "the kernel has it disabled; only IPv4 can be measured") end
   local addresses = machine.line "/proc/net/if_inet6"
-  return addresses and yes "is there" or no("no interface has an address", "sysctl net.ipv6.conf.all.disable_ipv6 says whether it is off")
+  return addresses and yes "available" or no("no interface has an address",
+    "check sysctl net.ipv6.conf.all.disable_ipv6")
 end
 
 local function conntrack()
   local most = tonumber(machine.line "/proc/sys/net/netfilter/nf_conntrack_max" or "")
   local count = tonumber(machine.line "/proc/sys/net/netfilter/nf_conntrack_count" or "")
-  if not most or not count then return no("its table cannot be read", "it is not loaded (modprobe nf_conntrack), or hidden here") end
+  if not most or not count then
+    return no("cannot read its table", "load it with modprobe nf_conntrack; in a container it may be hidden")
+  end
   local text = ("%d of %d entries in use"):format(count, most)
-  if count > 0.8 * most then return no(text, "as root: sysctl -w net.netfilter.nf_conntrack_max=" .. most * 4) end
+  if count > 0.8 * most then return no(text, "run sudo sysctl net.netfilter.nf_conntrack_max=" .. most * 4) end
   return yes(text)
 end
 
 local function cpus(core)
   local n, quota = core.cpus()
   local text = ("%d for this process%s"):format(n, quota and (", a quota of %.4g"):format(quota) or ", no quota")
-  if n < 2 then return no(text, "client and server will share one CPU: their figures are of both") end
+  if n < 2 then return no(text, "client and server share one CPU, so each slows the other down") end
   return yes(text)
 end
 
 local function congestion()
   local now = machine.line "/proc/sys/net/ipv4/tcp_congestion_control"
-  if not now then return no("cannot be read") end
-  return yes(("%s (there are: %s)"):format(now, machine.line "/proc/sys/net/ipv4/tcp_available_congestion_control" or now))
+  if not now then return no("cannot read net.ipv4.tcp_congestion_control") end
+  return yes(("%s (available: %s)"):format(now, machine.line "/proc/sys/net/ipv4/tcp_available_congestion_control"
+    or now))
 end
 
 local function cluster(_, values)
-  local api, err = require("knbl.kube").connect { kubeconfig = values.kubeconfig, context = values.context, on_warning = function() end }
-  if not api then return no(err.message) end -- which says what to do
+  local api, err = require("knbl.kube").connect { kubeconfig = values.kubeconfig, context = values.context,
+    on_warning = function() end }
+  if not api then return no(err.message) end
   local version, why = api:request("GET", "/version", { retry = 0, timeout = 3 })
-  if not version then return no(why.message, "see that its API server can be reached from here, and the credentials are good") end
-  return yes(("%s answers, %s"):format(api.config.server, version.gitVersion or "of an unknown version"))
+  if not version then
+    return no(why.message, "check the connection to its API server, and the credentials")
+  end
+  return yes(("%s answers, %s"):format(api.config.server, version.gitVersion or "unknown version"))
+end
+
+-- A line for each path and direction of the scenario pmtu: what passes, and whether larger packets vanish.
+local function pmtu(_, values)
+  if not values.pmtu then return {} end
+  local words = { "scenarios/pmtu.lua" }
+  for _, flag in ipairs { "on", "kubeconfig", "context" } do
+    if values[flag] then table.move({ "--" .. flag, values[flag] }, 1, 2, #words + 1, words) end
+  end
+  local data, _, said = require("knbl.program.arms").measure({}, words)
+  if not data then return no(said) end
+  local findings = {}
+  for _, m in ipairs(data.measurements) do
+    for _, way in ipairs { "forward", "backward" } do
+      local found = m.ok and m.metrics[way]
+      if found then
+        findings[#findings + 1] = (found.black_hole and no or yes)(("%s, %s: %s"):format(m.case, way, found.summary))
+      end
+    end
+    if not m.ok then
+      findings[#findings + 1] = no(("%s: %s"):format(m.case, m.skipped or m.error and m.error.message or "no result"))
+    end
+  end
+  return #findings > 0 and findings or no(said)
 end
 
 local probes = {
-  { "lab", lab }, { "runtimes", runtimes }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping }, { "ipv6", ipv6 },
-  { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
+  { "lab", lab }, { "runtimes", runtimes }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping },
+  { "ipv6", ipv6 }, { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
+  { "pmtu", pmtu },
 }
 
--- What fails without having been foreseen is a line as well: a doctor does not fall ill. `tell` hears of each finding as soon as it is made.
+-- Calls `tell` with each finding as soon as it is known. An unexpected error is a finding too.
 local function examine(core, values, tell)
   for _, probe in ipairs(probes) do
     local ok, found = pcall(probe[2], core, values)
@@ -118,7 +153,8 @@ local function examine(core, values, tell)
 end
 
 function M.run(context, values, words)
-  if words[1] then errors.usage("'%s' is too much: knbl doctor takes options only", words[1]) end
+  if words[1] then errors.usage("unexpected argument '%s'", words[1]) end
+  if values.on and not values.pmtu then errors.usage("--on is where --pmtu measures: give both") end
   if values.json then
     local findings = json.array {}
     examine(context.core, values, function(f) findings[#findings + 1] = f end)
@@ -126,8 +162,9 @@ function M.run(context, values, words)
     return 0
   end
   examine(context.core, values, function(f)
-    context.out(("%-11s %-4s %s%s\n"):format(f.name, f.ok and "yes" or "no", f.text, f.advice and "; " .. f.advice or ""))
-    io.stdout:flush() -- runtimes take seconds to try
+    context.out(("%-11s %-4s %s%s\n"):format(f.name, f.ok and "yes" or "no", f.text,
+      f.advice and "; " .. f.advice or ""))
+    io.stdout:flush() -- trying runtimes takes seconds
   end)
   return 0
 end

@@ -1,13 +1,14 @@
--- knbl init - what a repository needs to begin with: a scenario that judges, the names of the library for an editor, a job for CI.
-local errors = require "knbl.errors"
-local starter = require "knbl.starter"
+-- knbl init - writes a scenario with expectations, the library's annotations for editors, and a CI job.
+local errors = require "knbl.base.errors"
+local starter = require "knbl.program.starter"
 
 local M = {
-  summary = "Writes a scenario, editor settings and a CI job to start from. What is there already is never overwritten.",
+  summary =
+    "Writes a scenario, editor settings and a CI job to start from. Existing files are never overwritten.",
   usage = "knbl init [--ci github|gitlab|cronjob|none] [FOLDER]",
   flags = {
     { name = "ci", value = "KIND", choices = { "github", "gitlab", "cronjob", "none" },
-      help = "whose CI the job is for", default = "github" },
+      help = "the CI system of the job", default = "github" },
   },
 }
 
@@ -19,7 +20,7 @@ local function exists(path)
   return file ~= nil
 end
 
--- The files to write: { path, text } in the order in which they are told of.
+-- The files to write: { path, text }, in the order of the messages.
 local function files_of(core, ci)
   local files = {
     { "network.lua", starter.scenario }, { ".luarc.json", starter.luarc },
@@ -31,20 +32,24 @@ local function files_of(core, ci)
 end
 
 function M.run(context, values, words)
-  if #words > 1 then errors.usage("one folder at most: %s", M.usage) end
+  if #words > 1 then errors.usage("unexpected argument '%s'; usage: %s", words[2], M.usage) end
   local folder = words[1] or "."
   local files = files_of(context.core, values.ci or "github")
   for _, file in ipairs(files) do
-    if exists(folder .. "/" .. file[1]) then errors.usage("%s/%s is there already: nothing was written", folder, file[1]) end
+    if exists(folder .. "/" .. file[1]) then
+      errors.usage("%s/%s exists: nothing was written", folder, file[1])
+    end
   end
   for _, file in ipairs(files) do
     local path = folder .. "/" .. file[1]
-    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/"))) then errors.usage("cannot make the folder of %s", path) end
+    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/"))) then
+      errors.usage("cannot create the folder of %s", path)
+    end
     local ok, err = context.core.write_file(path, file[2])
     if not ok then errors.usage("%s", err.message) end
     context.out(("wrote %s\n"):format(path))
   end
-  context.out("\nnow, there: knbl network.lua --dry-run, then without it; docs/ci.md explains the job\n")
+  context.out("\nNext, in that folder: knbl network.lua --dry-run, then without --dry-run (see docs/ci.md)\n")
   return 0
 end
 

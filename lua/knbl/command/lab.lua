@@ -1,23 +1,26 @@
--- knbl lab - a shell in a cluster of namespaces, so that any tool can be used on its paths; `in NAME COMMAND` runs it in a pod or
--- on a node (`on`, where the shell keeps `in` for itself).
-local args = require "knbl.args"
-local errors = require "knbl.errors"
+-- knbl lab - a shell in a cluster of namespaces, to use any tool on its paths; `in NAME COMMAND` runs one in a pod or
+-- on a node (in shells other than bash, where `in` is reserved: `on NAME COMMAND`).
+local args = require "knbl.base.args"
+local errors = require "knbl.base.errors"
 local json = require "knbl.json"
 
 local M = {
-  summary = "A shell in a cluster of namespaces; in it, `in NAME COMMAND` runs a program in a pod or on a node.",
+  summary = "Starts a shell in a cluster of namespaces. There, `in NAME COMMAND` runs a program in a pod or on a node.",
   usage = "knbl lab [OPTIONS] [COMMAND…]          e.g. knbl lab in client ping -c 3 server",
   flags = {
-    { name = "nodes", value = "N", kind = "count", help = "how many nodes", default = "2" },
-    { name = "pods", value = "N", kind = "count", help = "pod-1 to pod-N in turn over the nodes [client and server, and a Service over that]" },
-    { name = "mtu", value = "BYTES", kind = "count", help = "of the network between the nodes", default = "1500" },
-    { name = "overlay", value = "KIND", choices = { "none", "vxlan" }, help = "between the nodes: none or vxlan", default = "none" },
-    { name = "families", value = "WHICH", choices = { "dual", "4", "6" }, help = "dual, 4 or 6" },
-    { name = "services", value = "N", kind = "count", help = "idle Services besides", default = "0" },
-    { name = "mode", value = "KIND", choices = { "maps", "chains" }, help = "how Services are made: maps or chains", default = "maps" },
-    { name = "help", short = "-h", help = "this text" },
+    { name = "nodes", value = "N", kind = "count", help = "number of nodes", default = "2" },
+    { name = "pods", value = "N", kind = "count",
+      help = "make pod-1 to pod-N, on the nodes in turn [a client, a server and a Service]" },
+    { name = "mtu", value = "BYTES", kind = "count", help = "MTU between the nodes", default = "1500" },
+    { name = "overlay", value = "KIND", choices = { "none", "vxlan" }, help = "overlay of the nodes: none or vxlan",
+      default = "none" },
+    { name = "families", value = "WHICH", choices = { "dual", "4", "6" }, help = "IP families: dual, 4 or 6" },
+    { name = "services", value = "N", kind = "count", help = "number of additional, idle Services", default = "0" },
+    { name = "mode", value = "KIND", choices = { "maps", "chains" },
+      help = "rules for Services: maps (nftables) or chains (iptables)", default = "maps" },
+    { name = "help", short = "-h", help = "print this help" },
   },
-  raw = true,       -- what follows the first word is the command's, flags and all
+  raw = true,       -- the arguments after the first word are the command's, with its options
 }
 
 local function parse(core, words)
@@ -61,17 +64,20 @@ local function banner(things, word)
   end
   for _, thing in ipairs(things) do
     local ports = thing.node_port and (", on nodes %d"):format(thing.node_port) or ""
-    lines[#lines + 1] = ("  %-" .. wide .. "s  %-" .. wider .. "s  %s port %d%s"):format(thing.name, describe(thing), table.concat(thing.ip, " "),
+    lines[#lines + 1] = ("  %-" .. wide .. "s  %-" .. wider .. "s  %s port %d%s"):format(thing.name, describe(thing),
+      table.concat(thing.ip, " "),
       thing.port, ports)
   end
-  lines[#lines + 1] = ("`%s NAME COMMAND` runs a program there; all of them know these names. Leave the shell, and the lab is gone."):format(word)
+  lines[#lines + 1] = ("`%s NAME COMMAND` runs a program there; all of them know these names.\n"):format(word)
+    .. "The lab ends with the shell."
   return table.concat(lines, "\n") .. "\n"
 end
 
--- From inside a lab: into one of its pods.
+-- From the shell of a lab into one of its pods.
 local function enter(context, words)
-  if #words < 3 then errors.usage("in which pod, and what? in NAME COMMAND…") end
-  local text, err = context.core.lab_exec(json.encode { op = "exec", ["in"] = words[2], argv = table.move(words, 3, #words, 1, {}) })
+  if #words < 3 then errors.usage("usage: in NAME COMMAND…") end
+  local text, err = context.core.lab_exec(json.encode { op = "exec", ["in"] = words[2],
+    argv = table.move(words, 3, #words, 1, {}) })
   if not text then errors.raise(errors.from(err), "in") end
   return json.decode(text).status
 end
@@ -83,15 +89,16 @@ local function run(context, values, words)
   if not lab then errors.raise(errors.new("unavailable", err.message), "no lab") end
   local things = populate(lab, values)
   local shell = #words == 0
-  local argv = { "/usr/bin/env", "PATH=/run/knbl/bin:" .. (os.getenv "PATH" or "/usr/bin:/bin"), "KNBL_TOKEN=" .. options.token,
-    "BASH_ENV=/run/knbl/rc" }
+  -- not in the command line of env(1), which every user of the machine can read
+  local env = { PATH = "/run/knbl/bin:" .. (os.getenv "PATH" or "/usr/bin:/bin"), KNBL_TOKEN = options.token,
+    BASH_ENV = "/run/knbl/rc" }
   if shell then
     words = { os.getenv "SHELL" or "/bin/sh" }
     local bash = words[1]:match "[^/]*$" == "bash"
     if bash then words = { words[1], "--rcfile", "/run/knbl/rc" } end
     context.err(banner(things, bash and "in" or "on"))
   end
-  return ask(lab, { op = "exec", argv = table.move(words, 1, #words, #argv + 1, argv), shell = shell }).status
+  return ask(lab, { op = "exec", argv = words, env = env, shell = shell }).status
 end
 
 function M.run(context, _, words)
@@ -101,7 +108,7 @@ function M.run(context, _, words)
     return 0
   end
   for _, key in ipairs { "nodes", "pods" } do
-    if values[key] and values[key] < 1 then errors.usage("--%s: at least 1", key) end
+    if values[key] and values[key] < 1 then errors.usage("--%s must be at least 1, got %d", key, values[key]) end
   end
   if rest[1] == "in" and context.core.lab_exec and os.getenv "KNBL_LAB" then return enter(context, rest) end
   return run(context, values, rest)

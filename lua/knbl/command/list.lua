@@ -1,11 +1,11 @@
--- knbl list - the built-in scenarios, each with the question in its first line.
-local errors = require "knbl.errors"
-local scenario = require "knbl.scenario"
+-- knbl list - the built-in scenarios, each with the question that it answers.
+local errors = require "knbl.base.errors"
+local scenario = require "knbl.program.scenario"
 
-local M = { summary = "The scenarios that are built in, each with its question.", usage = "knbl list" }
+local M = { summary = "Lists the built-in scenarios, each with the question that it answers.", usage = "knbl list" }
 
 function M.run(context, _, words)
-  if words[1] then errors.usage("'%s' is too much: knbl list takes no words", words[1]) end
+  if words[1] then errors.usage("unexpected argument '%s'", words[1]) end
   for _, name in ipairs(scenario.names(context.core)) do
     local text = scenario.find(context.core, name)
     context.out(("%-18s %s\n"):format(name, text and scenario.question(text) or ""))

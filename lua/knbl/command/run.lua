@@ -1,16 +1,20 @@
 -- knbl run - a scenario from its text to its verdict: plan it, run it, judge it, write what it found.
-local args = require "knbl.args"
-local compare = require "knbl.compare"
-local errors = require "knbl.errors"
-local expect = require "knbl.expect"
+local args = require "knbl.base.args"
+local compare = require "knbl.results.compare"
+local dry_run = require "knbl.program.dry_run"
+local errors = require "knbl.base.errors"
+local exit_code = require("knbl.base.exit").of
+local expect = require "knbl.results.expect"
 local json = require "knbl.json"
-local ledger = require "knbl.ledger"
-local output = require "knbl.output"
-local plan = require "knbl.plan"
-local progress = require "knbl.progress"
-local scenario = require "knbl.scenario"
-local session = require "knbl.session"
-local text = require "knbl.text"
+local ledger = require "knbl.results.ledger"
+local narrow = require "knbl.results.narrow"
+local output = require "knbl.program.output"
+local plan = require "knbl.program.plan"
+local progress = require "knbl.program.progress"
+local scenario = require "knbl.program.scenario"
+local session = require "knbl.measure.session"
+local tests = require "knbl.base.tests"
+local text = require "knbl.base.text"
 
 local M = {}
 
@@ -20,25 +24,26 @@ local function check_nodes(core, settings)
   local nodes = settings.nodes
   if nodes and tonumber(nodes) then
     settings.nodes = tonumber(nodes)
-    if settings.nodes < 1 or settings.nodes ~= math.floor(settings.nodes) then errors.usage("--nodes: a whole number from 1 on") end
+    if settings.nodes < 1 or settings.nodes ~= math.floor(settings.nodes) then
+      errors.usage("--nodes: a whole number from 1 on")
+    end
   elseif nodes then
     settings.node_names, settings.nodes = args.kinds.list(core, nodes), nil
   end
 end
 
 local function check_set(core, settings)
-  local names, tests = {}, core.tests()
-  for _, field in ipairs(core.fields()) do names[#names + 1] = field.name end
-  local function known(list, word)
-    for _, name in ipairs(list) do
-      if name == word then return true end
-    end
-  end
+  local names, known = {}, {}
+  for i, field in ipairs(core.fields()) do names[i], known[field.name] = field.name, true end
   for _, pair in ipairs(settings.set or {}) do
     local test, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
     key = key or pair[1]
-    if test and not known(tests, test) then errors.usage("--set: unknown test '%s'%s", test, errors.hint(core, test, tests)) end
-    if not known(names, key) then errors.usage("--set: unknown parameter '%s'%s", key, errors.hint(core, key, names)) end
+    if test and not tests.known(test) then
+      errors.usage("--set: unknown test '%s'%s", test, errors.hint(core, test, tests.names))
+    end
+    if not known[key] then
+      errors.usage("--set: unknown parameter '%s'%s", key, errors.hint(core, key, names))
+    end
   end
 end
 
@@ -56,7 +61,13 @@ local function check_settings(core, settings)
   check_nodes(core, settings)
   if settings.manifests and not settings.dry_run then errors.usage("--manifests belongs to --dry-run") end
   check_set(core, settings)
-  if settings.repeats and settings.repeats < 1 then errors.usage("--repeats: at least 1") end
+  if settings.repeats and settings.repeats < 1 then errors.usage("--repeats must be at least 1") end
+  if settings["until"] then
+    settings.repeats = settings.repeats or narrow.most
+    if settings.repeats < narrow.least then
+      errors.usage("--until needs at least %d repeats, got --repeats %d", narrow.least, settings.repeats)
+    end
+  end
   local expectations = parse_expectations(core, settings)
   local baseline
   if settings.baseline then
@@ -91,86 +102,40 @@ local function make_plan(context, job, thorough)
   return planned, nil, s
 end
 
--- What a plan makes, as texts: each thing once, with how often where a script makes it again and again.
-local function made(planned)
-  local list, times = {}, {}
-  for _, thing in ipairs(planned.things) do
-    local name = ("%s %s"):format(thing.kind, thing.name)
-    if not times[name] then list[#list + 1] = name end
-    times[name] = (times[name] or 0) + 1
-  end
-  for i, name in ipairs(list) do list[i] = times[name] > 1 and ("%s (%d times)"):format(name, times[name]) or name end
-  return list
-end
-
-local function print_plan(context, job, planned)
-  local out = {}
-  local where = planned.clusters[1] or "no cluster"
-  local rounds = not planned.used_matrix and job.settings.repeats or 1
-  local setup = planned.setup * rounds
-  out[#out + 1] = ("%s on %s: %d measurements%s, %s%s%s"):format(job.name, where, #planned.entries,
-    rounds > 1 and (", %d times"):format(rounds) or "", planned.about and "about " or "",
-    progress.duration(planned.seconds * rounds), setup > 0 and (", and about %s to make what it needs"):format(progress.duration(math.max(setup, 1))) or "")
-  local things = made(planned)
-  if #things > 0 then
-    for i, line in ipairs(text.wrap("makes " .. table.concat(things, ", "), 110)) do out[#out + 1] = (i == 1 and "  " or "    ") .. line end
-  end
-  for i, item in ipairs(planned.entries) do
-    local e = item.entry
-    out[#out + 1] = ("  %3d  %-12s %s  %s -> %s (%s)  %s%.1fs"):format(i, e.test, ledger.subject(e), e.from, e.to, e.via,
-      item.known and "" or "about ", item.seconds)
-    if item.beside then out[#out] = ("%s  together with %d"):format(out[#out], item.beside) end
-    if item.skipped then out[#out] = out[#out] .. "  skipped: " .. item.skipped end
-  end
-  if planned.partial then
-    out[#out + 1] = "  the plan ends here: the rest of the script cannot be thought through without running it"
-      .. (planned.reason and " (" .. planned.reason .. ")" or "")
-  end
-  for i, line in ipairs(out) do out[i] = text.clean(line) end
-  context.out(table.concat(out, "\n") .. "\n")
-end
-
--- Every object that the run would make, as YAML for `kubectl apply -f -`; what to know of them is told in comments.
-local function print_manifests(context, job, planned)
-  if #planned.objects == 0 then
-    errors.usage("--manifests: %s would make no objects of Kubernetes%s", job.name, planned.reason and ": " .. planned.reason or "; use it with --on k8s")
-  end
-  local run = planned.objects[1].metadata.labels[require("knbl.kube.manifest").RUN]
-  local out = { ("# %s: all that it would make. Once applied, it runs over them: knbl --on k8s --agents knbl.io/run=%s …"):format(text.clean(job.name), run) }
-  for _, remark in ipairs(planned.remarks) do out[#out + 1] = "# " .. remark end
-  if planned.partial then
-    out[#out + 1] = "# the plan ends here: what the rest of the script would make is not known without running it"
-      .. (planned.reason and " (" .. text.clean(planned.reason) .. ")" or "")
-  end
-  for _, object in ipairs(planned.objects) do out[#out + 1] = "---\n" .. require("knbl.kube").to_yaml(object):gsub("^%-%-%-\n", ""):gsub("\n$", "") end
-  context.out(table.concat(out, "\n") .. "\n")
-end
-
 -- A parameter that none of the measurements has.
 local function check_set_against_plan(core, job, planned)
-  local tests = {}
-  for _, field in ipairs(core.fields()) do tests[field.name] = field.tests end
-  for _, pair in ipairs(#planned.entries > 0 and job.settings.set or {}) do
+  local takers, tests_of = {}, {}
+  for _, item in ipairs(planned.entries) do tests_of[item.entry.test] = true end
+  for _, mesh in ipairs(planned.meshes) do
+    for _, test in ipairs(mesh.tests) do tests_of[test] = true end
+  end
+  for _, field in ipairs(core.fields()) do takers[field.name] = field.tests end
+  for _, pair in ipairs(next(tests_of) and job.settings.set or {}) do
     local only, key = pair[1]:match("^([%w_]+)%.([%w_]+)$")
     local any = false
-    for _, item in ipairs(planned.entries) do
-      for _, test in ipairs(tests[key or pair[1]]) do any = any or test == item.entry.test and (not only or only == test) end
+    for _, test in ipairs(takers[key or pair[1]]) do
+      any = any or tests_of[test] and (not only or only == test)
     end
     if not any then
       errors.usage("--set %s: no measurement of %s takes it; '%s' belongs to %s", pair[1], job.name, key or pair[1],
-        table.concat(tests[key or pair[1]], ", "))
+        table.concat(takers[key or pair[1]], ", "))
     end
   end
 end
 
--- What the plan shows to be in vain is refused before anything is measured: a pattern, a parameter or a case that matches nothing.
+-- What the plan shows to be in vain is refused before anything is measured: a pattern, a parameter or a case that
+-- matches nothing.
 local function check_against_plan(core, job, planned, planning)
   if planned.partial then return end
-  if #planned.entries == 0 and planning.unselected then
-    errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "), planning.unselected)
+  if #planned.entries == 0 and #planned.meshes == 0 and planning.unselected then
+    errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "),
+      planning.unselected)
   end
   check_set_against_plan(core, job, planned)
   local function known(case, exact)
+    for _, mesh in ipairs(planned.meshes) do
+      if mesh:knows(case) then return true end
+    end
     for _, item in ipairs(planned.entries) do
       if exact and item.entry.case == case or not exact and ledger.matches(item.entry, case) then return true end
     end
@@ -182,15 +147,21 @@ local function check_against_plan(core, job, planned, planning)
         if not known(case, true) then
           local cases = {}
           for i, other in ipairs(planned.entries) do cases[i] = other.entry.case end
-          error(errors.new("argument", ("%s: expect: no measurement has the case '%s'%s"):format(item.entry.test, case, errors.hint(core, case, cases)),
+          error(errors.new("argument", ("%s: expect: no measurement has the case '%s'%s"):format(item.entry.test, case,
+            errors.hint(core, case, cases)),
             { position = item.entry.line }), 0)
         end
       end
     end
   end
   for _, e in ipairs(job.expectations) do
+    if e.left.kind == "outlier" and #planned.meshes == 0 then
+      errors.usage("--expect: %s is about a mesh, and %s has none", e.source, job.name)
+    end
     for _, case in ipairs(e.left.kind == "ratio" and { e.left.a, e.left.b } or { e.case }) do
-      if not known(case, e.left.kind == "ratio") then errors.usage("--expect: no measurement has the case '%s'", case) end
+      if not known(case, e.left.kind == "ratio") then
+        errors.usage("--expect: no measurement has the case '%s'", case)
+      end
     end
   end
 end
@@ -200,6 +171,7 @@ end
 -- What a script raised: an error of this library as it is; a table of the script's own with what it says.
 local function on_error(e)
   if type(e) == "table" and (errors.is(e) or e.code and e.message) then
+    if not errors.is(e) then e = errors.new(e.code, e.message) end
     if e.code == "argument" then e.traceback = e.traceback or errors.traceback(2) end
     return e
   end
@@ -225,7 +197,8 @@ local function run_chunk(s, job)
     local ok, err = xpcall(chunk, on_error, (table.unpack or unpack)(job.words))
     if not ok then return err end
     s:close()
-    if round == 1 and not s.used_matrix then rounds = s.settings.repeats or 1 end
+    if round == 1 and not s.used_matrix then rounds = s:first_repeats() or 1 end
+    if not s.used_matrix and round == rounds and s:wants_more(rounds, 0) then rounds = rounds + 1 end
     round = round + 1
   end
 end
@@ -233,11 +206,15 @@ end
 local function new_progress(context, settings, planned)
   if settings.quiet then return nil end
   local core = context.core
-  local total = planned and not planned.partial and #planned.entries or nil
-  local rounds = planned and not planned.used_matrix and settings.repeats or 1
+  local total = planned and not planned.partial and not settings["until"] and #planned.entries or nil
+  local rounds = planned and dry_run.rounds(settings, planned) or 1
+  local entries = planned and {}
+  for i, item in ipairs(planned and planned.entries or {}) do entries[i] = item.entry end
   return progress.new {
-    core = core, write = context.err, terminal = core.isatty(2), ascii = output.is_ascii(), columns = core.columns(),
-    total = total and total * rounds, seconds = planned and planned.seconds * rounds or 0, about = planned and planned.about,
+    core = core, write = context.live or context.err,
+    terminal = core.isatty(2), ascii = output.is_ascii(), columns = core.columns(),
+    total = total and total * rounds, seconds = planned and planned.seconds * rounds or 0,
+      about = planned and planned.about, planned = entries,
   }
 end
 
@@ -252,7 +229,7 @@ end
 
 local function prepare(context, argv)
   local core = context.core
-  local settings, name, words = require("knbl.cli").split(core, context.flags, argv)
+  local settings, name, words = require("knbl.program.cli").split(core, context.flags, argv)
   if name == "run" then name = table.remove(words, 1) end
   if not name then errors.usage("which scenario?") end
   local source, found = scenario.find(core, name)
@@ -271,6 +248,8 @@ local function set_arguments(job)
 end
 
 function M.run(context, argv)
+  local limit = os.getenv(output.LIMIT)
+  if limit then context.core.alarm(context.core.duration(limit)) end
   local core = context.core
   local job = prepare(context, argv)
   local settings = job.settings
@@ -282,17 +261,14 @@ function M.run(context, argv)
   end
   if not planned then
     show_error(context, err)
-    return require("knbl.cli").exit_code(err)
+    return exit_code(err)
   end
   check_against_plan(core, job, planned, planning)
   if settings.manifests then
-    print_manifests(context, job, planned)
+    dry_run.manifests(context, job, planned)
     return 0
   end
-  if settings.dry_run then
-    print_plan(context, job, planned)
-    return 0
-  end
+  if settings.dry_run then return dry_run.show(context, job, planned) end
   if settings.help then table.insert(job.words, "--help") end -- a script that is no scenario: its words are its own
   return M.execute(context, job, planned)
 end
@@ -307,19 +283,22 @@ local function tell_what_was_not_repeated(context, s)
   end
   if #list > 3 then list[3] = ("and %d more"):format(#list - 2) end
   if #list > 0 then
-    context.err(("knbl: --repeats %d is for the matrix: what stands outside of it was measured once (%s)\n"):format(s.settings.repeats,
+    context.err(("knbl: --repeats %d is for the matrix: what stands outside of it was measured once (%s)\n"):format(
+      s.settings.repeats,
       table.concat(list, ", ", 1, math.min(#list, 3))))
   end
 end
 
--- What follows a run, however it ended: the cluster goes, the verdict is found, files are written. Returns the exit code.
+-- What follows a run, however it ended: the cluster goes, the verdict is found, files are written. Returns the exit
+-- code.
 local function finish(context, job, s, book, before, err)
   -- a call that a signal cut short may have told it as a failure of its own: an agent that does not answer
   if err and context.core.interrupted() then err = errors.new("interrupted", "interrupted") end
+  context.core.cleanup(true) -- to the end of the program
   local closed, wrong = pcall(s.close, s)
   session.use(before)
   if not closed then context.err("knbl: while closing the cluster: " .. tostring(wrong) .. "\n") end
-  if s.progress then s.progress:clear() end
+  if s.progress then s.progress:close() end
   if not err then tell_what_was_not_repeated(context, s) end
   return output.finish(context, job, book, err, show_error)
 end
@@ -330,9 +309,12 @@ function M.execute(context, job, planned)
   local files = output.prepare(core, settings)
   local book = ledger.new { core = core, scenario = job.name, question = job.question }
   book.path = files.json
+  book.stream = output.stream(context, settings)
+  book:tag(settings.tag)
   local s = session.new(settings, {
     core = core, script = job.name, question = job.question, words = job.words, ledger = book, shared = context.flags,
-    expected = planned and { seconds = planned.seconds * (not planned.used_matrix and settings.repeats or 1), partial = planned.partial },
+    expected = planned and { seconds = planned.seconds * dry_run.rounds(settings, planned),
+      partial = planned.partial },
     progress = new_progress(context, settings, planned),
   })
   set_arguments(job)
@@ -355,7 +337,7 @@ end
 function M.standalone(words, name, flags)
   local core = require "knbl.native"
   local context = {
-    core = core, flags = flags, out = function(t) io.stdout:write(t) end, err = function(t) io.stderr:write(t) end,
+    core = core, flags = flags, out = output.to_stdout, err = output.to_stderr, live = output.live,
   }
   local settings, rest = {}, {}
   local i = 1
@@ -365,13 +347,18 @@ function M.standalone(words, name, flags)
     i = i + (taken or 1)
   end
   local job = { settings = settings, name = name or "script", words = rest, text = "" }
-  if settings.dry_run then errors.usage("--dry-run takes knbl itself: an interpreter has begun with the script already") end
+  if settings.dry_run then
+    errors.usage("--dry-run takes knbl itself: an interpreter has begun with the script already")
+  end
   job.expectations, job.baseline = check_settings(core, settings)
   local files = output.prepare(core, settings)
   local book = ledger.new { core = core, scenario = job.name }
   book.path = files.json
+  book.stream = output.stream(context, settings)
+  book:tag(settings.tag)
   local s = session.new(settings, {
-    core = core, script = job.name, words = rest, ledger = book, shared = flags, progress = new_progress(context, settings),
+    core = core, script = job.name, words = rest, ledger = book, shared = flags,
+      progress = new_progress(context, settings),
   })
   session.use(s)
   local exit = os.exit

@@ -1,59 +1,73 @@
--- knbl submit - a scenario run from inside the cluster, in one command: the script goes in as a ConfigMap, a Job runs it, its log is followed, and
--- the results come home. Everything it makes is removed again.
-local errors = require "knbl.errors"
+-- knbl submit - a scenario run from inside the cluster, in one command: the script goes in as a ConfigMap, a Job runs
+-- it, its log is followed, and the results come home. Everything it makes is removed again.
+local errors = require "knbl.base.errors"
+local exit = require "knbl.base.exit"
 local kube = require "knbl.kube"
-local ledger = require "knbl.ledger"
+local ledger = require "knbl.results.ledger"
 local manifest = require "knbl.kube.manifest"
 local namespace = require "knbl.kube.namespace"
-local output = require "knbl.output"
+local output = require "knbl.program.output"
 local pods = require "knbl.kube.pods"
-local scenario = require "knbl.scenario"
+local say = require "knbl.base.say"
+local scenario = require "knbl.program.scenario"
 
 local M = {
   summary = "Runs a scenario inside the cluster as a Job, follows its log and brings the results home.",
   usage = "knbl submit [OPTIONS] SCENARIO [-- SCENARIO'S OPTIONS]",
   flags = {
-    { name = "kubeconfig", value = "FILE", help = "this kubeconfig alone" },
+    { name = "kubeconfig", value = "FILE", help = "use only this kubeconfig" },
     { name = "context", value = "NAME", help = "a context of it" },
-    { name = "namespace", short = "-n", value = "NAME", help = "where it runs; made if it is not there [the context's]" },
+    { name = "namespace", short = "-n", value = "NAME",
+      help = "where it runs; created if it does not exist [the context's]" },
     { name = "image", value = "NAME", help = "the image [knbl:VERSION]" },
     { name = "image-pull-secret", value = "NAME", help = "the Secret to pull it with" },
     { name = "json", value = "FILE", help = "write the ledger here (- is standard output)" },
-    { name = "timeout", value = "TIME", kind = "duration", help = "end the Job after so long [1h]" },
+    { name = "timeout", value = "TIME", kind = "duration", help = "end the Job after this time [1h]" },
   },
 }
 
 -- What a scenario inside needs: deploy/role.yaml without the proxy, which is for control from outside.
 local rules = {
   { apiGroups = { "" }, resources = { "pods" }, verbs = { "create", "get", "list", "watch", "patch", "delete" } },
-  { apiGroups = { "" }, resources = { "services", "configmaps", "secrets" }, verbs = { "create", "get", "list", "delete" } },
+  { apiGroups = { "" }, resources = { "services", "configmaps", "secrets" },
+    verbs = { "create", "get", "list", "delete" } },
   { apiGroups = { "discovery.k8s.io" }, resources = { "endpointslices" }, verbs = { "list" } },
   { apiGroups = { "" }, resources = { "endpoints" }, verbs = { "get" } },
   { apiGroups = { "" }, resources = { "events" }, verbs = { "list" } },
 }
 
 local function account(run, name)
-  local function meta() return { name = name, namespace = run.namespace, labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id },
+  local function meta() return { name = name, namespace = run.namespace,
+    labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id },
     ownerReferences = { run.owner } } end
   local rbac = "rbac.authorization.k8s.io"
   return {
     { apiVersion = "v1", kind = "ServiceAccount", metadata = meta() },
     { apiVersion = rbac .. "/v1", kind = "Role", metadata = meta(), rules = rules },
-    { apiVersion = rbac .. "/v1", kind = "RoleBinding", metadata = meta(), roleRef = { apiGroup = rbac, kind = "Role", name = name },
+    { apiVersion = rbac .. "/v1", kind = "RoleBinding", metadata = meta(),
+      roleRef = { apiGroup = rbac, kind = "Role", name = name },
       subjects = { { kind = "ServiceAccount", name = name, namespace = run.namespace } } },
   }
 end
 
+-- The run ends itself in time, so that its pod and its log remain; a Job that is over its time loses both.
+local LATE_S = 60
+
 local function job(run, name, image, words, seconds, pull_secret)
   local labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id }
-  return { apiVersion = "batch/v1", kind = "Job", metadata = { name = name, namespace = run.namespace, labels = labels, ownerReferences = { run.owner } },
-    spec = { backoffLimit = 0, activeDeadlineSeconds = seconds, template = { metadata = { labels = { ["knbl.io/job"] = name } }, spec = {
+  return { apiVersion = "batch/v1", kind = "Job", metadata = { name = name, namespace = run.namespace, labels = labels,
+    ownerReferences = { run.owner } },
+    spec = { backoffLimit = 0, activeDeadlineSeconds = seconds + LATE_S,
+      template = { metadata = { labels = { ["knbl.io/job"] = name } }, spec = {
       imagePullSecrets = pull_secret and { { name = pull_secret } } or nil,
-      serviceAccountName = name, restartPolicy = "Never", securityContext = { runAsNonRoot = true, seccompProfile = { type = "RuntimeDefault" } },
-      containers = { { name = "knbl", image = image, imagePullPolicy = "IfNotPresent", args = words, terminationMessagePolicy = "FallbackToLogsOnError",
-        env = { { name = output.MARK, value = "1" } },
+      serviceAccountName = name, restartPolicy = "Never",
+        securityContext = { runAsNonRoot = true, seccompProfile = { type = "RuntimeDefault" } },
+      containers = { { name = "knbl", image = image, imagePullPolicy = "IfNotPresent", args = words,
+        terminationMessagePolicy = "FallbackToLogsOnError",
+        env = { { name = output.MARK, value = "1" }, { name = output.LIMIT, value = seconds .. "s" } },
         resources = { requests = { cpu = "100m", memory = "64Mi" } },
-        securityContext = { allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, runAsUser = 65532, runAsGroup = 65532,
+        securityContext = { allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, runAsUser = 65532,
+          runAsGroup = 65532,
           capabilities = { drop = { "ALL" } } },
         volumeMounts = { { name = "scenario", mountPath = "/scenario", readOnly = true } } } },
       volumes = { { name = "scenario", configMap = { name = name } } } } } } }
@@ -81,7 +95,9 @@ local function await_pod(core, api, name)
     local event, err = w:next()
     if event then
       local pod = event.object
-      if pod.status.phase == "Running" or pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then return pod end
+      if pod.status.phase == "Running" or pod.status.phase == "Succeeded" or pod.status.phase == "Failed" then
+        return pod
+      end
       local why, final = explain.pod(pod)
       if final then return nil, errors.new("unavailable", why) end
     elseif err.code ~= "timeout" then
@@ -89,7 +105,9 @@ local function await_pod(core, api, name)
     else
       local said = pods.events_of(api, name)
       refused_at = said and (refused_at or core.now())
-      if refused_at and core.now() - refused_at >= REFUSED_S then return nil, errors.new("unavailable", explain.refusal({ message = said }, {})) end
+      if refused_at and core.now() - refused_at >= REFUSED_S then
+        return nil, errors.new("unavailable", explain.refusal({ message = said }, {}))
+      end
       if core.now() >= limit then return nil, err end
     end
   end
@@ -109,8 +127,9 @@ local function exit_code(api, pod)
   end
 end
 
--- A pod's log: log.read(whether it is followed to its end) shows each line once, and returns true, or nil and an error. The ledger's lines, which are
--- marked, are kept in log.results. log.away is for who asks: it is gone when a line has come.
+-- A pod's log: log.read(whether it is followed to its end) shows each line once, and returns true, or nil and an error.
+-- The ledger's lines, which are marked, are kept in log.results. log.away is for who asks: it is gone when a line has
+-- come.
 local function log_of(context, api, pod)
   local log, seen = { results = {} }, 0
   local function take(line, n)
@@ -137,8 +156,9 @@ local function log_of(context, api, pod)
   return log
 end
 
--- The ledger that a pod's log brings, as text ("" where there is none), and the exit code of its process. A log that is followed may end before the
--- process has and before its last lines; so what is missing is read when the process is known to have ended.
+-- The ledger that a pod's log brings, as text ("" where there is none), and the exit code of its process. A log that is
+-- followed may end before the process has and before its last lines; so what is missing is read when the process is
+-- known to have ended.
 local function await_end(context, api, pod)
   local core, log = context.core, log_of(context, api, pod)
   local code
@@ -149,22 +169,13 @@ local function await_end(context, api, pod)
       code, err = exit_code(api, pod)
       if err and err.code == "timeout" then err = nil end -- it still runs
     end
-    if err and err.status == 404 and log.results[1] then return table.concat(log.results, "\n"), code or 1 end -- the Job's time was over, and its pod is gone
+    -- the Job's time was over, and its pod is gone
+    if err and err.status == 404 and log.results[1] then return table.concat(log.results, "\n"), code or 1 end
     if err then
       log.away = log.away or core.now() -- since when there is no answer
       if err.code == "interrupted" or err.status or core.now() - log.away > AWAY_S then return nil, err end
       ok, err = core.sleep(0.5)
       if not ok then return nil, err end
-    end
-  end
-end
-
--- Says so where the Job's own time was what ended it.
-local function explain_end(context, api, name, seconds)
-  local job = api:get({ api = "batch/v1", kind = "Job" }, name)
-  for _, condition in ipairs(job and job.status and job.status.conditions or {}) do
-    if condition.reason == "DeadlineExceeded" then
-      context.err(("knbl: the Job was ended when its time was over, %d s: give it longer with --timeout\n"):format(seconds))
     end
   end
 end
@@ -176,12 +187,14 @@ local function carry_out(context, api, run, name, values, words)
     return made
   end
   local owner = create { apiVersion = "v1", kind = "ConfigMap", data = { ["scenario.lua"] = run.text },
-    metadata = { name = name, namespace = run.namespace, labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id } } }
+    metadata = { name = name, namespace = run.namespace,
+      labels = { [manifest.MANAGED] = "knbl", [manifest.RUN] = run.id } } }
   run.owner = manifest.owner_reference(owner)
   for _, object in ipairs(account(run, name)) do create(object) end
   local args = { "--on", "k8s", "--json", "-" }
   local nodes = node_names(api)
-  for _, pair in ipairs { { "--nodes", nodes }, { "--image", values.image }, { "--image-pull-secret", values.image_pull_secret } } do
+  for _, pair in ipairs { { "--nodes", nodes }, { "--image", values.image },
+    { "--image-pull-secret", values.image_pull_secret } } do
     if pair[2] then table.move(pair, 1, 2, #args + 1, args) end
   end
   args[#args + 1] = "/scenario/scenario.lua"
@@ -190,11 +203,13 @@ local function carry_out(context, api, run, name, values, words)
   create(job(run, name, values.image or "knbl:" .. context.core.version, args, seconds, values.image_pull_secret))
   local pod, err = await_pod(context.core, api, name)
   if not pod and err.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
-  if not pod then errors.raise(errors.new("unavailable", "its Job does not begin: " .. err.message)) end
+  if not pod then errors.raise(errors.new("unavailable", "its Job does not start: " .. err.message)) end
   local text, code = await_end(context, api, pod)
   if not text and code.code == "interrupted" then errors.raise(errors.new("interrupted", "interrupted")) end
   if not text then errors.raise(errors.new("lost", "its log: " .. code.message)) end
-  if code ~= 0 then explain_end(context, api, name, seconds) end
+  if code == exit.interrupted then -- not by this side, or the error would say so
+    context.err(("knbl: the run was ended after %d s, its timeout: --timeout makes it longer\n"):format(seconds))
+  end
   return text, code
 end
 
@@ -202,7 +217,7 @@ end
 local function deliver(context, values, text, code)
   local core = context.core
   if text == "" and code ~= 0 then return end
-  if text == "" then errors.raise(errors.new("lost", "its log does not hold the results; run it again")) end
+  if text == "" then errors.raise(errors.new("lost", "the Job's log does not contain the results; run it again")) end
   local data, err = ledger.parse(text, "the results in its log")
   if not data then errors.raise(errors.new("lost", err.message)) end
   if values.json == "-" then
@@ -215,10 +230,13 @@ local function deliver(context, values, text, code)
 end
 
 -- The Job first, and its permissions only once its pod has ended: until then it removes what it made itself.
-local function remove(api, name, own_namespace)
+local function remove(core, api, name, own_namespace)
+  core.cleanup(true) -- to the end of the program
   local rbac = "rbac.authorization.k8s.io/v1"
-  local failed = pods.remove(api, { { kind = { api = "batch/v1", kind = "Job" }, name = name } }, "knbl.io/job=" .. name)
-  for _, kind in ipairs { { api = rbac, kind = "RoleBinding" }, { api = rbac, kind = "Role" }, "ServiceAccount", "ConfigMap" } do
+  local failed = pods.remove(api, { { kind = { api = "batch/v1", kind = "Job" }, name = name } },
+    "knbl.io/job=" .. name)
+  for _, kind in ipairs { { api = rbac, kind = "RoleBinding" }, { api = rbac, kind = "Role" }, "ServiceAccount",
+    "ConfigMap" } do
     local ok, err = api:delete(kind, name)
     if not ok then failed = failed or err end
   end
@@ -226,21 +244,25 @@ local function remove(api, name, own_namespace)
     local ok, err = api:delete("Namespace", own_namespace)
     if not ok then failed = err end
   end
-  if failed then io.stderr:write(("knbl: not all of Job %s could be removed: %s\nknbl: `knbl clean` finishes it\n"):format(name, failed.message)) end
+  if failed then
+    say(("knbl: not all of Job %s could be removed: %s\nknbl: `knbl clean` finishes it\n"):format(name,
+      failed.message))
+  end
 end
 
 function M.run(context, values, words)
   if not words[1] then errors.usage("which scenario? %s", M.usage) end
   local text, found = scenario.find(context.core, words[1])
   if not text then errors.usage("%s", found) end
-  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context, namespace = values.namespace }
+  local api, err = kube.connect { kubeconfig = values.kubeconfig, context = values.context,
+    namespace = values.namespace }
   if not api then errors.raise(errors.new("unavailable", err.message)) end
   local run = { id = context.core.token():sub(1, 8), namespace = api.namespace, text = text }
   local name = "knbl-" .. run.id
   local entered, why = namespace.ensure(api, run)
   if not entered then errors.raise(errors.new("unavailable", why.message)) end
   local ok, results, code = pcall(carry_out, context, api, run, name, values, words)
-  remove(api, name, entered.made and run.namespace)
+  remove(context.core, api, name, entered.made and run.namespace)
   if not ok then error(results, 0) end
   deliver(context, values, results, code)
   return code

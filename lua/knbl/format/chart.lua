@@ -1,6 +1,7 @@
--- knbl.format.chart - charts as HTML: bars with intervals, lines (SVG), heat maps. Colours are classes (s1 … s8) that the page's style gives, so that
--- one drawing serves light, dark and paper. Every mark carries its value as a title, which browsers show on hovering.
-local texts = require "knbl.text"
+-- knbl.format.chart - charts as HTML: bars with intervals, lines (SVG), heat maps. Colours are classes (s1 … s8) that
+-- the page's style gives, so that one drawing serves light, dark and paper. Every mark carries its value as a title,
+-- which browsers show on hovering.
+local texts = require "knbl.base.text"
 
 local M = {}
 
@@ -34,15 +35,17 @@ local function decades(low, high)
   return list
 end
 
-local function open(width, height, label)
-  return ('<svg viewBox="0 0 %d %d" role="img" aria-label="%s">'):format(width, height, escape(label))
+local function open(width, height, label, class)
+  return ('<svg%s viewBox="0 0 %d %d" role="img" aria-label="%s">'):format(
+    class and (' class="%s"'):format(class) or "", width, height, escape(label))
 end
 
 local function text(x, y, s, class)
   return ('<text x="%.1f" y="%.1f"%s>%s</text>'):format(x, y, class and (' class="%s"'):format(class) or "", escape(s))
 end
 
--- bars: list of { label, value, low?, high?, doubtful? }; show(value) -> text. Lines of the page itself and no drawing: they fit a phone too.
+-- bars: list of { label, value, low?, high?, doubtful? }; show(value) -> text. Lines of the page itself and no drawing:
+-- they fit a phone too.
 function M.bars(bars, options)
   local most = 0
   for _, b in ipairs(bars) do most = math.max(most, b.high or b.value, b.value) end
@@ -51,9 +54,12 @@ function M.bars(bars, options)
   local out = { '<div class="bars">' }
   for _, b in ipairs(bars) do
     local shown = escape(options.show(b.value) .. (b.doubtful and " *" or ""))
-    local whisker = b.low and ('<i class="whisker" style="left:%.2f%%;width:%.2f%%" title="%s … %s"></i>'):format(percent(b.low), percent(b.high) - percent(b.low),
+    local whisker = b.low and ('<i class="whisker" style="left:%.2f%%;width:%.2f%%" title="%s … %s"></i>'):format(
+      percent(b.low), percent(b.high) - percent(b.low),
       escape(options.show(b.low)), escape(options.show(b.high))) or ""
-    out[#out + 1] = ('<span class="name">%s</span><span class="track"><i class="bar%s" style="width:%.2f%%"></i>%s</span><span class="value">%s</span>'):format(
+    out[#out + 1] = (
+      '<span class="name">%s</span><span class="track"><i class="bar%s" style="width:%.2f%%"></i>%s</span>\z
+        <span class="value">%s</span>'):format(
       escape(b.label), b.doubtful and " doubtful" or "", percent(b.value), whisker, shown)
   end
   out[#out + 1] = "</div>"
@@ -79,29 +85,40 @@ local function scale(low, high, from, to, log)
   end
 end
 
--- Texts are larger where the page is narrow: room for them at both sides, and of marks that would touch one another there one goes.
+-- Texts are larger where the page is narrow: room for them at both sides, and of marks that would touch one another
+-- there one goes.
 local LEFT, RIGHT = 124, 40
 local LETTER = 10
+-- A mini chart keeps its letters' size.
+local MINI = { width = 380, height = 190, left = 70, right = 26, letter = 7 }
 
--- Marks below an axis: { { x, text }… }.
-local function marks_below(list, y, out)
+-- Marks below an axis: { { x, text }… }. One that does not fit below its place at the right edge ends there.
+local function marks_below(list, y, out, width, mini)
   local free = -math.huge
   for _, mark in ipairs(list) do
-    local half = (#mark[2] + 1) / 2 * LETTER
-    local fits = mark[1] - half >= free
-    if fits then free = mark[1] + half end
-    out[#out + 1] = text(mark[1], y, mark[2], fits and "mid" or "mid alt")
+    local half = (#mark[2] + 1) / 2 * (mini and MINI.letter or LETTER)
+    local at_end = mark[1] + half > width
+    local middle = at_end and width - half or mark[1]
+    local fits = middle - half >= free
+    if fits then free = middle + half end
+    if fits or not mini then
+      local class = (at_end and "end" or "mid") .. (fits and "" or " alt")
+      out[#out + 1] = text(at_end and width - 2 or mark[1], y, mark[2], class)
+    end
   end
 end
 
 -- The class of the i-th colour: there are eight.
 local function shade(i) return "s" .. (i - 1) % 8 + 1 end
 
-local function legend(list)
+function M.legend(list)
   local keys = {}
-  for i, item in ipairs(list) do keys[i] = ('<span class="key %s">%s</span>'):format(shade(i), escape(item.label)) end
+  for i, item in ipairs(list) do
+    keys[i] = ('<span class="key %s">%s</span>'):format(shade(item.shade or i), escape(item.label))
+  end
   return '<p class="legend">' .. table.concat(keys, " ") .. "</p>"
 end
+local legend = M.legend
 
 -- A series as a path, and with a dot for each of its points where they are few.
 local function line(s, colour, px, py, options, out)
@@ -109,18 +126,37 @@ local function line(s, colour, px, py, options, out)
   for k, p in ipairs(s.points) do
     if not options.log_y or p[2] > 0 then
       path[#path + 1] = ("%s%.1f %.1f"):format(k == 1 and "M" or "L", px(p[1]), py(p[2]))
-      dots[#dots + 1] = ('<circle cx="%.1f" cy="%.1f" r="3" class="dot %s"><title>%s: %s</title></circle>'):format(px(p[1]), py(p[2]), colour,
+      dots[#dots + 1] = ('<circle cx="%.1f" cy="%.1f" r="3" class="dot %s"><title>%s: %s</title></circle>'):format(
+        px(p[1]), py(p[2]), colour,
         escape(s.label), escape(options.show_y(p[2])))
     end
   end
-  out[#out + 1] = ('<path d="%s" class="line %s"><title>%s</title></path>'):format((table.concat(path, " "):gsub("^L", "M")), colour, escape(s.label))
-  if #s.points <= 24 then out[#out + 1] = table.concat(dots) end
+  out[#out + 1] = ('<path d="%s" class="line %s"><title>%s</title></path>'):format(
+    (table.concat(path, " "):gsub("^L", "M")), colour, escape(s.label))
+  if #s.points <= 24 and not options.plain then out[#out + 1] = table.concat(dots) end
 end
 
--- series: list of { label, points = { {x, y} … } }. options: title, log_x, log_y, show_x, show_y, x_ticks, beside (all series, where
--- these are a part: then the parts have one scale), base (what of y is 1 as it is shown: round numbers are those that one sees)
+-- Moments that a script marked: { t, text }, as lines across a chart.
+local function moments(marks, px, left, right, top, bottom, out)
+  for _, mark in ipairs(marks or {}) do
+    local x = px(mark.t)
+    if x >= left and x <= right then
+      out[#out + 1] = ('<path d="M%.1f %d V%d" class="moment"><title>%s, %.3f s</title></path>'):format(x, top, bottom,
+        escape(mark.text), mark.t)
+      local before = x > (left + right) / 2
+      out[#out + 1] = text(before and x - 4 or x + 4, top + 10, mark.text, before and "end small" or "small")
+    end
+  end
+end
+
+-- series: list of { label, points = { {x, y} … }, shade? }. options: title, log_x, log_y, show_x, show_y, x_ticks,
+-- marks ({ t, text } moments on the x axis), beside (all series, where these are a part: then the parts have one
+-- scale), base (what of y is 1 as it is shown: round numbers are those that one sees), mini (one of several small
+-- charts that share a legend, which is not drawn), plain (no dot at each point)
 function M.lines(series, options)
+  local mini = options.mini and MINI
   local width, height, left, right, top, bottom = 760, 300, LEFT, RIGHT, 12, 32
+  if mini then width, height, left, right = mini.width, mini.height, mini.left, mini.right end
   local x1, x2 = extent(options.beside or series, 1, options.log_x)
   local y1, y2 = extent(options.beside or series, 2, options.log_y)
   if x1 > x2 or y1 > y2 then return nil end
@@ -128,9 +164,9 @@ function M.lines(series, options)
   if y2 <= y1 then y2 = y1 + 1 end
   local px = scale(x1, x2, left, width - right, options.log_x)
   local py = scale(y1, y2, height - bottom, top, options.log_y)
-  local out = { open(width, height, options.title) }
+  local out = { open(width, height, options.title, mini and "mini") }
   local base = options.base or 1
-  for _, y in ipairs(options.log_y and decades(y1 / base, y2 / base) or ticks(y1 / base, y2 / base, 5)) do
+  for _, y in ipairs(options.log_y and decades(y1 / base, y2 / base) or ticks(y1 / base, y2 / base, mini and 3 or 5)) do
     y = y * base
     if y >= y1 and y <= y2 then
       out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right)
@@ -138,7 +174,7 @@ function M.lines(series, options)
     end
   end
   local marks = {}
-  for _, t in ipairs(options.x_ticks or ticks(x1, x2, 8)) do
+  for _, t in ipairs(options.x_ticks or ticks(x1, x2, mini and 4 or 8)) do
     local x, label = t, nil
     if type(t) == "table" then x, label = t[1], t[2] end
     if x >= x1 and x <= x2 then
@@ -146,16 +182,17 @@ function M.lines(series, options)
       marks[#marks + 1] = { px(x), label or options.show_x(x) }
     end
   end
-  marks_below(marks, height - bottom + 20, out)
+  marks_below(marks, height - bottom + 20, out, width, mini)
   out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/>'):format(left, top, height - bottom, width - right)
-  for i, s in ipairs(series) do line(s, shade(i), px, py, options, out) end
+  for i, s in ipairs(series) do line(s, shade(s.shade or i), px, py, options, out) end
+  moments(options.marks, px, left, width - right, top, height - bottom, out)
   out[#out + 1] = "</svg>"
-  if #series > 1 or series[1].label ~= "" then out[#out + 1] = legend(series) end
+  if not mini and (#series > 1 or series[1].label ~= "") then out[#out + 1] = legend(series) end
   return table.concat(out)
 end
 
--- Layers on top of each other over time. edges: where the intervals lie, one more than there are; layers: { label, values }; options: top (of the
--- axis), from, to (of the time that is shown), show_x, show_y, title
+-- Layers on top of each other over time. edges: where the intervals lie, one more than there are; layers: { label,
+-- values }; options: top (of the axis), from, to (of the time that is shown), show_x, show_y, title, marks
 function M.stack(edges, layers, options)
   local width, height, left, right, top, bottom = 760, 150, LEFT, RIGHT, 8, 26
   local from, to = options.from or edges[1], options.to or edges[#edges]
@@ -164,11 +201,12 @@ function M.stack(edges, layers, options)
   local function clipped(x) return px(math.max(from, math.min(to, x))) end
   local out, base = { open(width, height, options.title) }, {}
   for _, y in ipairs(ticks(0, options.top, 4)) do
-    out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right) .. text(left - 6, py(y) + 4, options.show_y(y), "end")
+    out[#out + 1] = ('<path d="M%d %.1f H%d" class="grid"/>'):format(left, py(y), width - right)
+      .. text(left - 6, py(y) + 4, options.show_y(y), "end")
   end
   local marks = {}
   for i, x in ipairs(ticks(from, to, 8)) do marks[i] = { px(x), options.show_x(x) } end
-  marks_below(marks, height - bottom + 20, out)
+  marks_below(marks, height - bottom + 20, out, width)
   for k, layer in ipairs(layers) do
     local above, below = {}, {}
     for i = 1, #edges - 1 do
@@ -182,16 +220,18 @@ function M.stack(edges, layers, options)
       base[i] = high
     end
     if #above > 0 then
-      out[#out + 1] = ('<path d="M%s L%s Z" class="area %s"><title>%s</title></path>'):format(table.concat(above, " L"), table.concat(below, " L"),
+      out[#out + 1] = ('<path d="M%s L%s Z" class="area %s"><title>%s</title></path>'):format(table.concat(above, " L"),
+        table.concat(below, " L"),
         shade(k), escape(layer.label))
     end
   end
+  moments(options.marks, px, left, width - right, top, height - bottom, out)
   out[#out + 1] = ('<path d="M%d %d V%d H%d" class="axis"/></svg>'):format(left, top, height - bottom, width - right)
   return table.concat(out) .. legend(layers)
 end
 
--- A strip for each row, the darker the fuller. edges: as those of a stack; rows: { label, values (0 to 1) }; options: from, to, show, title.
--- No finer than the eye can tell: of neighbours the mean is drawn.
+-- A strip for each row, the darker the fuller. edges: as those of a stack; rows: { label, values (0 to 1) }; options:
+-- from, to, show, title. No finer than the eye can tell: of neighbours the mean is drawn.
 function M.strips(edges, rows, options)
   local width, left, right, most = 760, LEFT, RIGHT, 120
   local tall = #rows <= 16 and 12 or 5
@@ -212,8 +252,11 @@ function M.strips(edges, rows, options)
       end
       local x1, x2 = clipped(edges[i]), clipped(edges[last + 1])
       if count > 0 and x2 > x1 then
-        out[#out + 1] = ('<rect x="%.1f" y="%d" width="%.1f" height="%d" class="area s1" style="opacity:%.2f"><title>%s: %s</title></rect>'):format(x1, y, x2 - x1,
-          tall - 1, 0.05 + 0.95 * math.max(0, math.min(1, sum / count)), escape(row.label), escape(options.show(sum / count)))
+        out[#out + 1] = (
+          '<rect x="%.1f" y="%d" width="%.1f" height="%d" class="area s1" \z
+            style="opacity:%.2f"><title>%s: %s</title></rect>'):format(x1, y, x2 - x1,
+          tall - 1, 0.05 + 0.95 * math.max(0, math.min(1, sum / count)), escape(row.label),
+            escape(options.show(sum / count)))
       end
     end
   end

@@ -1,8 +1,8 @@
 -- knbl.format.comparison - what compare.lua found, as a table on a terminal, as Markdown and as a part of the page.
-local compare = require "knbl.compare"
-local figures = require "knbl.figures"
+local compare = require "knbl.results.compare"
+local figures = require "knbl.results.figures"
 local table_format = require "knbl.format.table"
-local text = require "knbl.text"
+local text = require "knbl.base.text"
 
 local M = {}
 
@@ -29,16 +29,26 @@ local colours = { better = "green", worse = "red", differs = "yellow" }
 
 -- A comparison as texts, in the order of the heads, and its colour.
 local function row(options, c)
-  local figure = figures.get(c.figure) or { name = c.figure, title = c.figure, unit = "count" }
+  local figure = figures.of({ metric = c.metric }, c.figure) or { name = c.figure, title = c.figure, unit = "count" }
   local change = c.shown and by(options, figure, c, c.change or c.difference) .. (words[c.verdict] or "") or "~"
-  return { c.test, c.case, figure.title, side(options, figure, c.old), side(options, figure, c.new), change, interval(options, figure, c),
-    ("%.3f"):format(c.p), ("%d+%d"):format(c.old.n, c.new.n) }, colours[c.verdict]
+  return { c.test, c.case, figure.title, side(options, figure, c.old), side(options, figure, c.new), change,
+    interval(options, figure, c),
+    c.p < 0.0005 and "<0.001" or ("%.3f"):format(c.p), ("%d+%d"):format(c.old.n, c.new.n) }, colours[c.verdict]
 end
 
 local function heads_of(result)
   local list = { (table.unpack or unpack)(heads) }
   list[7] = ("%s %% interval"):format(figures.significant(100 * (1 - result.alpha)):gsub("%.0+$", ""))
   return list
+end
+
+-- Which comparisons the table has: of the nodes of a mesh only those that changed.
+local function rows_of(result)
+  local list, left = {}, 0
+  for _, c in ipairs(result.comparisons) do
+    if (c.among or 1) > 1 and c.verdict == "none" then left = left + 1 else list[#list + 1] = c end
+  end
+  return list, left
 end
 
 local function count(result)
@@ -60,7 +70,8 @@ local function left_out(result, list)
   for _, reason in ipairs(reasons) do
     local these = by_reason[reason]
     local more = #these > 4 and (", and %d more"):format(#these - 3) or ""
-    list[#list + 1] = ("not compared (%s): %s%s"):format(reason, table.concat(these, ", ", 1, #these > 4 and 3 or #these), more)
+    list[#list + 1] = ("not compared (%s): %s%s"):format(reason,
+      table.concat(these, ", ", 1, #these > 4 and 3 or #these), more)
   end
 end
 
@@ -68,7 +79,8 @@ end
 local function remarks(result)
   local list, n, all = {}, count(result), #result.comparisons
   if result.refused then
-    list[1] = "not compared, for the environments differ: " .. table.concat(result.environments, "; ") .. ". --any-environment compares all the same"
+    list[1] = "not compared, for the environments differ: " .. table.concat(result.environments, "; ")
+      .. ". --any-environment compares all the same"
     return list
   end
   if all > 0 then
@@ -76,15 +88,26 @@ local function remarks(result)
       n.differs > 0 and ("%d that differ, "):format(n.differs) or "", n.none)
   end
   if n.too_few > 0 then
-    list[#list + 1] = ("%d of %d have too few repeats to show anything: 4 and 4 are the least, --repeats makes them"):format(n.too_few, all)
+    list[#list + 1] = (
+      "%d of %d have too few repeats to show anything: 4 and 4 are the least (--repeats; knbl ab: --rounds)"):format(
+      n.too_few, all)
   end
-  local chance = result.alpha * (all - n.too_few)
+  local _, left = rows_of(result)
+  if left > 0 then
+    list[#list + 1] = ("not in the table: %d figures of mesh nodes where no difference is shown"):format(left)
+  end
+  local together = 0 -- of all nodes of a mesh, one in twenty runs shows a difference by chance
+  for _, c in ipairs(result.comparisons) do together = together + ((c.among or 1) > 1 and 1 or 0) end
+  local chance = result.alpha * (all - n.too_few - together)
   if chance >= 0.5 then
-    list[#list + 1] = ("of %d comparisons about %.0f show%s a difference by chance, where there is none"):format(all - n.too_few, chance,
+    list[#list + 1] = ("of %d comparisons about %.0f show%s a difference by chance, where there is none"):format(
+      all - n.too_few, chance,
       chance < 1.5 and "s" or "")
   end
   if all > n.too_few and (result.files.old < 2 or result.files.new < 2) then
-    list[#list + 1] = "with one run a side, what changed between the runs for another reason counts too: compare several runs, taken in turn"
+    list[#list + 1] =
+      "with one run a side, what changed between the runs for another reason counts too: compare several runs, taken \z
+        in turn"
   end
   for _, other in ipairs(result.environments) do list[#list + 1] = "the environments differ: " .. other end
   left_out(result, list)
@@ -97,10 +120,12 @@ function M.text(result, options)
   if #result.comparisons > 0 then
     local lines = { {} }
     for i, head in ipairs(heads_of(result)) do lines[1][i] = { text = head, left = i <= names } end
-    for _, c in ipairs(result.comparisons) do
+    for _, c in ipairs((rows_of(result))) do
       local cells, colour = row(options, c)
       local line = {}
-      for i, cell in ipairs(cells) do line[i] = { text = text.clean(cell), left = i <= names, colour = i == 6 and colour or nil } end
+      for i, cell in ipairs(cells) do
+        line[i] = { text = text.clean(cell), left = i <= names, colour = i == 6 and colour or nil }
+      end
       lines[#lines + 1] = line
     end
     table_format.layout(lines, names, options, out)
@@ -115,7 +140,7 @@ function M.markdown(result, options)
   if #result.comparisons > 0 then
     out[1] = "| " .. table.concat(heads_of(result), " | ") .. " |"
     out[2] = "|:--|:--|:--|--:|--:|--:|--:|--:|--:|"
-    for _, c in ipairs(result.comparisons) do
+    for _, c in ipairs((rows_of(result))) do
       local cells = row(options, c)
       for i, cell in ipairs(cells) do cells[i] = escaped(cell) end
       if c.verdict == "worse" then cells[6] = "**" .. cells[6] .. "**" end
@@ -127,23 +152,52 @@ function M.markdown(result, options)
   return table.concat(out, "\n") .. "\n"
 end
 
+-- "old: a.json, lab, 2026-11-29T15:00:00Z, x Processor" for each ledger: a list of texts.
+local function sources_of(result)
+  local list = {}
+  for _, side in ipairs { "old", "new" } do
+    for _, s in ipairs((result.sources or {})[side] or {}) do
+      local parts = {}
+      for _, key in ipairs { "file", "scenario", "provider", "started", "host", "kernel" } do
+        if s[key] then parts[#parts + 1] = tostring(s[key]) end
+      end
+      list[#list + 1] = side .. ": " .. table.concat(parts, ", ")
+    end
+  end
+  return list
+end
+
+function M.sources_markdown(result)
+  local escaped, out = require("knbl.format.markdown").escaped, {}
+  for i, line in ipairs(sources_of(result)) do out[i] = "- " .. escaped(line) .. "\n" end
+  return table.concat(out)
+end
+
 function M.html(result, options, title)
   local escape = require("knbl.format.chart").escape
   local out = { ("<h2>%s</h2>"):format(escape(title or "Beside the baseline")) }
   if #result.comparisons > 0 then
-    out[2] = '<div class="wide"><table><tr>'
-    for i, head in ipairs(heads_of(result)) do out[#out + 1] = ("<th%s>%s</th>"):format(i > names and ' class="n"' or "", escape(head)) end
-    out[#out + 1] = "</tr>"
-    for _, c in ipairs(result.comparisons) do
+    out[2] = '<div class="wide"><table class="data"><thead><tr>'
+    for i, head in ipairs(heads_of(result)) do
+      out[#out + 1] = ("<th%s>%s</th>"):format(i > names and ' class="n"' or "", escape(head))
+    end
+    out[#out + 1] = "</tr></thead><tbody>"
+    for _, c in ipairs((rows_of(result))) do
+      -- what columns are sorted by: of the change only what is shown
+      local keys = { [4] = c.old.value, [5] = c.new.value, [6] = c.shown and (c.change or c.difference) or nil,
+        [8] = c.p, [9] = c.old.n + c.new.n }
       out[#out + 1] = "<tr>"
       for i, cell in ipairs((row(options, c))) do
         local class = i == 6 and "n " .. c.verdict or i > names and "n" or nil
-        out[#out + 1] = ("<td%s>%s</td>"):format(class and (' class="%s"'):format(escape(class)) or "", escape(cell))
+        out[#out + 1] = ("<td%s%s>%s</td>"):format(keys[i] and (' data-v="%.6g"'):format(keys[i]) or "",
+          class and (' class="%s"'):format(escape(class)) or "",
+          escape(cell))
       end
       out[#out + 1] = "</tr>"
     end
-    out[#out + 1] = "</table></div>"
+    out[#out + 1] = "</tbody></table></div>"
   end
+  for _, line in ipairs(sources_of(result)) do out[#out + 1] = "<p><small>" .. escape(line) .. "</small></p>" end
   for _, remark in ipairs(remarks(result)) do out[#out + 1] = "<p><small>" .. escape(remark) .. "</small></p>" end
   return table.concat(out)
 end

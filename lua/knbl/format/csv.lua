@@ -1,9 +1,10 @@
 -- knbl.format.csv - a line for each measurement, in base units: bits, operations, nanoseconds, cores. RFC 4180, UTF-8.
 --
--- A text that a spreadsheet would take for a formula gets an apostrophe before it; a control character that a terminal would obey becomes "?".
-local figures = require "knbl.figures"
-local report = require "knbl.report"
-local text = require "knbl.text"
+-- A text that a spreadsheet would take for a formula gets an apostrophe before it; a control character that a terminal
+-- would obey becomes "?".
+local figures = require "knbl.results.figures"
+local report = require "knbl.results.report"
+local text = require "knbl.base.text"
 
 local M = {}
 
@@ -69,7 +70,8 @@ local function heads_of(labels, params)
 end
 
 local units = {
-  time = "ns", seconds = "s", milliseconds = "ms", bits = "bit/s", rate = "1/s", bytes = "bytes", ratio = "ratio", cores = "cores",
+  time = "ns", seconds = "s", milliseconds = "ms", bits = "bit/s", rate = "1/s", bytes = "bytes", ratio = "ratio",
+    cores = "cores",
 }
 
 local function line_of(m, labels, params, shown)
@@ -98,7 +100,8 @@ function M.render(data, options)
   local labels, params, shown = columns_of(data)
   local head = heads_of(labels, params)
   for _, figure in ipairs(shown) do
-    head[#head + 1] = quoted(units[figure.unit] and ("%s [%s]"):format(figure.title, units[figure.unit]) or figure.title)
+    head[#head + 1] = quoted(units[figure.unit] and ("%s [%s]"):format(figure.title, units[figure.unit])
+      or figure.title)
   end
   local lines = { table.concat(head, ",") }
   for _, m in ipairs(data.measurements) do lines[#lines + 1] = line_of(m, labels, params, shown) end

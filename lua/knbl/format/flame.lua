@@ -1,15 +1,16 @@
--- knbl.format.flame - one page with the flame graph of every measurement that has a profile, and of the difference between any two. It opens
--- from a file and fetches nothing; its script is knbl.format.flame_page's.
+-- knbl.format.flame - one page with the flame graph of every measurement that has a profile, and of the difference
+-- between any two. It opens from a file and fetches nothing; its script is knbl.format.flame_page's.
 local chart = require "knbl.format.chart"
 local json = require "knbl.json"
 local page = require "knbl.format.flame_page"
-local profile = require "knbl.profile"
+local profile = require "knbl.results.profile"
 
 local M = {}
 
 -- All stacks of a group in one tree, in the ledger's own form: lists of parents, names and costs.
 local function tree_of(stacks)
-  local t = { frames = json.array {}, kinds = {}, parents = json.array {}, names = json.array {}, costs = json.array {}, others = json.array {} }
+  local t = { frames = json.array {}, kinds = {}, parents = json.array {}, names = json.array {}, costs = json.array {},
+    others = json.array {} }
   local frame_index, children = {}, { [0] = {} }
   local function frame_of(name, kind)
     local key = kind .. name
@@ -55,6 +56,20 @@ local function page_data(core, data)
   return groups
 end
 
+-- What the page opens at: of the measurements that have another to be compared with, or of all where none has, the one
+-- that took the most CPU time, beside that other.
+local function opening(data)
+  local first, base, most, index = 0, nil, -1, {}
+  for i, g in ipairs(profile.groups(data)) do
+    index[g] = i - 1
+    local samples = g.collected.samples
+    if g.base and not base or (g.base ~= nil) == (base ~= nil) and samples > most then
+      first, base, most = i - 1, g.base and index[g.base], samples
+    end
+  end
+  return first, base
+end
+
 local function nothing(data)
   local why
   for _, m in ipairs(data.measurements) do why = why or profile.refusal(m) end
@@ -64,17 +79,22 @@ end
 function M.render(data, options)
   local title = data.question or data.scenario or "knbl"
   local groups = page_data(options.core, data)
-  local out = { '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
+  local out = {
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">\z
+      <meta name="viewport" content="width=device-width,initial-scale=1">',
     "<title>", chart.escape(title), "</title><style>", page.style, "</style></head><body>",
-    ('<p class="soft">knbl · where the CPU goes · %s</p><h1>%s</h1>'):format(chart.escape(data.started or ""), chart.escape(title)) }
+    ('<p class="soft">knbl · where the CPU goes · %s</p><h1>%s</h1>'):format(chart.escape(data.started or ""),
+      chart.escape(title)) }
   if #groups == 0 then
     out[#out + 1] = "<p>" .. chart.escape(nothing(data)) .. "</p>"
   else
     local _, remarks = profile.sections(options.core, data)
     for _, remark in ipairs(remarks) do out[#out + 1] = '<p class="soft">' .. chart.escape(remark) .. "</p>" end
     -- no text of the data can end the element that holds it
-    local text = json.encode({ groups = groups }):gsub("<", "\\u003c")
-    out[#out + 1] = page.body .. '<script type="application/json" id="data">' .. text .. "</script><script>" .. page.script .. "</script>"
+    local first, base = opening(data)
+    local text = json.encode({ groups = groups, first = first, second = base }):gsub("<", "\\u003c")
+    out[#out + 1] = page.body .. '<script type="application/json" id="data">' .. text .. "</script><script>"
+      .. page.script .. "</script>"
   end
   out[#out + 1] = "</body></html>\n"
   return table.concat(out)

@@ -1,26 +1,37 @@
--- knbl.format.flame_page - what the page of flame graphs is made of beside its data: its style, its body, its script. Nothing is fetched.
+-- knbl.format.flame_page - what the page of flame graphs is made of beside its data: its style, its body, its script.
+-- Nothing is fetched.
 local M = {}
 
 M.style = [[
-:root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;--sat:75%;--light:74%;--mark:#8a3ffc;
---more:0,100%;--flat:#dfe3e7}
-@media screen and (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;--sat:38%;--light:31%;--mark:#b98cff;
---flat:#39424c}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:100rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
-h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0 .6rem}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}p{margin:.4rem 0}.soft,small{color:var(--soft)}
-.controls{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center;margin:.6rem 0}label{white-space:nowrap;max-width:100%}
-select,input,button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:.3rem;padding:.2rem .5rem;max-width:100%}
+:root{color-scheme:light dark;--ink:#1c2126;--soft:#5d6873;--line:#d7dde3;--page:#fff;--card:#f6f8fa;
+--sat:75%;--light:74%;--mark:#8a3ffc;--more:0,100%;--flat:#dfe3e7}
+@media screen and (prefers-color-scheme:dark){:root{
+--ink:#e6e9ec;--soft:#9aa5b1;--line:#39424c;--page:#14181c;--card:#1c2228;
+--sat:38%;--light:31%;--mark:#b98cff;--flat:#39424c}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:100rem;padding:1.2rem;
+font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page)}
+h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0 .6rem}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
+p{margin:.4rem 0}.soft,small{color:var(--soft)}
+.controls{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center;margin:.6rem 0}
+label{white-space:nowrap;max-width:100%}
+select,input,button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:.3rem;
+padding:.2rem .5rem;max-width:100%}
 select{max-width:24rem;text-overflow:ellipsis}button{cursor:pointer}
 #info{min-height:3em;margin:.3rem 0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 #graph{position:relative;overflow:hidden;background:var(--card);border-radius:.4rem}
-.f{position:absolute;height:17px;line-height:16px;font-size:12px;padding:0 3px;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;cursor:pointer;
-border-radius:2px;border-right:1px solid var(--page);color:var(--ink);background:hsl(var(--h) var(--sat) calc(var(--light) + var(--v)))}
-.f.d{background:color-mix(in srgb,var(--to) var(--t),var(--flat))}.f.above{opacity:.55}.f:hover,.f:focus{outline:2px solid var(--ink);outline-offset:-2px;z-index:1}
+.f{position:absolute;height:17px;line-height:16px;font-size:12px;padding:0 3px;overflow:hidden;white-space:nowrap;
+text-overflow:ellipsis;cursor:pointer;border-radius:2px;border-right:1px solid var(--page);color:var(--ink);
+background:hsl(var(--h) var(--sat) calc(var(--light) + var(--v)))}
+.f.d{background:color-mix(in srgb,var(--to) var(--t),var(--flat))}.f.above{opacity:.55}
+.f:hover,.f:focus{outline:2px solid var(--ink);outline-offset:-2px;z-index:1}
 .f.hit{background:var(--mark);color:var(--page)}
-.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin:0 .35em 0 .9em;border-radius:2px;background:var(--c)}
+.key:before{content:"";display:inline-block;width:.8em;height:.8em;margin:0 .35em 0 .9em;
+border-radius:2px;background:var(--c)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
-th,td{padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}td.n,th.n{text-align:right}
-.kernel{--c:hsl(28 var(--sat) var(--light))}.user{--c:hsl(205 var(--sat) var(--light))}.process{--c:hsl(140 calc(var(--sat)*.5) var(--light))}
+th,td{padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}
+td.n,th.n{text-align:right}
+.kernel{--c:hsl(28 var(--sat) var(--light))}.user{--c:hsl(205 var(--sat) var(--light))}
+.process{--c:hsl(140 calc(var(--sat)*.5) var(--light))}
 .more{--c:#e0523a}.less{--c:#3a7de0}
 @media print{.controls{display:none}}
 ]]
@@ -40,20 +51,23 @@ M.body = [[
 <h2>Kernel functions</h2>
 <div class="wide"><table id="functions"></table></div>
 <p><small>Own time is what a function spends itself, the other counts what it calls as well.</small></p>
-<noscript><p>The graph is drawn by a script of this page; allow it, or use <code>knbl report FILE --folded FILE</code>.</p></noscript>
+<noscript><p>The graph is drawn by a script of this page; allow it, or use
+<code>knbl report FILE --folded FILE</code>.</p></noscript>
 ]]
 
 M.script = [=[
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
-const ROW = 18, KINDS = { p: "process", k: "kernel", u: "user", m: "machine" }, HUES = { p: 140, k: 28, u: 205, m: 260 };
+const ROW = 18, KINDS = { p: "process", k: "kernel", u: "user", m: "machine" };
+const HUES = { p: 140, k: 28, u: 205, m: 260 };
 let root, zoomed, compared, needle = "";
 
 function time(ns) {
   if (ns === 0) return "0";
   const a = Math.abs(ns), sign = ns < 0 ? "\u2212" : "";
-  const [x, unit] = a >= 1e9 ? [a / 1e9, "s"] : a >= 1e6 ? [a / 1e6, "ms"] : a >= 1e3 ? [a / 1e3, "\u00b5s"] : [a, "ns"];
+  const [x, unit] = a >= 1e9 ? [a / 1e9, "s"] : a >= 1e6 ? [a / 1e6, "ms"]
+    : a >= 1e3 ? [a / 1e3, "\u00b5s"] : [a, "ns"];
   return sign + (x >= 100 ? x.toFixed(0) : x.toPrecision(3)) + " " + unit;
 }
 const signed = ns => (ns > 0 ? "+" : "") + time(ns);
@@ -61,7 +75,8 @@ const share = (x, of) => of > 0 ? (100 * x / of).toFixed(1) + " %" : "";
 
 // ---- the tree: two measurements laid over each other, a is what is shown, b what it is compared with ----
 function node(name, kind, parent) {
-  return { name, kind, parent, depth: parent ? parent.depth + 1 : 0, a: 0, b: 0, selfA: 0, selfB: 0, children: new Map() };
+  const depth = parent ? parent.depth + 1 : 0;
+  return { name, kind, parent, depth, a: 0, b: 0, selfA: 0, selfB: 0, children: new Map() };
 }
 function pour(into, group, total, self) {
   const at = [into], others = $("rest").checked ? new Set() : new Set(group.others);
@@ -114,7 +129,10 @@ function box(n, left, width, above) {
 function draw() {
   const boxes = [], list = document.createDocumentFragment();
   let deepest = 0;
-  const put = (n, left, width, above) => { boxes.push([box(n, left, width, above), n.depth]); deepest = Math.max(deepest, n.depth); };
+  const put = (n, left, width, above) => {
+    boxes.push([box(n, left, width, above), n.depth]);
+    deepest = Math.max(deepest, n.depth);
+  };
   for (let n = zoomed.parent; n; n = n.parent) put(n, 0, 1, true);
   (function down(n, left) {
     const width = n.a / zoomed.a;
@@ -143,8 +161,10 @@ function tell(n) {
       `${root.name}: ${time(root.a)} of CPU for each ${unit}. Point at a frame for its cost; click to zoom in.`;
     return;
   }
-  let text = `${n.name} (${n.parent ? KINDS[n.kind] : "all"}): ${time(n.a)} for each ${unit}, ${share(n.a, root.a)} of all; itself ${time(n.selfA)}`;
-  if (compared) text += `. In ${compared.other.label}: ${time(n.b)}, itself ${time(n.selfB)}; that is ${signed(n.a - n.b)}`;
+  let text = `${n.name} (${n.parent ? KINDS[n.kind] : "all"}): ${time(n.a)} for each ${unit}, `
+    + `${share(n.a, root.a)} of all; itself ${time(n.selfA)}`;
+  if (compared) text += `. In ${compared.other.label}: ${time(n.b)}, itself ${time(n.selfB)}; `
+    + `that is ${signed(n.a - n.b)}`;
   $("info").textContent = text;
 }
 function cell(row, text, number) {
@@ -167,9 +187,15 @@ function functions() {
   })(root, new Set());
   const order = compared ? f => Math.abs(f.selfA - f.selfB) : f => f.selfA;
   const list = [...all.values()].sort((x, y) => order(y) - order(x)).slice(0, 20);
-  const heads = ["function", "own time", "with what it calls", "share"].concat(compared ? ["own, difference", "with calls, difference"] : []);
+  const heads = ["function", "own time", "with what it calls", "share"]
+    .concat(compared ? ["own, difference", "with calls, difference"] : []);
   const head = document.createElement("tr");
-  heads.forEach((h, i) => { const th = document.createElement("th"); th.textContent = h; if (i) th.className = "n"; head.append(th); });
+  heads.forEach((h, i) => {
+    const th = document.createElement("th");
+    th.textContent = h;
+    if (i) th.className = "n";
+    head.append(th);
+  });
   $("functions").replaceChildren(head, ...list.map(f => {
     const row = document.createElement("tr");
     cell(row, f.name);
@@ -183,7 +209,12 @@ function functions() {
 function keys() {
   const words = compared ? [["more", "costs more than in " + compared.other.label], ["less", "costs less"]] :
     [["kernel", "kernel"], ["user", "user"], ["process", "process"]];
-  $("keys").replaceChildren(...words.map(([c, t]) => { const s = document.createElement("span"); s.className = "key " + c; s.textContent = t; return s; }));
+  $("keys").replaceChildren(...words.map(([c, t]) => {
+    const s = document.createElement("span");
+    s.className = "key " + c;
+    s.textContent = t;
+    return s;
+  }));
   const g = data.groups[$("a").value];
   $("keys").append(` \u2003${g.note}`);
   $("sentence").textContent = compared && String(g.base) === $("b").value ? g.sentence : "";
@@ -198,7 +229,7 @@ function choose() {
 // ---- hands ----
 data.groups.forEach((g, i) => { for (const id of ["a", "b"]) $(id).add(new Option(g.title, i)); });
 $("b").add(new Option("nothing", ""), 0);
-const [first, second] = location.hash.slice(1).split(",");
+const [first, second] = location.hash ? location.hash.slice(1).split(",") : [data.first, data.second];
 $("a").value = data.groups[first] ? first : "0";
 $("b").value = data.groups[second] ? second : "";
 $("a").onchange = $("b").onchange = $("rest").onchange = choose;

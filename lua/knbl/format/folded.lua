@@ -1,5 +1,6 @@
--- knbl.format.folded - the profiles as folded stacks, a line each, for other people's tools: "tcp_rr Service;knbl:client;main;…;tcp_sendmsg 12".
-local profile = require "knbl.profile"
+-- knbl.format.folded - the profiles as folded stacks, a line each, for other people's tools: "tcp_rr
+-- Service;knbl:client;main;…;tcp_sendmsg 12".
+local profile = require "knbl.results.profile"
 
 local M = {}
 

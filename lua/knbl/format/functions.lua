@@ -1,7 +1,7 @@
--- knbl.format.functions - the kernel functions that each path spent its time in, and why one costs more than another: on a terminal, as
--- Markdown and as a part of the page.
-local profile = require "knbl.profile"
-local text = require "knbl.text"
+-- knbl.format.functions - the kernel functions that each path spent its time in, and why one costs more than another:
+-- on a terminal, as Markdown and as a part of the page.
+local profile = require "knbl.results.profile"
+local text = require "knbl.base.text"
 
 local M = {}
 
@@ -17,13 +17,54 @@ local function rows_of(core, section, ascii)
 end
 
 local function title_of(core, section, ascii)
-  return ("%s: %s of CPU for each %s"):format(section.title, core.format_duration(section.total, ascii), section.unit), section.note
+  return ("%s: %s of CPU for each %s"):format(section.title, core.format_duration(section.total, ascii), section.unit),
+    section.note
+end
+
+-- The most lines that lists of functions may take on a terminal; more than that becomes a summary of SUMMARY lines.
+local MOST, SUMMARY = 30, 10
+
+-- "tcp_lat near: 12.1 µs of CPU for each operation, most of it in nf_conntrack_in (31 %)"
+local function costliest(core, section, ascii)
+  local title = title_of(core, section, ascii)
+  local first = section.functions[1]
+  if not first or section.total <= 0 then return title end
+  return ("%s, most of it in %s (%.0f %%)"):format(title, first.name, 100 * first.self / section.total)
+end
+
+-- Many lists in ten lines: the greatest differences between two paths first, then the costliest.
+local function summary(sections, options, remark, out)
+  local order, told = {}, 0
+  for i, section in ipairs(sections) do order[i] = section end
+  table.sort(order, function(a, b)
+    if a.weight ~= b.weight then return a.weight > b.weight end
+    return a.total > b.total
+  end)
+  local several = false
+  for _, section in ipairs(sections) do several = several or section.test ~= sections[1].test end
+  out[#out + 1] = "Where the CPU goes, in short:"
+  for _, section in ipairs(order) do
+    local lines = {}
+    local sentence = several and section.sentence and section.test .. ": " .. section.sentence or section.sentence
+    local shown = section.weight > 0 and sentence or costliest(options.core, section, options.ascii)
+    remark("- ", shown, options, lines)
+    if #out + #lines > SUMMARY - 1 then break end
+    for _, line in ipairs(lines) do out[#out + 1] = line end
+    told = told + 1
+  end
+  out[#out + 1] = ("%d of %d measurements; the lists of all: --html, --markdown, --flame, --folded"):format(told,
+    #sections)
 end
 
 -- As a person reads it on a terminal; nil where nothing was profiled. `layout` and `remark` are the table format's.
 function M.text(data, options, layout, remark)
   local sections, remarks = profile.sections(options.core, data, options.ascii)
-  local out = {}
+  local out, lines_of_all = {}, 0
+  for _, section in ipairs(sections) do lines_of_all = lines_of_all + #section.functions + 5 end
+  if lines_of_all > MOST then
+    summary(sections, options, remark, out)
+    sections = {}
+  end
   for _, section in ipairs(sections) do
     local title, note = title_of(options.core, section, options.ascii)
     if #out > 0 then out[#out + 1] = "" end
@@ -71,7 +112,9 @@ function M.html(data, core, escape)
     out[#out + 1] = "</tr>"
     for _, row in ipairs(rows_of(core, section)) do
       out[#out + 1] = "<tr>"
-      for i, cell in ipairs(row) do out[#out + 1] = ("<td%s>%s</td>"):format(i > 1 and ' class="n"' or "", escape(cell)) end
+      for i, cell in ipairs(row) do
+        out[#out + 1] = ("<td%s>%s</td>"):format(i > 1 and ' class="n"' or "", escape(cell))
+      end
       out[#out + 1] = "</tr>"
     end
     out[#out + 1] = "</table></div>"

@@ -1,14 +1,16 @@
--- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another; and one for a run that broke off,
--- which what was measured until then would pass for whole.
-local figures = require "knbl.figures"
-local ledger = require "knbl.ledger"
+-- knbl.format.junit - JUnit XML as CI systems read it: each measurement a test case, each expectation another; and one
+-- for a run that broke off, which what was measured until then would pass for whole.
+local expect = require "knbl.results.expect"
+local figures = require "knbl.results.figures"
+local ledger = require "knbl.results.ledger"
 local table_format = require "knbl.format.table"
-local text = require "knbl.text"
+local text = require "knbl.base.text"
 
 local M = {}
 
 local entities = {
-  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&apos;", ["\n"] = "&#10;", ["\t"] = "&#9;", ["\r"] = "&#13;",
+  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&apos;", ["\n"] = "&#10;",
+    ["\t"] = "&#9;", ["\r"] = "&#13;",
 }
 
 -- XML 1.0 has no way to say most control characters; they become "?". So do U+FFFE and U+FFFF.
@@ -39,9 +41,12 @@ local function measurement_case(core, m, suite)
   local body
   if m.skipped then
     body = ('      <skipped message="%s"/>'):format(escaped(m.skipped))
+  elseif expect.as_wanted(m) then
+    body = ("      <system-out>unreachable, as expected: %s</system-out>"):format(escaped(m.error.message))
   elseif not m.ok then
     local e = m.error or {}
-    body = ('      <error type="%s" message="%s"/>'):format(escaped(e.code or "error"), escaped(e.message or "no reason given"))
+    body = ('      <error type="%s" message="%s"/>'):format(escaped(e.code or "error"),
+      escaped(e.message or "no reason given"))
   else
     body = ("      <system-out>%s</system-out>"):format(escaped(summary(core, m)))
   end
@@ -68,14 +73,19 @@ local function broken_case(data, suite)
   for _, m in ipairs(kind == "error" and data.measurements or {}) do kind = (m.ok or m.skipped) and kind or nil end
   for _, e in ipairs(kind == "error" and data.expectations or {}) do kind = e.status ~= "error" and kind or nil end
   if not kind then return nil end
-  return ('    <testcase classname="%s" name="the run" time="0">\n      <error type="%s" message="%s"/>\n    </testcase>'):format(escaped(suite), kind,
+  return (
+    '    <testcase classname="%s" name="the run" \z
+      time="0">\n      <error type="%s" message="%s"/>\n    </testcase>'):format(escaped(suite), kind,
     escaped(verdict.message or kind .. ": this is what was measured until then"))
 end
 
 local function suite_of(name, cases, counts, data)
   local stamp = tostring(data.started or ""):match("^%d+%-%d+%-%d+T%d+:%d+:%d+") or "1970-01-01T00:00:00"
-  return ('  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" time="%.3f" timestamp="%s" hostname="%s">\n%s\n  </testsuite>')
-    :format(escaped(name), #cases, counts.fail, counts.error, counts.skipped, counts.time, stamp, escaped(data.provider or "unknown"),
+  return (
+    '  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" \z
+      time="%.3f" timestamp="%s" hostname="%s">\n%s\n  </testsuite>')
+    :format(escaped(name), #cases, counts.fail, counts.error, counts.skipped, counts.time, stamp,
+      escaped(data.provider or "unknown"),
       table.concat(cases, "\n"))
 end
 
@@ -85,7 +95,11 @@ function M.render(data, options)
   local cases = {}
   for i, m in ipairs(data.measurements) do
     cases[i] = measurement_case(options.core, m, scenario)
-    if m.skipped then measured.skipped = measured.skipped + 1 elseif not m.ok then measured.error = measured.error + 1 end
+    if m.skipped then
+      measured.skipped = measured.skipped + 1
+    elseif not m.ok and not expect.as_wanted(m) then
+      measured.error = measured.error + 1
+    end
     measured.time = measured.time + (tonumber(m.metrics.duration_s) or 0)
   end
   local broken = broken_case(data, scenario)
@@ -102,7 +116,8 @@ function M.render(data, options)
     end
     suites[#suites + 1] = suite_of(scenario .. " expectations", list, counts, data)
   end
-  return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="knbl">\n' .. table.concat(suites, "\n") .. "\n</testsuites>\n"
+  return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="knbl">\n' .. table.concat(suites, "\n")
+    .. "\n</testsuites>\n"
 end
 
 return M

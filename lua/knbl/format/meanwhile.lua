@@ -1,7 +1,8 @@
--- knbl.format.meanwhile - what client, server and their nodes did while something was measured, drawn under its curve over the same seconds: what
--- the CPUs of each machine did, together and each for itself, and in a line for each that was watched what moved.
+-- knbl.format.meanwhile - what client, server and their nodes did while something was measured, drawn under its curve
+-- over the same seconds: what the CPUs of each machine did, together and each for itself, and in a line for each that
+-- was watched what moved.
 local chart = require "knbl.format.chart"
-local figures = require "knbl.figures"
+local figures = require "knbl.results.figures"
 
 local M = {}
 
@@ -62,16 +63,18 @@ local function cores_chart(cpu, n, edges, span)
     rows[c] = { label = ("CPU %d"):format(c - 1), values = values }
   end
   if #rows < 2 then return "" end
-  return chart.strips(edges, rows, { title = "how busy each CPU was", from = 0, to = span, show = function(v) return ("%.0f %% busy"):format(v * 100) end }) or ""
+  return chart.strips(edges, rows, { title = "how busy each CPU was", from = 0, to = span,
+    show = function(v) return ("%.0f %% busy"):format(v * 100) end }) or ""
 end
 
-local function cpu_chart(monitor, edges, span)
+local function cpu_chart(monitor, edges, span, marks)
   local layers, cores = cpu_layers(monitor.cpu, #monitor.t)
   if #layers == 0 then return "" end
   local most, core = busiest(monitor.cpu, #monitor.t)
   local note = ("CPU of the machine of %s, %d core%s"):format(monitor.name or "?", cores, cores == 1 and "" or "s")
   if core then note = ("%s; the busiest, CPU %d, %.0f %%"):format(note, core, most * 100) end
-  return ("<p><small>%s</small></p>%s"):format(escape(note), chart.stack(edges, layers, { title = note, top = cores, from = 0, to = span,
+  return ("<p><small>%s</small></p>%s"):format(escape(note),
+    chart.stack(edges, layers, { title = note, top = cores, from = 0, to = span, marks = marks,
     show_x = function(v) return ("%g s"):format(v) end, show_y = function(v) return ("%g"):format(v) end }) or "") ..
     cores_chart(monitor.cpu, #monitor.t, edges, span)
 end
@@ -96,22 +99,32 @@ local function words_of(core, monitor)
   say("%s segments dropped at a full backlog", total(tcp.backlog_drops, n))
   say("%s datagrams dropped at sockets", total(udp.receive_drops, n))
   say("%s datagrams refused by sockets", total(udp.send_drops, n))
+  say("%s segments dropped at receive queues", total(tcp.queue_drops, n))
   say("TCP memory at most %s", peak(tcp.memory, n), size)
+  local limit, held = peak(tcp.memory_max, n), peak(tcp.memory, n)
+  say("which the kernel holds back from %s on", limit and held and held > limit / 2 and limit or nil, size)
   say("%s packets dropped by softirq", total(softnet.drops, n))
   local most, entries = peak(conntrack.max, n), peak(conntrack.entries, n)
-  if most and entries and entries > most / 100 then words[#words + 1] = ("%.0f of %.0f tracked connections"):format(entries, most) end
+  if most and entries and entries > most / 100 then
+    words[#words + 1] = ("%.0f of %.0f tracked connections"):format(entries, most)
+  end
   say("not run for %s s", (tonumber(clock.late_s) or 0) >= 0.1 and clock.late_s or nil, cpus)
   for name, interface in pairs(monitor.interfaces or {}) do
     local lost = 0
-    for _, key in ipairs { "rx_drops", "tx_drops", "rx_errors", "tx_errors" } do lost = lost + (total(interface[key], n) or 0) end
+    for _, key in ipairs { "rx_drops", "tx_drops", "rx_errors", "tx_errors" } do
+      lost = lost + (total(interface[key], n) or 0)
+    end
     say(name:gsub("%%", "%%%%") .. " dropped %s packets", lost)
   end
   return words
 end
 
 local function line_of(core, monitor)
-  local who = ("%s (%s)"):format(monitor.name or "?", monitor.side == "both" and "client and server" or monitor.side or "?")
-  if type(monitor.error) == "table" then return ("<li>%s: not watched: %s</li>"):format(escape(who), escape(monitor.error.message)) end
+  local who = ("%s (%s)"):format(monitor.name or "?", monitor.side == "both" and "client and server" or monitor.side
+    or "?")
+  if type(monitor.error) == "table" then
+    return ("<li>%s: not watched: %s</li>"):format(escape(who), escape(monitor.error.message))
+  end
   return ("<li>%s: %s</li>"):format(escape(who), escape(table.concat(words_of(core, monitor), " · ")))
 end
 
@@ -124,12 +137,13 @@ function M.render(core, measurement, label, span)
     if t and #t > 0 then
       local edges = { tonumber(monitor.from) or 0 }
       for i, at in ipairs(t) do edges[i + 1] = edges[1] + (tonumber(at) or 0) end
-      if type(monitor.cpu) == "table" then out[#out + 1] = cpu_chart(monitor, edges, span) end
+      if type(monitor.cpu) == "table" then out[#out + 1] = cpu_chart(monitor, edges, span, measurement.marks) end
     end
     if t or type(monitor) == "table" and monitor.error then lines[#lines + 1] = line_of(core, monitor) end
   end
   if #lines == 0 then return "" end
-  return ("<details><summary>CPU and counters meanwhile: %s</summary>%s<ul><small>%s</small></ul></details>"):format(escape(label), table.concat(out),
+  return ("<details><summary>CPU and counters meanwhile: %s</summary>%s<ul><small>%s</small></ul></details>"):format(
+    escape(label), table.concat(out),
     table.concat(lines))
 end
 

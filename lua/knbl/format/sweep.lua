@@ -1,9 +1,10 @@
--- knbl.format.sweep - the CSV of the Kubernetes network benchmark: a row for each path, the maximum first, then a column for each
--- value of what was swept; every field is followed by a comma.
+-- knbl.format.sweep - the CSV of the Kubernetes network benchmark: a row for each path, the maximum first, then a
+-- column for each value of what was swept; every field is followed by a comma.
 --
 --   MSS                                          , Maximum, 96, 160, 224,
 --   1 iperf TCP. Same VM using Pod IP            ,35507.000000,33835,33430,35372,
-local figures = require "knbl.figures"
+local axes = require "knbl.results.axes"
+local figures = require "knbl.results.figures"
 
 local M = {}
 
@@ -28,12 +29,16 @@ function M.grid(grid)
   local head = { padded(grid.declaration.pivot:upper()) .. ", Maximum" }
   local least = figures.get(grid.declaration.columns[1].show).better == "less"
   if least then head[1] = padded(grid.declaration.pivot:upper()) .. ", Minimum" end
-  for _, column in ipairs(grid.columns) do head[#head + 1] = " " .. column.title end
+  local swept = 0
+  for _, column in ipairs(grid.columns) do
+    if column.pivot ~= axes.none then head[#head + 1], swept = " " .. column.title, swept + 1 end
+  end
   local lines = { table.concat(head, ",") .. "," }
   for i, row in ipairs(grid.rows) do
     local values, best, last = {}, nil, 0
     local cells = row.extra and { row.extra } or row.cells
-    for k, cell in ipairs(cells) do
+    for k = 1, math.min(#cells, math.max(1, swept)) do
+      local cell = cells[k]
       local value = number_of(cell)
       if value and (not best or least and value < best or not least and value > best) then best = value end
       values[k] = value and short(value) or ""

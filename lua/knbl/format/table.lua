@@ -1,18 +1,17 @@
 -- knbl.format.table - tables on a terminal: aligned, in right units, doubtful figures marked and explained below.
 --
 -- options: { core, columns (width; nil: unlimited), ascii, colour }
-local figures = require "knbl.figures"
-local report = require "knbl.report"
-local text = require "knbl.text"
+local answer = require "knbl.results.answer"
+local axes = require "knbl.results.axes"
+local columns = require "knbl.format.columns"
+local figures = require "knbl.results.figures"
+local ledger = require "knbl.results.ledger"
+local report = require "knbl.results.report"
+local text = require "knbl.base.text"
 
-local M = { longest_name = 100 }
+local M = { longest_name = 100, layout = columns.layout }
 
-local colours = { red = "\27[31m", yellow = "\27[33m", green = "\27[32m", dim = "\27[2m", bold = "\27[1m" }
-
-local function paint(options, colour, s)
-  if not options.colour or not colour then return s end
-  return colours[colour] .. s .. "\27[0m"
-end
+local paint = columns.paint
 
 -- Numbers for remarks: the same remark has the same number all over a table.
 local function marker()
@@ -41,14 +40,22 @@ local function relative(ratio)
   return shown:match "^[+-]0%.0 %%$" and "0 %" or shown
 end
 
+-- "3.10 … 48.6 µs", with both units where they differ.
+local function range(options, cell)
+  local function show(value) return figures.show(options.core, cell.figure, value, options.ascii, cell.unit) end
+  local low, high = show(cell.low), show(cell.high)
+  local unit = high:match "^[%d.]+( .+)$"
+  if unit and low:sub(-#unit) == unit then low = low:sub(1, -#unit - 1) end
+  return ("%s … %s"):format(low, high)
+end
+
 -- A cell's figure with its unit, and how far its interval reaches.
 function M.figure(options, cell)
   local shown = figures.show(options.core, cell.figure, cell.value, options.ascii, cell.unit)
   if cell.n and cell.n > 1 and cell.value ~= 0 and cell.low and cell.high then
     local spread = math.max(cell.high - cell.value, cell.value - cell.low) / math.abs(cell.value) * 100
-    if spread >= 300 then -- of a count near 0, say: its ends tell more than a share
-      local function show(value) return figures.show(options.core, cell.figure, value, options.ascii, cell.unit) end
-      shown = ("%s (%s … %s)"):format(shown, show(cell.low), show(cell.high))
+    if cell.high - cell.low >= math.abs(cell.value) then -- its ends tell more than a share
+      shown = ("%s (%s)"):format(shown, range(options, cell))
     else
       shown = (spread < 9.95 and "%s ±%.1f %%" or "%s ±%.0f %%"):format(shown, spread)
     end
@@ -70,6 +77,8 @@ function M.cell(options, cell, mark)
   local marks = marks_of(cell, mark)
   if cell.value then return M.figure(options, cell) .. marks, marks ~= "" and "yellow" or nil end
   if cell.state == "failed" then return "failed" .. marks, "red" end
+  if cell.state == "unreachable" then return "unreachable" .. marks, "green" end
+  if cell.state == "ambiguous" then return "ambiguous" .. marks, "red" end
   return "–" .. marks, "dim"
 end
 
@@ -80,7 +89,8 @@ local function lines_of(grid, options, mark)
   for _, row in ipairs(grid.rows) do
     local line = {}
     for i, value in ipairs(row.values) do
-      line[i] = { text = text.short(text.clean(report.value_text(options.core, grid.heads[i], value)), M.longest_name), left = true }
+      line[i] = { text = text.short(text.clean(axes.text(options.core, grid.heads[i], value)), M.longest_name),
+        left = true }
     end
     for _, cell in ipairs(row.cells) do
       local shown, colour = M.cell(options, cell, mark)
@@ -89,58 +99,6 @@ local function lines_of(grid, options, mark)
     lines[#lines + 1] = line
   end
   return lines
-end
-
-local function widths_of(lines)
-  local widths = {}
-  for _, line in ipairs(lines) do
-    for i, cell in ipairs(line) do widths[i] = math.max(widths[i] or 0, text.width(cell.text)) end
-  end
-  local total = 2 * (#widths - 1)
-  for _, width in ipairs(widths) do total = total + width end
-  return widths, total
-end
-
-local function aligned(lines, widths, total, options, out)
-  for i, line in ipairs(lines) do
-    local parts = {}
-    for k, cell in ipairs(line) do
-      local padded = text.pad(cell.text, widths[k], not cell.left)
-      parts[k] = paint(options, i == 1 and "bold" or cell.colour, padded)
-    end
-    out[#out + 1] = (table.concat(parts, "  "):gsub("%s+$", ""))
-    if i == 1 then out[#out + 1] = (options.ascii and "-" or "─"):rep(total) end
-  end
-end
-
--- A terminal that is too narrow for the columns: a block for each row.
-local function stacked(lines, heads, options, out)
-  local width = 0
-  for i = heads + 1, #lines[1] do width = math.max(width, text.width(lines[1][i].text)) end
-  for i = 2, #lines do
-    local names = {}
-    for k = 1, heads do names[k] = lines[i][k].text end
-    out[#out + 1] = paint(options, "bold", table.concat(names, "  "))
-    for k = heads + 1, #lines[i] do
-      out[#out + 1] = "  " .. text.pad(lines[1][k].text, width) .. "  " .. paint(options, lines[i][k].colour, lines[i][k].text)
-    end
-  end
-end
-
--- Lines of cells { text, left?, colour? }, of which the first is the head: aligned, or in blocks where the terminal is too narrow. `heads` is
--- how many columns name a line.
-function M.layout(lines, heads, options, out)
-  for _, line in ipairs(lines) do
-    for _, cell in ipairs(line) do
-      if options.ascii then cell.text = text.ascii(cell.text) end
-    end
-  end
-  local widths, total = widths_of(lines)
-  if options.columns and total > options.columns then
-    stacked(lines, heads, options, out)
-  else
-    aligned(lines, widths, total, options, out)
-  end
 end
 
 -- A text of its own below a table, wrapped, with a prefix.
@@ -153,17 +111,26 @@ end
 
 -- One grid as text, with its remarks below.
 function M.grid(grid, options)
-  local mark, notes = marker()
-  local lines = lines_of(grid, options, mark)
+  local mark, notes
+  local lines, unit, left_out = columns.fit(grid, options, function(g)
+    mark, notes = marker()
+    return lines_of(g, options, mark)
+  end)
   local out = {}
   local title = grid.title and text.clean(grid.title)
+  if title and unit then title = ("%s (%s)"):format(title, unit) end
   if grid.order then title = ("%s: %s"):format(title, text.clean(grid.order)) end
   if title then out[#out + 1] = paint(options, "bold", options.ascii and text.ascii(title) or title) end
   if grid.empty then
     M.remark("empty: ", grid.empty, options, out)
     return table.concat(out, "\n") .. "\n"
   end
+  for _, warning in ipairs(grid.warnings) do M.remark("! ", warning, options, out) end
   M.layout(lines, #grid.heads, options, out)
+  for _, sentence in ipairs(answer.sentences(options.core, grid, options.ascii)) do
+    M.remark("", sentence, options, out)
+  end
+  if left_out then M.remark("", left_out, options, out) end
   if grid.remark then M.remark("", grid.remark, options, out) end
   for i, note in ipairs(notes) do M.remark(("[%d] "):format(i), note, options, out) end
   return table.concat(out, "\n") .. "\n"
@@ -186,7 +153,9 @@ local function add_line(options, colour, line, out)
     out[#out + 1] = paint(options, colour, line)
     return
   end
-  for i, part in ipairs(text.wrap(line, math.max(20, options.columns - 2))) do out[#out + 1] = paint(options, colour, (i > 1 and "  " or "") .. part) end
+  for i, part in ipairs(text.wrap(line, math.max(20, options.columns - 2))) do
+    out[#out + 1] = paint(options, colour, (i > 1 and "  " or "") .. part)
+  end
 end
 
 -- A line for each expectation: whether it held, and what was found.
@@ -225,30 +194,47 @@ function M.note_text(note)
 end
 
 local verdicts = { fail = "an expectation failed", inconclusive = "too few samples to tell",
-  error = "not everything could be measured", interrupted = "interrupted: what was measured until then", running = "unfinished: what was measured until then" }
+  error = "not everything could be measured", interrupted = "interrupted: what was measured until then",
+    running = "unfinished: what was measured until then" }
 
 -- The verdict in a sentence: how much was measured, and whether anything was asked of it.
 function M.verdict(data)
   local verdict = data.verdict or {}
   if verdict.status ~= "pass" then return verdict.message or verdicts[verdict.status] or "" end
   local skipped = tonumber(verdict.skipped) or 0
-  local measured = skipped > 0 and ("%d measured, %d skipped with the reason"):format(tonumber(verdict.measured) or 0, skipped) or "everything was measured"
+  local measured = skipped > 0 and ("%d measured, %d skipped with the reason"):format(tonumber(verdict.measured) or 0,
+    skipped) or "everything was measured"
   return measured .. (#data.expectations > 0 and ", every expectation held" or "; there was no expectation to hold")
 end
 
--- A ledger's data as a person reads it.
+-- What ± and a range are, once below all tables; nil where there is neither.
+function M.legend(data, body)
+  local most, least = 0, math.huge
+  for _, group in ipairs(ledger.groups(data)) do most, least = math.max(most, #group), math.min(least, #group) end
+  local plus, range = body:find("±", 1, true) or body:find("+-", 1, true), body:find(" … ", 1, true)
+    or body:find(" ... ", 1, true)
+  if most < 2 or not (plus or range) then return nil end
+  local n = most == least and ("%d"):format(most) or ("up to %d"):format(most)
+  return ("Figures are medians of %s repeats; %s: the 95 %% interval of that median."):format(n,
+    plus and range and "± and (… to …)" or plus and "±" or "(… to …)")
+end
+
+-- A ledger's data as a person reads it: the tables come last, nearest to the prompt.
 function M.render(data, options)
-  local parts = {}
+  local parts, below = {}, {}
+  parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
+  local tables = {}
   for _, grid in ipairs(report.grids(options.core, data)) do
-    if grid.declaration.layout == "sweep" and not grid.empty then
-      local title = grid.declaration.title
-      parts[#parts + 1] = (title and text.clean(title) .. "\n" or "") .. require("knbl.format.sweep").grid(grid)
-    elseif #grid.rows > 0 or grid.empty then
-      parts[#parts + 1] = M.grid(grid, options)
+    if #grid.rows > 0 or grid.empty then
+      tables[#tables + 1] = M.grid(grid, options)
+      parts[#parts + 1] = tables[#tables]
     end
   end
-  parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
-  local below = {}
+  local meshes = require("knbl.format.mesh").text(data, options,
+    { layout = M.layout, remark = M.remark, paint = paint })
+  for _, part in ipairs(meshes) do parts[#parts + 1] = part end
+  local legend = M.legend(data, table.concat(tables))
+  if legend then add_line(options, "dim", legend, below) end
   for _, note in ipairs(data.notes) do
     add_line(options, nil, "note: " .. M.note_text(note), below)
   end

@@ -1,7 +1,7 @@
--- knbl.kube.auth: who we are to an API server, from a resolved kubeconfig: certificates, tokens, token files that are read
--- again, plugins whose answer is kept until it expires, and the groups of --as.
+-- knbl.kube.auth: the credentials for an API server, from a resolved kubeconfig: certificates, tokens, token files that
+-- are read again, exec plugins whose credential is kept until it expires, and the groups of --as.
 local core = require "knbl.core"
-local file = require "knbl.file"
+local file = require "knbl.base.file"
 local json = require "knbl.json"
 
 local M = {}
@@ -26,39 +26,76 @@ local function exec_info(config, exec)
   local spec = { interactive = false }
   if exec.provideClusterInfo then
     spec.cluster = { server = config.server, ["tls-server-name"] = config.tls_server_name,
-      ["insecure-skip-tls-verify"] = config.insecure, ["certificate-authority-data"] = config.ca and core.base64(config.ca),
+      ["insecure-skip-tls-verify"] = config.insecure, ["certificate-authority-data"] = config.ca
+        and core.base64(config.ca),
       ["proxy-url"] = config.proxy_url }
   end
   return json.encode { apiVersion = exec.apiVersion, kind = "ExecCredential", spec = spec }
 end
 
-local function run_plugin(config, exec)
-  local argv, env = { exec.command }, {}
-  for _, a in ipairs(exec.args or {}) do argv[#argv + 1] = a end
-  for _, e in ipairs(exec.env or {}) do env[#env + 1] = e.name .. "=" .. e.value end
-  env[#env + 1] = "KUBERNETES_EXEC_INFO=" .. exec_info(config, exec)
-  local out, err = core.kube_plugin(argv, env, PLUGIN_TIMEOUT_S)
-  if not out then return plugin_error(exec, err) end
-  local ok, credential = pcall(json.decode, out)
-  if not ok or type(credential) ~= "table" or type(credential.status) ~= "table" then
-    return nil, { code = "auth", message = ("credential plugin %s: it printed no ExecCredential"):format(exec.command) }
-  end
-  if exec.apiVersion and credential.apiVersion ~= exec.apiVersion then
-    return nil, { code = "auth", message = ("credential plugin %s: it answers as %s, the kubeconfig asks for %s"):format(exec.command,
-      tostring(credential.apiVersion), exec.apiVersion) }
-  end
-  return credential.status
-end
-
 -- "2026-01-31T12:00:00Z" as seconds since the epoch; nil for another form.
 local function epoch(stamp)
-  local y, mo, d, h, mi, s = (stamp or ""):match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)"
+  local y, mo, d, h, mi, s = tostring(stamp):match "^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d)"
   if not y then return end
   local days_from_civil = os.time { year = y, month = mo, day = d, hour = h, min = mi, sec = s }
   local utc = os.time(os.date("!*t", days_from_civil))
   return days_from_civil + (days_from_civil - utc)
 end
 M.epoch = epoch
+
+local parts = { "token", "clientCertificateData", "clientKeyData", "expirationTimestamp" }
+
+-- What is wrong with a credential's status, or nil.
+local function status_fault(status)
+  for _, key in ipairs(parts) do
+    if status[key] ~= nil and type(status[key]) ~= "string" then
+      return ("status.%s must be a string, got a %s"):format(key, type(status[key]))
+    end
+  end
+  local certificate, private = status.clientCertificateData, status.clientKeyData
+  if status.token and status.token:find "%c" then return "status.token contains control characters" end
+  if certificate and not certificate:find("-----BEGIN", 1, true) then
+    return "status.clientCertificateData contains no PEM certificate"
+  end
+  if private and not private:find("-----BEGIN", 1, true) then return "status.clientKeyData contains no PEM key" end
+  if (certificate == nil) ~= (private == nil) then
+    return "status has clientCertificateData or clientKeyData without the other"
+  end
+  if not certificate and (status.token or "") == "" then return "status has neither a token nor a certificate" end
+  if status.expirationTimestamp and not epoch(status.expirationTimestamp) then
+    return ("status.expirationTimestamp must be a time like 2026-01-31T12:00:00Z, got %q"):format(
+      status.expirationTimestamp)
+  end
+end
+
+-- The status of an ExecCredential that a plugin printed, or nil and what is wrong with it.
+local function credential_status(printed, api_version)
+  local credential = json.decode(printed)
+  if type(credential) ~= "table" or type(credential.status) ~= "table" then
+    return nil, "it did not print an ExecCredential with a status"
+  end
+  if api_version and credential.apiVersion ~= api_version then
+    return nil, ("it answered as %s, but the kubeconfig asks for %s"):format(tostring(credential.apiVersion),
+      api_version)
+  end
+  local wrong = status_fault(credential.status)
+  if wrong then return nil, wrong end
+  return credential.status
+end
+
+local function run_plugin(config, exec)
+  local argv, env = { exec.command }, {}
+  for _, a in ipairs(exec.args or {}) do argv[#argv + 1] = a end
+  for _, e in ipairs(exec.env or {}) do env[#env + 1] = e.name .. "=" .. (e.value or "") end
+  env[#env + 1] = "KUBERNETES_EXEC_INFO=" .. exec_info(config, exec)
+  local out, err = core.kube_plugin(argv, env, PLUGIN_TIMEOUT_S)
+  if not out then return plugin_error(exec, err) end
+  local status, wrong = credential_status(out, exec.apiVersion)
+  if not status then
+    return nil, { code = "auth", message = ("credential plugin %s: %s"):format(exec.command, wrong) }
+  end
+  return status
+end
 
 function Auth:plugin_credential()
   local kept = self.credential
@@ -74,8 +111,11 @@ function Auth:file_token()
   if core.now() - self.read_at > REREAD_S then
     local text, why = file.read(self.config.token_file, 1048576)
     if not text then return nil, { code = "auth", message = "token file: " .. why } end
-    self.token = text:gsub("%s+$", "")
-    self.read_at = core.now()
+    local token = text:gsub("%s+$", "")
+    if token == "" or token:find "%c" then
+      return nil, { code = "auth", message = ("token file: %s contains no token"):format(self.config.token_file) }
+    end
+    self.token, self.read_at = token, core.now()
   end
   return self.token
 end

@@ -1,23 +1,29 @@
--- knbl.kube.facts: what a cluster is made of, for the results: versions, network plugin, kube-proxy's mode, nodes. What may not be read, or is
--- not to be found, is named "unknown".
+-- knbl.kube.facts: what a cluster is made of, for the results: versions, network plugin, kube-proxy's mode, nodes. What
+-- may not be read, or is not to be found, is named "unknown".
 local core = require "knbl.core"
 local json = require "knbl.json"
 local choice = require "knbl.kube.nodes"
 
 local M = {}
 
--- Network plugins by what only they put on nodes; a plugin that stands on another's (Canal: Calico's policies over Flannel) comes first.
+-- Network plugins by what only they put on nodes; a plugin that stands on another's (Canal: Calico's policies over
+-- Flannel) comes first.
 local annotations = {
-  { "projectcalico.org/IPv4Address", "Calico" }, { "projectcalico.org/IPv6Address", "Calico" }, { "network.cilium.io/ipv4-pod-cidr", "Cilium" },
-  { "io.cilium.network.ipv4-pod-cidr", "Cilium" }, { "network.cilium.io/ipv6-pod-cidr", "Cilium" }, { "node.antrea.io/mac-address", "Antrea" },
-  { "k8s.ovn.org/l3-gateway-config", "OVN-Kubernetes" }, { "k8s.ovn.org/node-subnets", "OVN-Kubernetes" }, { "flannel.alpha.coreos.com/backend-type", "Flannel" },
+  { "projectcalico.org/IPv4Address", "Calico" }, { "projectcalico.org/IPv6Address", "Calico" },
+    { "network.cilium.io/ipv4-pod-cidr", "Cilium" },
+  { "io.cilium.network.ipv4-pod-cidr", "Cilium" }, { "network.cilium.io/ipv6-pod-cidr", "Cilium" },
+    { "node.antrea.io/mac-address", "Antrea" },
+  { "k8s.ovn.org/l3-gateway-config", "OVN-Kubernetes" }, { "k8s.ovn.org/node-subnets", "OVN-Kubernetes" },
+    { "flannel.alpha.coreos.com/backend-type", "Flannel" },
   { "kube-router.io/pod-cidr", "kube-router" }, { "weave.works/overlay", "Weave Net" },
 }
 
 -- And by the names of their own pods, which are on the nodes' networks.
 local plugins = {
-  { "canal", "Canal" }, { "calico-node", "Calico" }, { "cilium", "Cilium" }, { "kube-flannel", "Flannel" }, { "kindnet", "kindnet" }, { "antrea-agent", "Antrea" },
-  { "weave-net", "Weave Net" }, { "kube-router", "kube-router" }, { "aws-node", "AWS VPC CNI" }, { "azure-cni", "Azure CNI" }, { "ovnkube", "OVN-Kubernetes" },
+  { "canal", "Canal" }, { "calico-node", "Calico" }, { "cilium", "Cilium" }, { "kube-flannel", "Flannel" },
+    { "kindnet", "kindnet" }, { "antrea-agent", "Antrea" },
+  { "weave-net", "Weave Net" }, { "kube-router", "kube-router" }, { "aws-node", "AWS VPC CNI" },
+    { "azure-cni", "Azure CNI" }, { "ovnkube", "OVN-Kubernetes" },
   { "netd", "GKE" }, { "kube-ovn", "Kube-OVN" },
 }
 
@@ -39,12 +45,15 @@ local function by_pods(pods)
 end
 
 -- By its ConfigMap, which some leave to be read by everyone.
-local configurations = { { "cilium-config", "Cilium" }, { "calico-config", "Calico" }, { "kube-flannel-cfg", "Flannel" }, { "antrea-config", "Antrea" } }
+local configurations = { { "cilium-config", "Cilium" }, { "calico-config", "Calico" },
+  { "kube-flannel-cfg", "Flannel" }, { "antrea-config", "Antrea" } }
 
 local function plugin_of(api, nodes, configmap)
   local found = by_annotation(nodes)
   if found then return found end
-  for _, where in ipairs { { all_namespaces = true, field = "spec.hostNetwork=true" }, { namespace = "kube-system" } } do -- the field is 1.28's
+  -- the field is 1.28's
+  for _, where in ipairs { { all_namespaces = true, field = "spec.hostNetwork=true" },
+    { namespace = "kube-system" } } do
     local pods = api:list("Pod", where)
     found = pods and by_pods(pods.items)
     if found then return found end
@@ -64,7 +73,8 @@ local function mode_in(text)
   end
 end
 
--- What stands in for kube-proxy, or how it is set up: from the configuration of Cilium, of kubeadm and its kin, or the words of its DaemonSet.
+-- What stands in for kube-proxy, or how it is set up: from the configuration of Cilium, of kubeadm and its kin, or the
+-- words of its DaemonSet.
 local function proxy_mode(api, configmap)
   local cilium = configmap "cilium-config"
   local replaced = cilium and cilium["kube-proxy-replacement"]
@@ -110,11 +120,14 @@ function M.read(api, nodes)
   end
   local described = {}
   for i, node in ipairs(nodes or {}) do
-    described[i] = { name = node.name, kernel = node.kernel or "unknown", cpus = node.cpus or "unknown", zone = node.zone or "unknown",
+    described[i] = { name = node.name, kernel = node.kernel or "unknown", cpus = node.cpus or "unknown",
+      zone = node.zone or "unknown",
       runtime = node.runtime or "unknown", arch = node.arch or "unknown", mtu = "unknown" }
   end
-  return { kubernetes = version and version.gitVersion or "unknown", cni = plugin_of(api, nodes, configmap) or "unknown", proxy_mode = proxy_mode(api, configmap) or "unknown",
-    nodes = described, mtu = "unknown", namespace = api.namespace, kernel = described[1] and described[1].kernel or "unknown" }
+  return { kubernetes = version and version.gitVersion or "unknown",
+    cni = plugin_of(api, nodes, configmap) or "unknown", proxy_mode = proxy_mode(api, configmap) or "unknown",
+    nodes = described, mtu = "unknown", namespace = api.namespace,
+      kernel = described[1] and described[1].kernel or "unknown" }
 end
 
 return M

@@ -6,8 +6,9 @@ local M = {}
 
 local GOING_S = 60 -- in which a namespace that an earlier run made is gone
 local ENFORCE = "pod-security.kubernetes.io/enforce"
+local USERS = "openshift.io/sa.scc.uid-range"
 
--- The namespace; one that an earlier run made and that is going is waited for, so that a run can follow on another.
+-- The namespace; one that an earlier run made and that is terminating is waited for, so that a run can follow another.
 local function look_up(api, name)
   local deadline = core.now() + GOING_S
   while true do
@@ -19,17 +20,23 @@ local function look_up(api, name)
   end
 end
 
--- -> { made = whether it is ours to remove, restricted = whether it asks that of its pods } | nil, err
+-- -> { made = whether it is ours to remove, restricted = whether it asks that of its pods, assigns_user = whether it
+-- gives its pods a user (OpenShift) } | nil, err
 function M.ensure(api, run)
   local there, err = look_up(api, run.namespace)
   if there and there.metadata.deletionTimestamp then
-    return nil, { code = "unavailable", message = ("the namespace %s is terminating; wait, or name another with --namespace"):format(run.namespace) }
+    return nil, { code = "unavailable",
+      message = ("the namespace %s is terminating; wait, or choose another with --namespace"):format(run.namespace) }
   end
-  if there then return { restricted = (there.metadata.labels or {})[ENFORCE] == "restricted" } end
-  if err.status == 403 then return {} end -- who may not look at namespaces finds out at the first object
+  if there then
+    return { restricted = (there.metadata.labels or {})[ENFORCE] == "restricted",
+      assigns_user = (there.metadata.annotations or {})[USERS] ~= nil }
+  end
+  if err.status == 403 then return {} end -- without permission to get namespaces, the first object shows
   if err.status ~= 404 then return nil, err end
   local made
-  made, err = api:create { apiVersion = "v1", kind = "Namespace", metadata = { name = run.namespace, labels = { [manifest.MANAGED] = "knbl",
+  made, err = api:create { apiVersion = "v1", kind = "Namespace",
+    metadata = { name = run.namespace, labels = { [manifest.MANAGED] = "knbl",
     [manifest.RUN] = run.id } } }
   if made then return { made = true } end
   if err.status == 409 then return {} end -- another run made it meanwhile

@@ -18,7 +18,7 @@ local function ready(node)
 end
 
 -- Why a node cannot be used; nil where it can.
-function M.why_not(node, tolerations)
+local function why_not(node, tolerations)
   if node.spec.unschedulable then return "cordoned" end
   if not ready(node) then return "not ready" end
   for _, taint in ipairs(node.spec.taints or {}) do
@@ -45,19 +45,26 @@ function M.unknown(items, names)
   for _, name in ipairs(names or {}) do
     local found = false
     for _, known in ipairs(there) do found = found or known == name end
-    if not found then return ("--nodes: there is no node '%s'; there are: %s"):format(name, table.concat(there, ", ")) end
+    if not found then
+      return ("--nodes: there is no node '%s'; there are: %s"):format(name, table.concat(there, ", "))
+    end
   end
 end
 
--- Why agents cannot run there at all: another system, or another architecture than the image's.
-local function foreign(node, arch)
+-- Why agents cannot run there at all: another system, or an architecture that there is no agent for.
+local function foreign(node, archs)
   local info = node.status.nodeInfo or {}
-  if (info.operatingSystem or "linux") ~= "linux" then return info.operatingSystem end
-  if arch and (info.architecture or arch) ~= arch then return ("%s, the image is for %s; name one for both with --image"):format(info.architecture, arch) end
+  if (info.operatingSystem or "linux") ~= "linux" then
+    return ("%s: agents run on Linux only"):format(info.operatingSystem)
+  end
+  if archs and info.architecture and not archs[info.architecture] then
+    return ("%s: this knbl has no agent for it; --image names an image that has"):format(info.architecture)
+  end
 end
 
--- options: nodes (names, in order), selector, tolerations, arch (the image's, where it has but one), standing (how many agents stand on a node: then
--- those nodes are meant, whoever may be scheduled there) -> list of { name, zone, arch, … }, reasons of those left out
+-- options: nodes (names, in order), selector, tolerations, archs (those that there are agents for; nil: all), standing
+-- (how many agents stand on a node: then those nodes are meant, whatever may be scheduled there) -> list of { name,
+-- zone, arch, … }, reasons of those left out
 function M.choose(items, options)
   local by_name, chosen, left_out = {}, {}, {}
   for _, node in ipairs(items) do by_name[node.metadata.name] = node end
@@ -72,7 +79,7 @@ function M.choose(items, options)
     local why
     if not node then why = "not in this cluster"
     elseif options.standing then why = not options.standing[name] and "no agent stands there" or nil
-    else why = M.why_not(node, options.tolerations) or foreign(node, options.arch) end
+    else why = why_not(node, options.tolerations) or foreign(node, options.archs) end
     if not why and not matches(node, options.selector) then why = "not selected" end
     if why then left_out[#left_out + 1] = ("%s (%s)"):format(name, why) else chosen[#chosen + 1] = M.describe(node) end
   end
@@ -85,9 +92,22 @@ function M.describe(node)
   for _, a in ipairs(node.status.addresses or {}) do
     if a.type == "InternalIP" then addresses[a.address:find(":", 1, true) and "v6" or "v4"] = a.address end
   end
-  return { name = node.metadata.name, zone = labels["topology.kubernetes.io/zone"] or labels["failure-domain.beta.kubernetes.io/zone"],
-    arch = info.architecture, kernel = info.kernelVersion, os = info.osImage, kubelet = info.kubeletVersion, runtime = info.containerRuntimeVersion,
-    cpus = node.status.capacity and node.status.capacity.cpu, addresses = addresses, annotations = node.metadata.annotations }
+  return { name = node.metadata.name, zone = labels["topology.kubernetes.io/zone"]
+    or labels["failure-domain.beta.kubernetes.io/zone"],
+    arch = info.architecture, kernel = info.kernelVersion, os = info.osImage, kubelet = info.kubeletVersion,
+      runtime = info.containerRuntimeVersion,
+    cpus = node.status.capacity and node.status.capacity.cpu, addresses = addresses, images = node.status.images,
+    annotations = node.metadata.annotations, labels = labels }
+end
+
+-- The addresses of nodes, in order.
+function M.addresses(nodes)
+  local list = {}
+  for _, node in ipairs(nodes) do
+    for _, address in pairs(node.addresses) do list[#list + 1] = address end
+  end
+  table.sort(list)
+  return list
 end
 
 return M

@@ -1,5 +1,6 @@
--- What makes a figure doubtful, provoked for real on a lab of the test's own: each flag comes where its cause is, and not without it.
--- The effective MSS is in tests/net/truth_test.lua; tests/unit/core/clock_test.c has clocks that jump where this one may not be set.
+-- Provokes the cause of each doubt flag in a lab: the flag is set with the cause and not without it. The effective MSS
+-- is tested in tests/net/truth_test.lua, and clock jumps also in tests/unit/core/clock_test.c, because this machine may
+-- not allow setting the clock.
 package.path = "tests/lua/?.lua;" .. package.path
 local lu = require "luaunit"
 local core = require "knbl.native"
@@ -13,12 +14,15 @@ local knbl = require "knbl"
 local cluster <close> = knbl.cluster()
 local client, server = cluster:pair()
 local function sh(where, line)
-  local done = assert(cluster.provider:request { op = "exec", ["in"] = where, argv = { "sh", "-c", line }, capture = true })
+  local done = assert(cluster.provider:request { op = "exec", ["in"] = where, argv = { "sh", "-c", line },
+    capture = true })
   if done.status ~= 0 then error(("%s: '%s': %s"):format(where or "lab", line, done.output), 0) end
   return done.output
 end
--- in the background, its streams not ours
-local function later(where, seconds, line) sh(where, ("(sleep %g; %s) >/dev/null 2>&1 </dev/null &"):format(seconds, line)) end
+-- in the background, with separate output
+local function later(where, seconds, line)
+  sh(where, ("(sleep %g; %s) >/dev/null 2>&1 </dev/null &"):format(seconds, line))
+end
 ]]
 
 local function measured(body, more)
@@ -42,7 +46,10 @@ local function has(m, flag)
 end
 
 local function expect(m, flag)
-  if not has(m, flag) then lu.fail(("%s is not flagged: %s; %s"):format(flag, table.concat(m.flags, " "), json.encode(m.metrics.intervals or {}))) end
+  if not has(m, flag) then
+    lu.fail(("%s is not flagged: %s; %s"):format(flag, table.concat(m.flags, " "),
+      json.encode(m.metrics.intervals or {})))
+  end
 end
 
 function TestFlags:test_a_path_that_changes_in_the_middle()
@@ -52,7 +59,7 @@ for _ = 1, 3 do knbl.tcp_stream { case = "even", from = client, to = server, dur
 later("node-1", 2, "tc qdisc change dev eth0 root tbf rate 50mbit burst 200k latency 50ms")
 knbl.tcp_stream { case = "changed", from = client, to = server, duration = "2s", warmup = "1s", cc = "cubic" }
 ]]
-  -- other work on the machine may make a step where there is none; hardly three times
+  -- other work on the machine can cause a step, but hardly three times
   lu.assertFalse(has(list[1], "step") and has(list[2], "step") and has(list[3], "step"))
   expect(list[4], "step")
   local step = list[4].metrics.step
@@ -86,14 +93,15 @@ knbl.udp_stream { from = client, to = server, duration = "1s", warmup = "200ms",
   expect(list[1], "drops")
 end
 
--- The limit is the machine's, and everybody's: it stays as it is. The entries are real, and so is the limit; what counts as nearly full is less.
+-- The machine's limit is shared and is not changed. Entries and limit are real; the test lowers the threshold for
+-- "nearly full".
 function TestFlags:test_a_connection_tracking_table_that_is_nearly_full()
-  local doubt = require "knbl.doubt"
+  local doubt = require "knbl.results.doubt"
   local usual = doubt.tracked
   local list = measured [[
 local most = tonumber((sh("node-1", "cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null || echo 0")))
 if most == 0 then error("cannot here: no connection tracking", 0) end
-require("knbl.doubt").tracked = 30 / most
+require("knbl.results.doubt").tracked = 30 / most
 local svc = server:service()
 knbl.tcp_rr { case = "room", from = client, to = svc, duration = "200ms", flows = 2 }
 knbl.tcp_rr { case = "full", from = client, to = svc, duration = "200ms", flows = 60 }
@@ -113,13 +121,14 @@ knbl.tcp_rr { from = client, to = server, duration = "2s", warmup = "100ms" }
   expect(list[1], "paused")
 end
 
--- The clock is the machine's: it is set 60 ms ahead, and back again.
+-- Sets the machine's clock 60 ms ahead, and then back.
 function TestFlags:test_a_clock_that_jumps()
   if not os.execute("date -s @$(date +%s.%N) >/dev/null 2>&1") then lu.skip("the clock may not be set here") end
   local list = measured [=[
 knbl.tcp_rr { case = "before", from = client, to = server, duration = "500ms" }
 local set = [[t=$(date +%%s%%N); t=$((t + (%d))); date -s @${t%%?????????}.${t#??????????}]]
-os.execute(("(sleep 1; %s; sleep 0.5; %s) >/dev/null 2>&1 </dev/null &"):format(set:format(60000000), set:format(-60000000)))
+os.execute(("(sleep 1; %s; sleep 0.5; %s) >/dev/null 2>&1 </dev/null &"):format(set:format(60000000),
+  set:format(-60000000)))
 knbl.tcp_rr { case = "jumped", from = client, to = server, duration = "3s" }
 ]=]
   lu.assertFalse(has(list[1], "clock_jump"))
@@ -138,8 +147,11 @@ knbl.together { { test = "tcp_rr", case = "two", from = client, to = server, dur
   lu.assertFalse(has(list[2], "other_work"), "the other flow was asked for")
 end
 
+-- A pod that gets less of a busy machine than its limit is not throttled: then it is tried again.
 function TestFlags:test_too_little_cpu()
-  local list = measured [[
+  local list
+  for _ = 1, 6 do
+    list = measured [[
 local small = cluster:pod { name = "small", node = 1, cpu = 0.2 }
 if (sh("small", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; true")):find "^%s*$" then
   error("cannot here: no cgroup with a quota", 0)
@@ -147,23 +159,28 @@ end
 knbl.tcp_stream { case = "out of it", from = small, to = server, duration = "1s" }
 knbl.tcp_stream { case = "into it", from = server, to = small, duration = "1s" }
 ]]
+    if has(list[1], "throttled") and has(list[2], "throttled") then break end
+  end
   for _, m in ipairs(list) do expect(m, "throttled") end
   for i, m in ipairs(list) do
-    lu.assertEquals({ has(m, "generator_cpu_bound"), has(m, "server_cpu_bound") }, { i == 1, i == 2 }, json.encode(m.metrics.cpu))
+    lu.assertEquals({ has(m, "generator_cpu_bound"), has(m, "server_cpu_bound") }, { i == 1, i == 2 },
+      json.encode(m.metrics.cpu))
   end
 end
 
--- Between datagrams that are so close its sender does not sleep, which is no limit of what came as it was asked for.
+-- With such short intervals the sender does not sleep between datagrams. That is not a limit if the rate was reached.
 function TestFlags:test_a_rate_that_was_reached()
   local list = measured [[
 for i = 1, 5 do -- where the machine is busy the rate may be missed, now and then
-  local m = knbl.udp_stream { case = "try " .. i, from = client, to = server, size = 100, rate = "50Mbit/s", duration = "300ms" }
+  local m = knbl.udp_stream { case = "try " .. i, from = client, to = server, size = 100, rate = "50Mbit/s",
+    duration = "300ms" }
   if not table.concat(m.flags, " "):find "rate_not_reached" then break end
 end
 knbl.udp_stream { case = "too much", from = client, to = server, size = 100, rate = "100Gbit/s", duration = "300ms" }
 ]]
   local reached, missed = list[#list - 1], list[#list]
-  lu.assertEquals({ has(reached, "rate_not_reached"), has(reached, "generator_cpu_bound") }, { false, false }, json.encode(reached.metrics.cpu))
+  lu.assertEquals({ has(reached, "rate_not_reached"), has(reached, "generator_cpu_bound") }, { false, false },
+    json.encode(reached.metrics.cpu))
   expect(missed, "rate_not_reached")
 end
 
@@ -173,7 +190,8 @@ local svc = server:service()
 local other = cluster:pod { name = "other", node = 2 }
 knbl.tcp_rr { case = "right", from = client, to = svc, duration = "100ms" }
 sh("node-1", ("nft add table ip thief; nft 'add chain ip thief p { type nat hook prerouting priority -150; }';"
-  .. " nft add rule ip thief p ip daddr %s tcp dport %d dnat to %s:%d"):format(svc.addresses.v4, svc.port, other.addresses.v4, other.port))
+  .. " nft add rule ip thief p ip daddr %s tcp dport %d dnat to %s:%d"):format(svc.addresses.v4, svc.port,
+  other.addresses.v4, other.port))
 knbl.tcp_rr { case = "wrong", from = client, to = svc, duration = "100ms" }
 ]]
   lu.assertFalse(has(list[1], "wrong_backend"))

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
@@ -13,11 +14,17 @@
 #include "agent/agent.h"
 #include "core/clock.h"
 #include "net/io.h"
+#include "engines/engines.h"
 
 #define TOKEN "a token for the tests of the agent"
 #define PATIENCE_NS (30 * KN_NS_PER_S) /* sanitizers on a busy machine; nothing waits for so long where it works */
 
-struct live { struct kn_agent *agent; struct kn_agent_config config; struct kn_key key; struct kn_addr at; };
+struct live {
+    struct kn_agent *agent;
+    struct kn_agent_config config;
+    struct kn_key key;
+    struct kn_addr at;
+};
 
 static struct kn_error err;
 
@@ -99,7 +106,7 @@ static inline ssize_t read_to_end(int fd, void *buf, size_t size)
     size_t done = 0;
     uint64_t until = soon();
     while (done < size && kn_now_ns() < until) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
+        struct pollfd p = {.fd = fd, .events = POLLIN};
         poll(&p, 1, 100);
         ssize_t n = recv(fd, (char *)buf + done, size - done, MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN))
@@ -113,7 +120,7 @@ static inline struct kn_spec spec_of(const char *text)
 {
     struct kn_spec spec;
     json_t *object = json_loads(text, 0, NULL);
-    if (kn_spec_parse(object, &spec, &err))
+    if (kn_spec_parse(object, &kn_engines, &spec, &err))
         fail_msg("%s", err.message);
     json_decref(object);
     return spec;
@@ -121,8 +128,15 @@ static inline struct kn_spec spec_of(const char *text)
 
 static inline struct kn_hello hello_of(const char *spec, uint64_t run_id)
 {
-    struct kn_hello h = { .kind = KN_HELLO_FLOW, .run_id = run_id, .flow = 0, .flows = 1, .spec = spec_of(spec) };
-    memset(h.nonce, 0x42, sizeof h.nonce);
+    static atomic_uint_fast64_t hellos; /* each is a new one */
+    uint64_t number = atomic_fetch_add(&hellos, 1);
+    struct kn_hello h = {.kind = KN_HELLO_FLOW,
+                         .run_id = run_id,
+                         .flow = 0,
+                         .flows = 1,
+                         .issued_ns = kn_wall_ns(),
+                         .spec = spec_of(spec)};
+    memcpy(h.nonce, &number, sizeof number);
     return h;
 }
 
@@ -153,7 +167,7 @@ static inline json_t *read_answer(int fd, int *status)
 static inline json_t *ask_on(int fd, const char *method, const char *path, const char *headers, const char *body,
                              int *status)
 {
-    static char text[200000];
+    static char text[400000];
     int n = snprintf(text, sizeof text,
                      "%s %s HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s", method,
                      path, headers, body ? strlen(body) : 0, body ? body : "");
@@ -251,10 +265,11 @@ static inline void expect_ok(json_t *answer)
     json_decref(answer);
 }
 
-/* Such a run goes well. A machine that is busy with other things may let nothing through in a short time: it gets more. */
+/* Such a run goes well. A machine that is busy with other things may let nothing through in a short time: it gets more.
+ */
 static inline void expect_run(const struct live *l, const char *host, const char *test, const char *more)
 {
-    static const int durations_ms[] = { 30, 300, 3000 };
+    static const int durations_ms[] = {30, 300, 3000};
     for (int i = 0; i < 3; i++) {
         char spec[200], path[64];
         snprintf(spec, sizeof spec, "{\"test\":\"%s\",\"duration\":\"%dms\"%s}", test, durations_ms[i], more);

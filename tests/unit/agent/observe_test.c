@@ -1,7 +1,5 @@
 /* Observations: begun, kept and ended through control; refused, limited, ended where nobody asks after them. */
-#include "live.h"
-
-static struct live l;
+#include "one.h"
 
 static int set_up(void **state)
 {
@@ -9,13 +7,6 @@ static int set_up(void **state)
     live_config(&l);
     l.config.max_runs = 4;
     live_start(&l);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    live_end(&l);
     return 0;
 }
 
@@ -62,8 +53,8 @@ static void from_beginning_to_end(void **state)
 static void nonsense_is_refused(void **state)
 {
     (void)state;
-    static const char *const bodies[] = { "{}", "[]", "7", "{\"moniter\":{}}", "{\"monitor\":3}",
-                                          "{\"monitor\":{\"interval_ns\":\"soon\"}}" };
+    static const char *const bodies[] = {
+        "{}", "[]", "7", "{\"moniter\":{}}", "{\"monitor\":3}", "{\"monitor\":{\"interval_ns\":\"soon\"}}"};
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         int status;
         json_t *answer = ask(&l, "POST", "/v1/observe", bodies[i], &status);
@@ -142,5 +133,5 @@ int main(void)
         cmocka_unit_test(ends_where_nobody_asks_after_it),
         cmocka_unit_test(nothing_is_left_behind),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, end_agent);
 }

@@ -17,7 +17,9 @@
 
 #include "core/error.h"
 
-struct random { uint64_t state; };
+struct random {
+    uint64_t state;
+};
 
 /* splitmix64 */
 static inline uint64_t random_next(struct random *r)
@@ -48,10 +50,11 @@ static inline void check_refusal(const struct kn_error *err, enum kn_code code, 
 /* Whether this machine has IPv6, on its loopback at least. */
 static inline bool has_ipv6(void)
 {
-    struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int fd = socket(AF_INET6, SOCK_DGRAM, 0);
     bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&at, sizeof at);
-    if (fd >= 0) close(fd);
+    if (fd >= 0)
+        close(fd);
     return has;
 }
 

@@ -1,5 +1,5 @@
-/* What clocks say of one another. A clock that really jumps would be the machine's own, and everyone's on it: the readings
- * here are made up, but for one pair. */
+/* What clocks say of one another. A clock that really jumps would be the machine's own, and everyone's on it: the
+ * readings here are made up, but for one pair. */
 #include "check.h"
 
 #include "core/clock.h"
@@ -7,19 +7,23 @@
 #define S KN_NS_PER_S
 #define MS KN_NS_PER_MS
 
-static const struct kn_clocks from = { .now_ns = 100 * S, .wall_ns = 1700000000 * S, .boot_ns = 150 * S, .spread_ns = 100 };
+static const struct kn_clocks from = {
+    .now_ns = 100 * S, .wall_ns = 1700000000 * S, .boot_ns = 150 * S, .spread_ns = 100};
 
 /* A second later by CLOCK_MONOTONIC. */
 static struct kn_clocks later(int64_t wall_ns, int64_t boot_ns, uint64_t spread_ns)
 {
-    return (struct kn_clocks){ .now_ns = from.now_ns + S, .wall_ns = from.wall_ns + S + (uint64_t)wall_ns,
-                               .boot_ns = from.boot_ns + S + (uint64_t)boot_ns, .spread_ns = spread_ns };
+    return (struct kn_clocks){.now_ns = from.now_ns + S,
+                              .wall_ns = from.wall_ns + S + (uint64_t)wall_ns,
+                              .boot_ns = from.boot_ns + S + (uint64_t)boot_ns,
+                              .spread_ns = spread_ns};
 }
 
 static void a_jump_is_seen(void **state)
 {
     (void)state;
-    static const int64_t jumps[] = { 3600 * (int64_t)S, (int64_t)S, 11 * (int64_t)MS, -11 * (int64_t)MS, -86400 * (int64_t)S };
+    static const int64_t jumps[] = {3600 * (int64_t)S, (int64_t)S, 11 * (int64_t)MS, -11 * (int64_t)MS,
+                                    -86400 * (int64_t)S};
     for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
         struct kn_clocks to = later(jumps[i], 0, 100);
         assert_true(kn_clocks_jump_ns(&from, &to) == jumps[i]);
@@ -30,7 +34,8 @@ static void a_jump_is_seen(void **state)
 static void what_is_no_jump(void **state)
 {
     (void)state;
-    struct kn_clocks same = later(0, 0, 100), little = later(9 * MS, 9 * MS, 100), torn = later(40 * MS, 40 * MS, 50 * MS);
+    struct kn_clocks same = later(0, 0, 100), little = later(9 * MS, 9 * MS, 100),
+                     torn = later(40 * MS, 40 * MS, 50 * MS);
     assert_true(kn_clocks_jump_ns(&from, &same) == 0 && kn_clocks_asleep_ns(&from, &same) == 0);
     assert_true(kn_clocks_jump_ns(&from, &little) == 0 && kn_clocks_asleep_ns(&from, &little) == 0);
     /* somebody else ran between the readings of the three */

@@ -61,7 +61,7 @@ static void context_comes_first(void **state)
 static void messages_are_always_utf8(void **state)
 {
     static const char pieces[] = "\xe2\x82\xac\xc3\xb6\xf0\x9f\x98\x80\xed\xa0";
-    struct random r = { 11 };
+    struct random r = {11};
     struct kn_error err;
     char bytes[700], quoted[KN_QUOTE_MAX];
     (void)state;
@@ -72,7 +72,8 @@ static void messages_are_always_utf8(void **state)
         bytes[n ? n - 1 : 0] = 0;
         kn_fail(&err, KN_E_ARGUMENT, "%s", bytes);
         kn_error_context(&err, "%s", kn_quote(quoted, bytes));
-        if (*err.message) check_refusal(&err, KN_E_ARGUMENT, NULL);
+        if (*err.message)
+            check_refusal(&err, KN_E_ARGUMENT, NULL);
         assert_true(strlen(quoted) < KN_QUOTE_MAX && quoted[0] == '"' && quoted[strlen(quoted) - 1] == '"');
     }
     for (size_t pad = 500; pad < 512; pad++) { /* a sequence across the cut */
@@ -100,10 +101,10 @@ static void quotes(void **state)
 
 static void whole_numbers_in_json(void **state)
 {
-    static const uint64_t list[] = { 0, 1, KN_JSON_PLAIN_MAX, KN_JSON_PLAIN_MAX + 1, 1ull << 63, UINT64_MAX };
-    static const char *const bad[] = { "-1",     "1.5",  "\"\"", "\"1x\"", "\"-1\"", "\"18446744073709551616\"",
-                                       "\" 1\"", "null", "1e30", "[1]",    "true" };
-    struct kn_error err = { .message = "" };
+    static const uint64_t list[] = {0, 1, KN_JSON_PLAIN_MAX, KN_JSON_PLAIN_MAX + 1, 1ull << 63, UINT64_MAX};
+    static const char *const bad[] = {"-1",     "1.5",  "\"\"", "\"1x\"", "\"-1\"", "\"18446744073709551616\"",
+                                      "\" 1\"", "null", "1e30", "[1]",    "true"};
+    struct kn_error err = {.message = ""};
     uint64_t v;
     (void)state;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -154,8 +155,12 @@ static void clocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_have_names), cmocka_unit_test(the_kernels_reason), cmocka_unit_test(context_comes_first),
-        cmocka_unit_test(messages_are_always_utf8), cmocka_unit_test(quotes), cmocka_unit_test(whole_numbers_in_json),
+        cmocka_unit_test(codes_have_names),
+        cmocka_unit_test(the_kernels_reason),
+        cmocka_unit_test(context_comes_first),
+        cmocka_unit_test(messages_are_always_utf8),
+        cmocka_unit_test(quotes),
+        cmocka_unit_test(whole_numbers_in_json),
         cmocka_unit_test(clocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,15 +18,16 @@ static struct kn_figures fresh(uint64_t interval_ns)
 static uint64_t sum_of(const uint64_t *v, uint32_t n)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < n; i++) sum += v[i];
+    for (uint32_t i = 0; i < n; i++)
+        sum += v[i];
     return sum;
 }
 
 static void the_series_by_its_definition(void **state)
 {
-    struct random r = { 1 };
+    struct random r = {1};
     struct kn_figures f = fresh(1000);
-    uint64_t expect[100] = { 0 };
+    uint64_t expect[100] = {0};
     (void)state;
     for (int i = 0; i < 10000; i++) { /* back and forth, as flows of one worker are */
         uint64_t at = random_next(&r) % 100000, bytes = random_next(&r) % 100;
@@ -55,10 +56,12 @@ static void a_long_series_doubles_its_step(void **state)
 {
     struct kn_figures f = fresh(1000);
     (void)state;
-    for (uint64_t i = 0; i < 4 * KN_SERIES_MAX + 1; i++) kn_figures_add(&f, i * 1000, 3, 1);
+    for (uint64_t i = 0; i < 4 * KN_SERIES_MAX + 1; i++)
+        kn_figures_add(&f, i * 1000, 3, 1);
     assert_int_equal(f.series.step_ns, 8000);
     assert_int_equal(f.series.n, KN_SERIES_MAX / 2 + 1);
-    for (uint32_t i = 0; i < KN_SERIES_MAX / 2; i++) assert_int_equal(f.series.ops[i], 8);
+    for (uint32_t i = 0; i < KN_SERIES_MAX / 2; i++)
+        assert_int_equal(f.series.ops[i], 8);
     assert_int_equal(f.series.ops[KN_SERIES_MAX / 2], 1);
     kn_figures_add(&f, UINT64_MAX / 4, 1, 1);
     assert_true(f.series.n <= KN_SERIES_MAX);
@@ -70,7 +73,7 @@ static void a_long_series_doubles_its_step(void **state)
 
 static void without_a_step_there_is_no_series(void **state)
 {
-    struct kn_figures f = fresh(0), g = fresh(1000), *both[] = { &f, &g };
+    struct kn_figures f = fresh(0), g = fresh(1000), *both[] = {&f, &g};
     struct kn_error err;
     (void)state;
     kn_figures_add(&f, 5, 5, 5);
@@ -79,7 +82,8 @@ static void without_a_step_there_is_no_series(void **state)
     assert_int_equal(kn_figures_merge(&f, &g, &err), 0);
     assert_int_equal(f.series.step_ns, 1000);
     assert_int_equal(f.series.bytes[2], 5);
-    for (int i = 0; i < 2; i++) kn_figures_fini(both[i]);
+    for (int i = 0; i < 2; i++)
+        kn_figures_fini(both[i]);
     kn_figures_fini(&f); /* twice does no harm */
 }
 
@@ -108,7 +112,7 @@ static void fill(struct kn_figures *f, struct random *r)
 
 static void merging_adds(void **state)
 {
-    struct random r = { 4 };
+    struct random r = {4};
     struct kn_figures a = fresh(1000), b = fresh(2000), sum = fresh(1000);
     struct kn_error err;
     (void)state;
@@ -137,22 +141,24 @@ static void merging_adds(void **state)
     assert_int_equal(b.series.step_ns, 2000);
     assert_int_equal(sum_of(b.series.ops, b.series.n), 1000);
     assert_true(b.mss == sum.mss);
-    struct kn_figures *all[] = { &a, &b, &sum, &none };
-    for (int i = 0; i < 4; i++) kn_figures_fini(all[i]);
+    struct kn_figures *all[] = {&a, &b, &sum, &none};
+    for (int i = 0; i < 4; i++)
+        kn_figures_fini(all[i]);
 }
 
 static void json_keeps_everything(void **state)
 {
-    struct random r = { 9 };
+    struct random r = {9};
     struct kn_figures f = fresh(1000), g;
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     (void)state;
     fill(&f, &r);
     f.rx_bytes = UINT64_MAX; /* as text, whole */
     json_t *one = kn_figures_to_json(&f);
     char *text = json_dumps(one, JSON_COMPACT);
     json_t *read = json_loads(text, 0, NULL);
-    if (kn_figures_from_json(read, &g, &err)) fail_msg("%s", err.message);
+    if (kn_figures_from_json(read, &g, &err))
+        fail_msg("%s", err.message);
     assert_true(g.rx_bytes == UINT64_MAX && g.jitter_ns == f.jitter_ns && g.has == f.has && g.status[5] == 1);
     json_t *two = kn_figures_to_json(&g);
     assert_true(json_equal(one, two));
@@ -184,29 +190,38 @@ static void what_was_not_measured_is_absent(void **state)
 
 static void json_that_lies_is_refused(void **state)
 {
-    static const struct { const char *text, *says; } lies[] = {
-        { "[]", "object" }, { "{\"ops\":-1}", "ops" }, { "{\"ops\":1.5}", "ops" }, { "{\"has\":4294967296}", "has" },
-        { "{\"jitter_ns\":\"x\"}", "jitter_ns" },
-        { "{\"jitter_ns\":-1}", "jitter_ns" }, { "{\"status\":[1]}", "status" },
-        { "{\"status\":[1,2,3,4,5,\"x\"]}", "status" }, { "{\"latency\":{}}", "latency" },
-        { "{\"connect\":7}", "connect" }, { "{\"series\":{}}", "step_ns" },
-        { "{\"series\":{\"step_ns\":\"18446744073709551615\",\"bytes\":[1],\"ops\":[1]}}", "step_ns" },
-        { "{\"series\":{\"step_ns\":5,\"bytes\":[1],\"ops\":[1,2]}}", "bytes" },
-        { "{\"series\":{\"step_ns\":5,\"bytes\":[1,2],\"ops\":[1,null]}}", "ops" },
+    static const struct {
+        const char *text, *says;
+    } lies[] = {
+        {"[]", "object"},
+        {"{\"ops\":-1}", "ops"},
+        {"{\"ops\":1.5}", "ops"},
+        {"{\"has\":4294967296}", "has"},
+        {"{\"jitter_ns\":\"x\"}", "jitter_ns"},
+        {"{\"jitter_ns\":-1}", "jitter_ns"},
+        {"{\"status\":[1]}", "status"},
+        {"{\"status\":[1,2,3,4,5,\"x\"]}", "status"},
+        {"{\"latency\":{}}", "latency"},
+        {"{\"connect\":7}", "connect"},
+        {"{\"series\":{}}", "step_ns"},
+        {"{\"series\":{\"step_ns\":\"18446744073709551615\",\"bytes\":[1],\"ops\":[1]}}", "step_ns"},
+        {"{\"series\":{\"step_ns\":5,\"bytes\":[1],\"ops\":[1,2]}}", "bytes"},
+        {"{\"series\":{\"step_ns\":5,\"bytes\":[1,2],\"ops\":[1,null]}}", "ops"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         struct kn_figures f;
-        struct kn_error err = { .message = "" };
+        struct kn_error err = {.message = ""};
         json_t *json = json_loads(lies[i].text, 0, NULL);
         assert_int_equal(kn_figures_from_json(json, &f, &err), -1);
         check_refusal(&err, KN_E_PROTOCOL, lies[i].says);
         json_decref(json);
     }
     struct kn_figures f;
-    struct kn_error err = { .message = "" };
+    struct kn_error err = {.message = ""};
     json_t *points = json_array(), *json;
-    for (int i = 0; i <= KN_SERIES_MAX; i++) json_array_append_new(points, json_integer(1));
+    for (int i = 0; i <= KN_SERIES_MAX; i++)
+        json_array_append_new(points, json_integer(1));
     json = json_pack("{s:{s:i,s:O,s:O}}", "series", "step_ns", 5, "bytes", points, "ops", points);
     assert_int_equal(kn_figures_from_json(json, &f, &err), -1);
     check_refusal(&err, KN_E_PROTOCOL, "longer than");
@@ -217,11 +232,14 @@ static void json_that_lies_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_series_by_its_definition), cmocka_unit_test(gaps_are_zeros),
+        cmocka_unit_test(the_series_by_its_definition),
+        cmocka_unit_test(gaps_are_zeros),
         cmocka_unit_test(a_long_series_doubles_its_step),
-        cmocka_unit_test(without_a_step_there_is_no_series), cmocka_unit_test(merging_adds),
+        cmocka_unit_test(without_a_step_there_is_no_series),
+        cmocka_unit_test(merging_adds),
         cmocka_unit_test(json_keeps_everything),
-        cmocka_unit_test(what_was_not_measured_is_absent), cmocka_unit_test(json_that_lies_is_refused),
+        cmocka_unit_test(what_was_not_measured_is_absent),
+        cmocka_unit_test(json_that_lies_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
 
 #include "core/hist.h"
 
-static const double percents[] = { 0, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 99.99, 99.999, 100 };
+static const double percents[] = {0, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 99.99, 99.999, 100};
 
 static int compare(const void *a, const void *b)
 {
@@ -34,7 +34,8 @@ static void check_against_exact(const uint64_t *values, size_t n)
         sum += (long double)values[i];
     }
     long double mean = sum / (long double)n;
-    for (size_t i = 0; i < n; i++) squares += ((long double)values[i] - mean) * ((long double)values[i] - mean);
+    for (size_t i = 0; i < n; i++)
+        squares += ((long double)values[i] - mean) * ((long double)values[i] - mean);
     assert_int_equal(kn_hist_count(h), n);
     assert_int_equal(kn_hist_min(h), sorted[0]);
     assert_int_equal(kn_hist_max(h), sorted[n - 1]);
@@ -72,13 +73,14 @@ static uint64_t draw(struct random *r, enum shape shape, size_t i)
 
 static void percentiles_of_every_shape(void **state)
 {
-    static const size_t lengths[] = { 1, 2, 3, 10, 99, 100, 1000, 1001, 100000 };
-    struct random r = { 42 };
+    static const size_t lengths[] = {1, 2, 3, 10, 99, 100, 1000, 1001, 100000};
+    struct random r = {42};
     uint64_t *values = malloc(100000 * sizeof *values);
     (void)state;
     for (enum shape shape = 0; shape < SHAPES; shape++)
         for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-            for (size_t i = 0; i < lengths[k]; i++) values[i] = draw(&r, shape, i);
+            for (size_t i = 0; i < lengths[k]; i++)
+                values[i] = draw(&r, shape, i);
             check_against_exact(values, lengths[k]);
         }
     free(values);
@@ -88,8 +90,10 @@ static void rank_is_not_off_by_a_rounding_error(void **state)
 {
     struct kn_hist *h = kn_hist_new();
     (void)state;
-    for (uint64_t i = 1; i <= 100; i++) kn_hist_record(h, i);
-    for (int p = 1; p <= 100; p++) assert_int_equal(kn_hist_percentile(h, p), p);
+    for (uint64_t i = 1; i <= 100; i++)
+        kn_hist_record(h, i);
+    for (int p = 1; p <= 100; p++)
+        assert_int_equal(kn_hist_percentile(h, p), p);
     kn_hist_free(h);
     h = kn_hist_new();
     kn_hist_record_n(h, 10, 999);
@@ -155,25 +159,28 @@ static void assert_same(const struct kn_hist *a, const struct kn_hist *b)
 
 static void merging_is_recording_together(void **state)
 {
-    struct random r = { 7 };
+    struct random r = {7};
     struct kn_hist *all = kn_hist_new(), *sum = kn_hist_new(), *parts[5];
     (void)state;
-    for (int i = 0; i < 5; i++) parts[i] = kn_hist_new();
+    for (int i = 0; i < 5; i++)
+        parts[i] = kn_hist_new();
     for (size_t i = 0; i < 20000; i++) {
         uint64_t v = draw(&r, (enum shape)(i % SHAPES), i), times = 1 + random_next(&r) % 3;
         kn_hist_record_n(all, v, times);
         kn_hist_record_n(parts[random_next(&r) % 5], v, times);
     }
-    for (int i = 0; i < 5; i++) kn_hist_merge(sum, parts[i]);
+    for (int i = 0; i < 5; i++)
+        kn_hist_merge(sum, parts[i]);
     assert_same(all, sum);
-    for (int i = 0; i < 5; i++) kn_hist_free(parts[i]);
+    for (int i = 0; i < 5; i++)
+        kn_hist_free(parts[i]);
     kn_hist_free(all);
     kn_hist_free(sum);
 }
 
 static void json_keeps_everything(void **state)
 {
-    struct random r = { 99 };
+    struct random r = {99};
     struct kn_error err;
     (void)state;
     for (int round = 0; round < 20; round++) {
@@ -199,7 +206,10 @@ static void json_keeps_everything(void **state)
 static void json_that_lies_is_refused(void **state)
 {
     static const char *const lies[] = {
-        "[]", "{}", "{\"count\":1}", "null",
+        "[]",
+        "{}",
+        "{\"count\":1}",
+        "null",
         "{\"count\":1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[]}",
         "{\"count\":2,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[5,1]]}",
         "{\"count\":1,\"min\":5,\"max\":6,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[5,1]]}",
@@ -212,13 +222,15 @@ static void json_that_lies_is_refused(void **state)
         "{\"count\":1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[-1,1]]}",
         "{\"count\":1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[5]]}",
         "{\"count\":-1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[5,-1]]}",
-        "{\"count\":\"1\",\"min\":5,\"max\":5,\"sum\":\"999999999999999999999999999999999999999999\",\"sum_sq\":\"25\",\"buckets\":[[5,1]]}",
-        "{\"count\":1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\",\"buckets\":[[4,\"18446744073709551615\"],[5,2]]}",
+        "{\"count\":\"1\",\"min\":5,\"max\":5,\"sum\":\"999999999999999999999999999999999999999999\","
+        "\"sum_sq\":\"25\",\"buckets\":[[5,1]]}",
+        "{\"count\":1,\"min\":5,\"max\":5,\"sum\":\"5\",\"sum_sq\":\"25\","
+        "\"buckets\":[[4,\"18446744073709551615\"],[5,2]]}",
         "{\"count\":0,\"min\":0,\"max\":9,\"sum\":\"0\",\"sum_sq\":\"0\",\"buckets\":[]}",
     };
     (void)state;
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        struct kn_error err = { .message = "" };
+        struct kn_error err = {.message = ""};
         json_t *json = json_loads(lies[i], JSON_DECODE_ANY, NULL);
         assert_non_null(json);
         assert_null(kn_hist_from_json(json, &err));
@@ -231,10 +243,13 @@ static void json_that_lies_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percentiles_of_every_shape), cmocka_unit_test(rank_is_not_off_by_a_rounding_error),
+        cmocka_unit_test(percentiles_of_every_shape),
+        cmocka_unit_test(rank_is_not_off_by_a_rounding_error),
         cmocka_unit_test(empty_is_zero),
-        cmocka_unit_test(values_too_large_keep_their_maximum), cmocka_unit_test(buckets_tile_the_line),
-        cmocka_unit_test(merging_is_recording_together), cmocka_unit_test(json_keeps_everything),
+        cmocka_unit_test(values_too_large_keep_their_maximum),
+        cmocka_unit_test(buckets_tile_the_line),
+        cmocka_unit_test(merging_is_recording_together),
+        cmocka_unit_test(json_keeps_everything),
         cmocka_unit_test(json_that_lies_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* The change-point test: steps that are there are found, noise of any kind is left alone at the rate that is promised. */
+/* The change-point test: steps that are there are found, noise of any kind is left alone at the rate that is promised.
+ */
 #include "check.h"
 
 #include <math.h>
@@ -43,9 +44,9 @@ static void fill(enum noise kind, struct random *r, double *values, size_t n)
 
 static void false_alarms_are_rarer_than_promised(void **state)
 {
-    static const size_t sizes[] = { 16, 20, 60, 240 };
+    static const size_t sizes[] = {16, 20, 60, 240};
     (void)state;
-    struct random r = { 4711 };
+    struct random r = {4711};
     double values[240];
     for (int kind = 0; kind < NOISES; kind++)
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
@@ -55,14 +56,15 @@ static void false_alarms_are_rarer_than_promised(void **state)
                 fill((enum noise)kind, &r, values, sizes[k]);
                 alarms += kn_step_find(values, sizes[k], &step);
             }
-            if (alarms > rounds * KN_STEP_ALPHA) fail_msg("noise %d, %zu values: %d of %d", kind, sizes[k], alarms, rounds);
+            if (alarms > rounds * KN_STEP_ALPHA)
+                fail_msg("noise %d, %zu values: %d of %d", kind, sizes[k], alarms, rounds);
         }
 }
 
 static void a_step_is_found_where_it_is(void **state)
 {
     (void)state;
-    struct random r = { 42 };
+    struct random r = {42};
     double values[100];
     int found = 0, near = 0;
     for (int round = 0; round < 1000; round++) {
@@ -70,8 +72,10 @@ static void a_step_is_found_where_it_is(void **state)
         double to = round % 3 ? 0.5 : 2;
         struct kn_step step;
         fill(NORMAL, &r, values, n);
-        for (size_t i = at; i < n; i++) values[i] *= to;
-        if (!kn_step_find(values, n, &step)) continue;
+        for (size_t i = at; i < n; i++)
+            values[i] *= to;
+        if (!kn_step_find(values, n, &step))
+            continue;
         found++;
         near += step.at + 1 >= at && step.at <= at + 1;
         assert_true(fabs(step.before - 1) < 0.2 && fabs(step.after - to) < 0.4);
@@ -84,18 +88,23 @@ static void what_is_no_step(void **state)
 {
     (void)state;
     struct kn_step step;
-    double values[64] = { 0 };
+    double values[64] = {0};
     for (size_t n = 0; n < 64; n++) {
-        for (size_t i = 0; i < n; i++) values[i] = 7;
+        for (size_t i = 0; i < n; i++)
+            values[i] = 7;
         assert_false(kn_step_find(values, n, &step)); /* nothing changes */
-        for (size_t i = 0; i < n; i++) values[i] = i < n / 2 ? 1 : 1.1;
+        for (size_t i = 0; i < n; i++)
+            values[i] = i < n / 2 ? 1 : 1.1;
         assert_false(kn_step_find(values, n, &step)); /* too little */
-        for (size_t i = 0; i < n; i++) values[i] = i == 0 ? 0 : 1;
+        for (size_t i = 0; i < n; i++)
+            values[i] = i == 0 ? 0 : 1;
         assert_false(kn_step_find(values, n, &step)); /* a slow start */
-        for (size_t i = 0; i < n; i++) values[i] = i < n / 2 ? 1 : 2;
+        for (size_t i = 0; i < n; i++)
+            values[i] = i < n / 2 ? 1 : 2;
         assert_int_equal(kn_step_find(values, n, &step), n >= KN_STEP_LEAST);
     }
-    for (size_t i = 0; i < 64; i++) values[i] = i < 32 ? 1 : 0; /* nothing comes any more */
+    for (size_t i = 0; i < 64; i++)
+        values[i] = i < 32 ? 1 : 0; /* nothing comes any more */
     assert_true(kn_step_find(values, 64, &step));
     assert_int_equal(step.at, 32);
 }

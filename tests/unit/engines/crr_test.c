@@ -1,12 +1,18 @@
 /* tcp_crr over loopback: every connection is short, and the server's counts make up the client's. */
-#include "loopback.h"
-
-static struct loopback server;
+#include "server.h"
 
 static void test_combinations(void **state)
 {
-    static const char *const options[] = {"\"flows\":1", "\"flows\":2", "\"flows\":7", "\"fin\":true", "\"size\":\"4K\",\"response\":\"8K\"", "\"size\":\"100K\",\"response\":\"200K\"",
-        "\"delay\":\"1ms\"", "\"rate\":\"500/s\"", "\"mss\":500", "\"fin\":true,\"flows\":3"};
+    static const char *const options[] = {"\"flows\":1",
+                                          "\"flows\":2",
+                                          "\"flows\":7",
+                                          "\"fin\":true",
+                                          "\"size\":\"4K\",\"response\":\"8K\"",
+                                          "\"size\":\"100K\",\"response\":\"200K\"",
+                                          "\"delay\":\"1ms\"",
+                                          "\"rate\":\"500/s\"",
+                                          "\"mss\":500",
+                                          "\"fin\":true,\"flows\":3"};
     (void)state;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
@@ -26,7 +32,8 @@ static void test_combinations(void **state)
 /* Also of transactions that have a thread each: threads end, and others come by the same name. */
 static void test_server_cpu_is_reported(void **state)
 {
-    static const char *const options[] = {"\"response\":1", "\"response\":\"100K\"", "\"response\":\"100K\",\"flows\":4"};
+    static const char *const options[] = {"\"response\":1", "\"response\":\"100K\"",
+                                          "\"response\":\"100K\",\"flows\":4"};
     (void)state;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
@@ -43,7 +50,8 @@ static void test_server_cpu_is_reported(void **state)
 
 static void test_count_is_exact(void **state)
 {
-    static const char *const specs[] = {"{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":0}", "{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":\"20ms\",\"flows\":5}"};
+    static const char *const specs[] = {"{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":0}",
+                                        "{\"test\":\"tcp_crr\",\"count\":503,\"warmup\":\"20ms\",\"flows\":5}"};
     (void)state;
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         json_t *r = run_json(&server, specs[i]);
@@ -60,19 +68,24 @@ static void test_rate_is_held(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
-        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"200ms\",\"warmup\":\"20ms\",\"rate\":\"500/s\",%s}", options[i]);
+        snprintf(spec, sizeof spec,
+                 "{\"test\":\"tcp_crr\",\"duration\":\"200ms\",\"warmup\":\"20ms\",\"rate\":\"500/s\",%s}", options[i]);
         json_decref(run_within(&server, spec, "metrics.ops", 90, 102)); /* 100 are due */
     }
 }
 
-/* A server that takes connections and says nothing: each transaction ends at its timeout and is counted with that time. */
+/* A server that takes connections and says nothing: each transaction ends at its timeout and is counted with that time.
+ */
 static void test_timeouts(void **state)
 {
     static const char *const options[] = {"\"flows\":1", "\"flows\":4,\"threads\":1"};
     (void)state;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char spec[256];
-        snprintf(spec, sizeof spec, "{\"test\":\"tcp_crr\",\"duration\":\"500ms\",\"warmup\":0,\"delay\":\"600ms\",\"timeout\":\"100ms\",%s}", options[i]);
+        snprintf(
+            spec, sizeof spec,
+            "{\"test\":\"tcp_crr\",\"duration\":\"500ms\",\"warmup\":0,\"delay\":\"600ms\",\"timeout\":\"100ms\",%s}",
+            options[i]);
         json_t *r = run_once(&server, spec);
         assert_true(number_at(r, "metrics.timeouts") >= 1);
         assert_true(number_at(r, "metrics.latency_ns.min") >= 100e6);
@@ -111,7 +124,8 @@ static void test_refused(void **state)
     json_decref(r);
 }
 
-/* A server that goes away in the middle: every transaction fails from then on, and the run says so within a few seconds. */
+/* A server that goes away in the middle: every transaction fails from then on, and the run says so within a few
+ * seconds. */
 static void test_server_vanishes(void **state)
 {
     static struct loopback mortal;
@@ -134,25 +148,13 @@ static void test_server_vanishes(void **state)
     json_decref(r);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    loopback_start(&server);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    loopback_stop(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_combinations), cmocka_unit_test(test_server_cpu_is_reported), cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_rate_is_held), cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_stop_in_the_middle), cmocka_unit_test(test_refused), cmocka_unit_test(test_server_vanishes),
+        cmocka_unit_test(test_combinations),   cmocka_unit_test(test_server_cpu_is_reported),
+        cmocka_unit_test(test_count_is_exact), cmocka_unit_test(test_rate_is_held),
+        cmocka_unit_test(test_timeouts),       cmocka_unit_test(test_stop_in_the_middle),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_server_vanishes),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

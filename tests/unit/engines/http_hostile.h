@@ -19,7 +19,11 @@ struct hostile {
     unsigned active;
 };
 
-struct visit { struct hostile *h; int fd; unsigned slot, served; };
+struct visit {
+    struct hostile *h;
+    int fd;
+    unsigned slot, served;
+};
 
 static bool say(int fd, const char *text)
 {
@@ -90,41 +94,91 @@ static bool is(const char *request, const char *path)
 static bool answer(struct visit *v, const char *r, unsigned number)
 {
     int fd = v->fd;
-    if (is(r, "/ok")) return ok_of(fd, 5);
-    if (is(r, "/none")) return say(fd, "HTTP/1.1 204 No Content\r\n\r\n");
-    if (is(r, "/404")) return say(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnever");
-    if (is(r, "/500")) return say(fd, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
+    if (is(r, "/ok"))
+        return ok_of(fd, 5);
+    if (is(r, "/none"))
+        return say(fd, "HTTP/1.1 204 No Content\r\n\r\n");
+    if (is(r, "/404"))
+        return say(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnever");
+    if (is(r, "/500"))
+        return say(fd, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
     if (is(r, "/chunked"))
-        return say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n") && say(fd, "6\r\n there\r\n0\r\nX: y\r\n\r\n");
+        return say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n") &&
+               say(fd, "6\r\n there\r\n0\r\nX: y\r\n\r\n");
     if (is(r, "/framed-twice"))
-        return say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        return say(fd,
+                   "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     if (is(r, "/continue"))
         return say(fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    if (is(r, "/bytewise")) return send_bytewise(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");
-    if (is(r, "/big")) return send_big(fd, 300000);
-    if (is(r, "/lengths")) return ok_of(fd, number && number % 4 == 0 ? 6 : 5);
-    if (is(r, "/slow")) { pause_for(20 * KN_NS_PER_MS); return ok_of(fd, 5); }
-    if (is(r, "/stall")) { if (number == 100) pause_for(200 * KN_NS_PER_MS); return ok_of(fd, 5); }
+    if (is(r, "/bytewise"))
+        return send_bytewise(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");
+    if (is(r, "/big"))
+        return send_big(fd, 300000);
+    if (is(r, "/lengths"))
+        return ok_of(fd, number && number % 4 == 0 ? 6 : 5);
+    if (is(r, "/slow")) {
+        pause_for(20 * KN_NS_PER_MS);
+        return ok_of(fd, 5);
+    }
+    if (is(r, "/stall")) {
+        if (number == 100)
+            pause_for(200 * KN_NS_PER_MS);
+        return ok_of(fd, 5);
+    }
     if (is(r, "/late-body")) {
         bool good = say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
         pause_for(50 * KN_NS_PER_MS);
         return good && say(fd, "body");
     }
-    if (is(r, "/hang")) { until_gone(fd); return false; }
-    if (is(r, "/close")) { say(fd, "HTTP/1.1 200 OK\r\n\r\nuntil the end"); return false; }
-    if (is(r, "/last")) { bool last = ++v->served == 3;
-        say(fd, last ? "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok" : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        return !last; }
-    if (is(r, "/unsaid")) return ok_of(fd, 5) && ++v->served < 3;
-    if (is(r, "/garbage")) { say(fd, "lorem ipsum dolor\r\n\r\n"); return false; }
-    if (is(r, "/more")) return say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokand more");
-    if (is(r, "/early")) { say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nnot all"); return false; }
-    if (is(r, "/mute")) return false;
-    if (is(r, "/reset")) { say(fd, "HTTP/1.1 200"); reset(fd); return false; }
-    if (is(r, "/endless")) { say(fd, "HTTP/1.1 200 OK\r\n"); endless_head(fd); return false; }
+    if (is(r, "/hang")) {
+        until_gone(fd);
+        return false;
+    }
+    if (is(r, "/close")) {
+        say(fd, "HTTP/1.1 200 OK\r\n\r\nuntil the end");
+        return false;
+    }
+    if (is(r, "/last")) {
+        bool last = ++v->served == 3;
+        say(fd, last ? "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+                     : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        return !last;
+    }
+    if (is(r, "/unsaid"))
+        return ok_of(fd, 5) && ++v->served < 3;
+    if (is(r, "/garbage")) {
+        say(fd, "lorem ipsum dolor\r\n\r\n");
+        return false;
+    }
+    if (is(r, "/more"))
+        return say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokand more");
+    if (is(r, "/early")) {
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nnot all");
+        return false;
+    }
+    if (is(r, "/mute"))
+        return false;
+    if (is(r, "/reset")) {
+        say(fd, "HTTP/1.1 200");
+        reset(fd);
+        return false;
+    }
+    if (is(r, "/endless")) {
+        say(fd, "HTTP/1.1 200 OK\r\n");
+        endless_head(fd);
+        return false;
+    }
+    if (is(r, "/named")) { /* only to a request that names this server */
+        char host[64];
+        snprintf(host, sizeof host, "\r\nHost: 127.0.0.1:%u\r\n", v->h->port);
+        if (strstr(r, host))
+            return ok_of(fd, 5);
+    }
     if (is(r, "/some")) { /* every third fails somehow */
-        if (number % 3) return ok_of(fd, 5);
-        if (number % 2) reset(fd);
+        if (number % 3)
+            return ok_of(fd, 5);
+        if (number % 2)
+            reset(fd);
         return false;
     }
     return say(fd, "HTTP/1.1 400 What\r\nContent-Length: 0\r\n\r\n");

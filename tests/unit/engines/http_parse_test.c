@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "engines/http_parse.h"
+#include "engines/http/parse.h"
 
 struct expected {
     enum kn_http_got got;
@@ -19,7 +19,7 @@ struct expected {
 struct sample {
     const char *name, *text;
     struct expected want;
-    bool at_end;              /* the answer is complete when the server closes */
+    bool at_end; /* the answer is complete when the server closes */
 };
 
 #define OK_LINE "HTTP/1.1 200 OK\r\n"
@@ -32,25 +32,54 @@ static const struct sample samples[] = {
     {"empty reason", "HTTP/1.1 404 \r\nContent-Length: 1\r\n\r\nx", {KN_HTTP_DONE, 404, true, 1, 0}, false},
     {"bare line feeds", "HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", {KN_HTTP_DONE, 200, true, 2, 0}, false},
     {"more than one", OK_LINE "Content-Length: 2\r\n\r\nhiHTTP/1.1", {KN_HTTP_DONE, 200, true, 2, 8}, false},
-    {"length repeated", OK_LINE "Content-Length: 2\r\nContent-Length: 2, 2\r\n\r\nhi", {KN_HTTP_DONE, 200, true, 2, 0}, false},
+    {"length repeated",
+     OK_LINE "Content-Length: 2\r\nContent-Length: 2, 2\r\n\r\nhi",
+     {KN_HTTP_DONE, 200, true, 2, 0},
+     false},
     {"close", OK_LINE "Connection: close\r\nContent-Length: 2\r\n\r\nhi", {KN_HTTP_DONE, 200, false, 2, 0}, false},
-    {"close in a list", OK_LINE "Connection: foo, Close\r\nContent-Length: 2\r\n\r\nhi", {KN_HTTP_DONE, 200, false, 2, 0}, false},
+    {"close in a list",
+     OK_LINE "Connection: foo, Close\r\nContent-Length: 2\r\n\r\nhi",
+     {KN_HTTP_DONE, 200, false, 2, 0},
+     false},
     {"1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", {KN_HTTP_DONE, 200, false, 2, 0}, false},
-    {"1.0 keep-alive", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi", {KN_HTTP_DONE, 200, true, 2, 0}, false},
+    {"1.0 keep-alive",
+     "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi",
+     {KN_HTTP_DONE, 200, true, 2, 0},
+     false},
     {"until the end", OK_LINE "\r\nall of this", {KN_HTTP_DONE, 200, false, 11, 0}, true},
     {"until the end, empty", OK_LINE "Server: x\r\n\r\n", {KN_HTTP_DONE, 200, false, 0, 0}, true},
     {"another coding", OK_LINE "Transfer-Encoding: gzip\r\n\r\nabc", {KN_HTTP_DONE, 200, false, 3, 0}, true},
     {"204", "HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", {KN_HTTP_DONE, 204, true, 0, 0}, false},
     {"304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", {KN_HTTP_DONE, 304, true, 0, 0}, false},
-    {"100", "HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" OK_LINE "Content-Length: 1\r\n\r\nx", {KN_HTTP_DONE, 200, true, 1, 0}, false},
-    {"interim lengths mean nothing", "HTTP/1.1 103 Early\r\nContent-Length: 7\r\nConnection: close\r\n\r\n" OK_LINE "Content-Length: 1\r\n\r\nx",
-        {KN_HTTP_DONE, 200, true, 1, 0}, false},
-    {"chunked", OK_LINE "Transfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n", {KN_HTTP_DONE, 200, true, 9, 0}, false},
-    {"chunked, extensions and trailers", OK_LINE "Transfer-Encoding: chunked\r\n\r\n00A;a=\"b\"\r\n0123456789\r\n1 ;x\r\n.\r\n0;last\r\nExpires: never\r\nDigest: 0\r\n\r\nHT",
-        {KN_HTTP_DONE, 200, true, 11, 2}, false},
-    {"chunked after another coding", OK_LINE "Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", {KN_HTTP_DONE, 200, true, 1, 0}, false},
-    {"chunked over length", OK_LINE "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", {KN_HTTP_DONE, 200, false, 1, 0}, false},
-    {"folded field", OK_LINE "X-Long: a\r\n  b: c\r\nContent-Length: 1\r\n\r\nx", {KN_HTTP_DONE, 200, true, 1, 0}, false},
+    {"100",
+     "HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" OK_LINE "Content-Length: 1\r\n\r\nx",
+     {KN_HTTP_DONE, 200, true, 1, 0},
+     false},
+    {"interim lengths mean nothing",
+     "HTTP/1.1 103 Early\r\nContent-Length: 7\r\nConnection: close\r\n\r\n" OK_LINE "Content-Length: 1\r\n\r\nx",
+     {KN_HTTP_DONE, 200, true, 1, 0},
+     false},
+    {"chunked",
+     OK_LINE "Transfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n",
+     {KN_HTTP_DONE, 200, true, 9, 0},
+     false},
+    {"chunked, extensions and trailers",
+     OK_LINE "Transfer-Encoding: chunked\r\n\r\n00A;a=\"b\"\r\n0123456789\r\n1 ;x\r\n.\r\n0;last\r\n"
+             "Expires: never\r\nDigest: 0\r\n\r\nHT",
+     {KN_HTTP_DONE, 200, true, 11, 2},
+     false},
+    {"chunked after another coding",
+     OK_LINE "Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+     {KN_HTTP_DONE, 200, true, 1, 0},
+     false},
+    {"chunked over length",
+     OK_LINE "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+     {KN_HTTP_DONE, 200, false, 1, 0},
+     false},
+    {"folded field",
+     OK_LINE "X-Long: a\r\n  b: c\r\nContent-Length: 1\r\n\r\nx",
+     {KN_HTTP_DONE, 200, true, 1, 0},
+     false},
     {"5xx", "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", {KN_HTTP_DONE, 503, true, 4, 0}, false},
     {"beyond 5xx", "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", {KN_HTTP_DONE, 999, true, 0, 0}, false},
 
@@ -69,7 +98,10 @@ static const struct sample samples[] = {
     {"no colon", OK_LINE "Content-Length 5\r\n\r\n", {.got = KN_HTTP_BAD}, false},
     {"space before the colon", OK_LINE "Content-Length : 5\r\n\r\n", {.got = KN_HTTP_BAD}, false},
     {"folded length", OK_LINE "Content-Length: 5\r\n 0\r\n\r\n", {.got = KN_HTTP_BAD}, false},
-    {"chunked twice", OK_LINE "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n", {.got = KN_HTTP_BAD}, false},
+    {"chunked twice",
+     OK_LINE "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+     {.got = KN_HTTP_BAD},
+     false},
     {"no chunk size", OK_LINE "Transfer-Encoding: chunked\r\n\r\n\r\n", {.got = KN_HTTP_BAD}, false},
     {"chunk of garbage", OK_LINE "Transfer-Encoding: chunked\r\n\r\n5z\r\n", {.got = KN_HTTP_BAD}, false},
     {"negative chunk", OK_LINE "Transfer-Encoding: chunked\r\n\r\n-5\r\n", {.got = KN_HTTP_BAD}, false},
@@ -84,19 +116,21 @@ static const struct sample samples[] = {
 
 /* Feeds `size` bytes in pieces that end at `first`, then every `step`. Each piece lies in memory of its own, so that
  * a sanitizer sees whoever reads past it. */
-static enum kn_http_got feed(struct kn_http_parse *p, struct kn_http_memo *memo, const char *text, size_t size, size_t first, size_t step,
-                             size_t *taken)
+static enum kn_http_got feed(struct kn_http_parse *p, struct kn_http_memo *memo, const char *text, size_t size,
+                             size_t first, size_t step, size_t *taken)
 {
     enum kn_http_got got = KN_HTTP_MORE;
     *taken = 0;
     for (size_t at = 0; at < size && got == KN_HTTP_MORE;) {
         size_t n = at < first ? first - at : step, used;
-        if (n > size - at) n = size - at;
+        if (n > size - at)
+            n = size - at;
         uint8_t *piece = malloc(n);
         memcpy(piece, text + at, n);
         got = kn_http_parse_feed(p, memo, piece, n, &used);
         free(piece);
-        if (got == KN_HTTP_MORE) assert_int_equal(used, n);
+        if (got == KN_HTTP_MORE)
+            assert_int_equal(used, n);
         assert_true(used <= n);
         *taken += used;
         at += n;
@@ -113,7 +147,8 @@ static void check(const struct sample *s, struct kn_http_memo *memo, size_t firs
         assert_int_equal(got, KN_HTTP_MORE);
         got = kn_http_parse_end(&p);
     }
-    if (got != s->want.got) fail_msg("%s, pieces %zu and %zu: %d", s->name, first, step, got);
+    if (got != s->want.got)
+        fail_msg("%s, pieces %zu and %zu: %d", s->name, first, step, got);
     if (got == KN_HTTP_BAD) {
         assert_false(p.keepalive);
         return;
@@ -135,8 +170,10 @@ static void every_split(void **state)
             check(&samples[i], NULL, first, size);
             check(&samples[i], &memo, first, size);
         }
-        for (size_t step = 1; step < 9; step++) check(&samples[i], &memo, 0, step);
-        if (!size) check(&samples[i], NULL, 0, 1);
+        for (size_t step = 1; step < 9; step++)
+            check(&samples[i], &memo, 0, step);
+        if (!size)
+            check(&samples[i], NULL, 0, 1);
     }
 }
 
@@ -148,10 +185,12 @@ static void one_after_another(void **state)
     for (size_t round = 0; round < 3; round++) {
         for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
             const struct sample *s = &samples[i];
-            if (s->want.got != KN_HTTP_DONE) continue;
+            if (s->want.got != KN_HTTP_DONE)
+                continue;
             size_t taken, size = strlen(s->text);
             enum kn_http_got got = feed(&p, &memo, s->text, size, size, size, &taken);
-            if (s->at_end) got = kn_http_parse_end(&p);
+            if (s->at_end)
+                got = kn_http_parse_end(&p);
             assert_int_equal(got, KN_HTTP_DONE);
             assert_int_equal(p.body_bytes, s->want.body);
             assert_int_equal(p.status, s->want.status);
@@ -170,7 +209,8 @@ static bool remembered(const struct kn_http_memo *memo, const char *response)
 static void memo_is_the_head_before(void **state)
 {
     (void)state;
-    static const char one[] = OK_LINE "Date: Mon\r\nContent-Length: 3\r\n\r\nabc", two[] = OK_LINE "Date: Tue\r\nContent-Length: 3\r\n\r\nabc";
+    static const char one[] = OK_LINE "Date: Mon\r\nContent-Length: 3\r\n\r\nabc",
+                      two[] = OK_LINE "Date: Tue\r\nContent-Length: 3\r\n\r\nabc";
     struct kn_http_memo memo = {0};
     struct kn_http_parse p = {0};
     size_t used;
@@ -207,18 +247,23 @@ static void hostile_sizes_are_bounded(void **state)
     assert_in_range(endless(OK_LINE, "X", most), KN_HTTP_LINE_MAX - 64, KN_HTTP_LINE_MAX + 64);
     assert_in_range(endless(OK_LINE, "X: y\r\n", most), KN_HTTP_HEAD_MAX - 64, KN_HTTP_HEAD_MAX + 64);
     assert_in_range(endless("", "HTTP/1.1 100 Continue\r\n\r\n", most), KN_HTTP_HEAD_MAX - 64, KN_HTTP_HEAD_MAX + 64);
-    assert_in_range(endless(OK_LINE "Transfer-Encoding: chunked\r\n\r\n", "1;xxxx", most), KN_HTTP_LINE_MAX - 64, KN_HTTP_LINE_MAX + 64);
-    assert_in_range(endless(OK_LINE "Transfer-Encoding: chunked\r\n\r\n0\r\n", "T: x\r\n", most), KN_HTTP_HEAD_MAX - 64, KN_HTTP_HEAD_MAX + 64);
+    assert_in_range(endless(OK_LINE "Transfer-Encoding: chunked\r\n\r\n", "1;xxxx", most), KN_HTTP_LINE_MAX - 64,
+                    KN_HTTP_LINE_MAX + 64);
+    assert_in_range(endless(OK_LINE "Transfer-Encoding: chunked\r\n\r\n0\r\n", "T: x\r\n", most), KN_HTTP_HEAD_MAX - 64,
+                    KN_HTTP_HEAD_MAX + 64);
     char line[KN_HTTP_KEPT + 64];
     snprintf(line, sizeof line, OK_LINE "Content-Length: %*d\r\n\r\n", KN_HTTP_KEPT, 5);
     struct sample padded = {"a length that is padded beyond what is kept", line, {.got = KN_HTTP_BAD}, false};
-    for (size_t first = 1; first <= strlen(line); first++) check(&padded, NULL, first, 512);
+    for (size_t first = 1; first <= strlen(line); first++)
+        check(&padded, NULL, first, 512);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_split), cmocka_unit_test(one_after_another), cmocka_unit_test(memo_is_the_head_before),
+        cmocka_unit_test(every_split),
+        cmocka_unit_test(one_after_another),
+        cmocka_unit_test(memo_is_the_head_before),
         cmocka_unit_test(hostile_sizes_are_bounded),
     };
     return cmocka_run_group_tests_name("http_parse", tests, NULL, NULL);

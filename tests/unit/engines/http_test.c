@@ -43,7 +43,8 @@ static uint64_t count_at(json_t *result, const char *path)
 static uint64_t ended(json_t *result)
 {
     json_t *ops = json_object_get(json_object_get(result, "metrics"), "ops");
-    return (uint64_t)json_integer_value(ops) + count_at(result, "metrics.errors") + count_at(result, "metrics.timeouts");
+    return (uint64_t)json_integer_value(ops) + count_at(result, "metrics.errors") +
+           count_at(result, "metrics.timeouts");
 }
 
 /* All of them good, each with `body` bytes, and the server saw as many as were asked for. */
@@ -69,7 +70,8 @@ static void the_count_is_exact(void **state)
     json_t *r = all_good("/ok", "\"requests\": 1003, \"connections\": 7, \"threads\": 2", 1003, 5);
     assert_int_equal(count_at(r, "metrics.connects"), 7);
     assert_int_equal(atomic_load(&server.connections), 7);
-    assert_int_equal(count_at(r, "metrics.header_bytes"), 1003 * strlen("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
+    assert_int_equal(count_at(r, "metrics.header_bytes"),
+                     1003 * strlen("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
     assert_int_equal(count_at(r, "metrics.non_2xx"), 0);
     assert_int_equal(count_at(r, "metrics.failed.connect"), 0);
     json_decref(r);
@@ -85,8 +87,11 @@ static void many_connections_are_swept_and_counted(void **state)
 
 static void framings_are_understood(void **state)
 {
-    static const struct { const char *path; unsigned body; } cases[] = {
-        {"/chunked", 11}, {"/continue", 2}, {"/bytewise", 4}, {"/big", 300000}, {"/none", 0}, {"/close", 13}, {"/last", 2}};
+    static const struct {
+        const char *path;
+        unsigned body;
+    } cases[] = {{"/chunked", 11}, {"/continue", 2}, {"/bytewise", 4}, {"/big", 300000},
+                 {"/none", 0},     {"/close", 13},   {"/last", 2}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         atomic_store(&server.requests, 0);
@@ -94,8 +99,8 @@ static void framings_are_understood(void **state)
     }
 }
 
-/* Chunks are believed over a length, but not what comes after them: each has a connection of its own, which the server keeps open
- * and the client does not wait for (250 ms each it would). */
+/* Chunks are believed over a length, but not what comes after them: each has a connection of its own, which the server
+ * keeps open and the client does not wait for (250 ms each it would). */
 static void a_response_framed_twice_ends_its_connection(void **state)
 {
     (void)state;
@@ -133,12 +138,17 @@ static void a_close_between_requests_is_the_servers_right(void **state)
 static void statuses_are_counted(void **state)
 {
     (void)state;
-    json_t *r = ask("/404", "\"requests\": 50, \"connections\": 3");
+    json_t *r = ask("/ok", "\"requests\": 50, \"connections\": 3");
+    assert_false(has_flag(r, "bad_status"));
+    json_decref(r);
+    r = ask("/404", "\"requests\": 50, \"connections\": 3");
+    assert_true(has_flag(r, "bad_status"));
     assert_int_equal(count_at(r, "metrics.status.4xx"), 50);
     assert_int_equal(count_at(r, "metrics.non_2xx"), 50);
     json_decref(r);
     r = ask("/500", "\"requests\": 50, \"connections\": 3");
     assert_int_equal(count_at(r, "metrics.status.5xx"), 50);
+    assert_true(has_flag(r, "bad_status"));
     json_decref(r);
 }
 
@@ -155,8 +165,11 @@ static void other_lengths_are_counted(void **state)
 
 static void failures_are_counted_and_survived(void **state)
 {
-    static const struct { const char *path; bool nonsense; } cases[] = {
-        {"/garbage", true}, {"/more", true}, {"/endless", true}, {"/early", false}, {"/mute", false}, {"/reset", false}};
+    static const struct {
+        const char *path;
+        bool nonsense;
+    } cases[] = {{"/garbage", true}, {"/more", true},  {"/endless", true},
+                 {"/early", false},  {"/mute", false}, {"/reset", false}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *r = ask(cases[i].path, "\"requests\": 40, \"connections\": 4");
@@ -222,7 +235,8 @@ static void open_loop_counts_from_the_due_time(void **state)
 static void the_rate_is_kept(void **state)
 {
     (void)state;
-    json_t *r = ask("/ok", "\"connections\": 8, \"rate\": \"400/s\", \"duration\": \"500ms\", \"warmup\": 0, \"threads\": 2");
+    json_t *r = ask("/ok",
+                    "\"connections\": 8, \"rate\": \"400/s\", \"duration\": \"500ms\", \"warmup\": 0, \"threads\": 2");
     assert_ok(r);
     assert_in_range(count_at(r, "metrics.ops"), 150, 200);
     json_decref(r);
@@ -265,7 +279,8 @@ static void every_way_to_wait(void **state)
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         atomic_store(&server.requests, 0);
-        snprintf(more, sizeof more, "\"requests\": 500, \"connections\": 4, \"wait\": \"%s\", \"tune\": \"plain\"", ways[i]);
+        snprintf(more, sizeof more, "\"requests\": 500, \"connections\": 4, \"wait\": \"%s\", \"tune\": \"plain\"",
+                 ways[i]);
         json_decref(all_good("/ok", more, 500, 5));
     }
 }
@@ -283,7 +298,8 @@ static void the_agent_answers(void **state)
         "{\"test\": \"http\", \"requests\": 60, \"connections\": 20, \"delay\": \"2ms\", \"keepalive\": false}",
         "{\"test\": \"http\", \"requests\": 100, \"connections\": 5, \"body\": 0}",
     };
-    static const uint64_t bodies[] = {45, 45, 1 << 20, 1 << 20, 45, 45, 0}, counts[] = {2000, 2000, 200, 200, 60, 60, 100};
+    static const uint64_t bodies[] = {45, 45, 1 << 20, 1 << 20, 45, 45, 0},
+                          counts[] = {2000, 2000, 200, 200, 60, 60, 100};
     (void)state;
     struct loopback l;
     loopback_start(&l);
@@ -351,33 +367,85 @@ static void an_agent_that_goes_away_in_the_middle(void **state)
     struct kn_target target;
     loopback_start(&l);
     target_of(&l, &target);
-    struct kn_run *run = start_json(&target, "{\"test\": \"http\", \"duration\": \"400ms\", \"warmup\": 0, \"connections\": 4}");
+    loopback_use_desk(&l, false);
+    struct kn_run *run = start_json(&target,
+                                    "{\"test\": \"http\", \"duration\": \"400ms\", \"warmup\": 0, \"connections\": 4}");
     struct kn_progress p = {0};
-    for (uint64_t until_ns = kn_now_ns() + 5 * KN_NS_PER_S; p.ops < 50 && kn_now_ns() < until_ns; kn_run_progress(run, &p))
+    for (uint64_t until_ns = kn_now_ns() + 5 * KN_NS_PER_S; p.ops < 50 && kn_now_ns() < until_ns;
+         kn_run_progress(run, &p))
         pause_for(KN_NS_PER_MS);
     loopback_cut(&l);
     json_t *r = finish_run(run);
     assert_ok(r); /* the connections were made again */
     assert_true(count_at(r, "metrics.connects") > 4);
     json_decref(r);
+    loopback_use_desk(&l, true);
     loopback_stop(&l);
 }
 
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+/* Each server counts for itself, and is asked by its own name. */
+static void several_servers_have_their_shares(void **state)
+{
+    static const double shares[] = {1, 3, 4};
+    static struct hostile servers[3];
+    static struct kn_target targets[3];
+    struct kn_error err;
+    struct kn_spec spec;
+    char name[64];
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        hostile_start(&servers[i]);
+        targets[i] = (struct kn_target){.host = "127.0.0.1", .port = servers[i].port, .share = shares[i]};
+    }
+    json_t *json = json_loads("{\"test\":\"http\",\"external\":true,\"path\":\"/named\",\"count\":800,\"flows\":8}", 0,
+                              NULL);
+    assert_int_equal(kn_spec_parse(json, &kn_engines, &spec, &err), 0);
+    struct kn_run *run = kn_run_new_to(&spec, targets, 3, &err);
+    assert_non_null(run);
+    assert_int_equal(kn_run_start(run, &err), 0);
+    json_t *r = finish_run(run);
+    assert_ok(r);
+    assert_int_equal(count_at(r, "metrics.status.2xx"), 800);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(atomic_load(&servers[i].requests), (unsigned)shares[i] * 100);
+        assert_int_equal(atomic_load(&servers[i].connections), (unsigned)shares[i]);
+        snprintf(name, sizeof name, "127.0.0.1:%u", servers[i].port);
+        json_t *target = json_object_get(at(r, "metrics.targets"), name);
+        assert_int_equal(json_integer_value(json_object_get(target, "ops")), (unsigned)shares[i] * 100);
+        hostile_stop(&servers[i]);
+    }
+    json_decref(r);
+    json_decref(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_SERVER(the_count_is_exact), WITH_SERVER(many_connections_are_swept_and_counted), WITH_SERVER(framings_are_understood),
+        WITH_SERVER(the_count_is_exact),
+        WITH_SERVER(many_connections_are_swept_and_counted),
+        WITH_SERVER(framings_are_understood),
         WITH_SERVER(a_response_framed_twice_ends_its_connection),
-        WITH_SERVER(a_connection_a_request), WITH_SERVER(a_close_between_requests_is_the_servers_right), WITH_SERVER(statuses_are_counted),
-        WITH_SERVER(other_lengths_are_counted), WITH_SERVER(failures_are_counted_and_survived), WITH_SERVER(some_fail_and_the_rest_goes_on),
-        WITH_SERVER(timeouts_count_at_their_time), WITH_SERVER(times_are_told_apart), WITH_SERVER(open_loop_counts_from_the_due_time),
-        WITH_SERVER(the_rate_is_kept), WITH_SERVER(every_way_to_wait),
-        WITH_SERVER(too_few_descriptors_is_an_error), WITH_SERVER(refused_is_an_error), cmocka_unit_test(the_agent_answers),
+        WITH_SERVER(a_connection_a_request),
+        WITH_SERVER(a_close_between_requests_is_the_servers_right),
+        WITH_SERVER(statuses_are_counted),
+        WITH_SERVER(other_lengths_are_counted),
+        WITH_SERVER(failures_are_counted_and_survived),
+        WITH_SERVER(some_fail_and_the_rest_goes_on),
+        WITH_SERVER(timeouts_count_at_their_time),
+        WITH_SERVER(times_are_told_apart),
+        WITH_SERVER(open_loop_counts_from_the_due_time),
+        WITH_SERVER(the_rate_is_kept),
+        WITH_SERVER(every_way_to_wait),
+        WITH_SERVER(too_few_descriptors_is_an_error),
+        WITH_SERVER(refused_is_an_error),
+        cmocka_unit_test(the_agent_answers),
         cmocka_unit_test(idle_connections_are_no_loss),
-        cmocka_unit_test(a_duration_against_the_agent), cmocka_unit_test(an_agent_that_refuses_is_heard),
+        cmocka_unit_test(a_duration_against_the_agent),
+        cmocka_unit_test(an_agent_that_refuses_is_heard),
         cmocka_unit_test(an_agent_that_goes_away_in_the_middle),
+        cmocka_unit_test(several_servers_have_their_shares),
     };
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }

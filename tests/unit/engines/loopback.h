@@ -1,4 +1,5 @@
-/* A server over loopback for the engines' tests: takes connections, unpacks hellos, serves. And what runs a spec against it. */
+/* A server over loopback for the engines' tests: takes connections, unpacks hellos, serves. And what runs a spec
+ * against it. */
 #ifndef TESTS_LOOPBACK_H
 #define TESTS_LOOPBACK_H
 
@@ -15,8 +16,12 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "engines/engine.h"
+#include "run/desk.h"
+#include "run/run.h"
+#include "run/server.h"
+#include "run/short.h"
 #include "net/io.h"
+#include "engines/engines.h"
 
 #define TOKEN "a token for the tests of engines"
 #define MOST 512
@@ -35,7 +40,28 @@ struct loopback {
     struct kn_error last;
 };
 
-struct served { struct loopback *l; int fd; unsigned slot; struct kn_hello hello; size_t extra_size; uint8_t extra[4096]; };
+struct served {
+    struct loopback *l;
+    int fd;
+    unsigned slot;
+    struct kn_hello hello;
+    size_t extra_size;
+    uint8_t extra[4096];
+};
+
+/* A flow that a desk served. */
+static void desk_ended(void *context, const struct kn_error *err)
+{
+    struct loopback *l = context;
+    pthread_mutex_lock(&l->lock);
+    l->served++;
+    if (err) {
+        l->failed++;
+        l->last = *err;
+    }
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
 
 static void flow_ended(struct served *s, int failed, const struct kn_error *err)
 {
@@ -76,7 +102,7 @@ static bool take_hello(struct served *s)
     }
     s->extra_size = have - kn_hello_size();
     memcpy(s->extra, wire + kn_hello_size(), s->extra_size);
-    return kn_hello_unpack(wire, have, &s->l->key, &s->hello, &err) == 0;
+    return kn_hello_unpack(wire, have, &s->l->key, &kn_engines, &s->hello, &err) == 0;
 }
 
 static void take(struct loopback *l, int fd)
@@ -86,6 +112,12 @@ static void take(struct loopback *l, int fd)
     s->fd = fd;
     if (!take_hello(s) || kn_serve_short(&l->server, fd, &s->hello, s->extra, s->extra_size)) {
         close(fd);
+        free(s);
+        return;
+    }
+    struct kn_error err;
+    if (!s->extra_size && kn_desk_takes(l->server.desk, &s->hello) &&
+        !kn_desk_add(l->server.desk, &l->server, fd, &s->hello, NULL, NULL, &err)) {
         free(s);
         return;
     }
@@ -109,7 +141,7 @@ static void *accept_all(void *arg)
     return NULL;
 }
 
-static void loopback_start(struct loopback *l)
+static inline void loopback_start(struct loopback *l)
 {
     struct kn_error err;
     struct kn_addr at;
@@ -125,11 +157,25 @@ static void loopback_start(struct loopback *l)
     kn_wire_key(TOKEN, &l->key);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
-    l->server = (struct kn_server){.me = {"server", "node"}, .limits = {60 * KN_NS_PER_S, 0}, .crr = kn_crr_ledger_new(), .http = kn_http_desk_new(), .stop = &l->stop};
+    l->server = (struct kn_server){.tests = &kn_engines,
+                                   .me = {"server", "node"},
+                                   .limits = {60 * KN_NS_PER_S, 0},
+                                   .book = kn_short_book_new(),
+                                   .desk = kn_desk_new(desk_ended, l),
+                                   .stop = &l->stop};
     pthread_create(&l->acceptor, NULL, accept_all, l);
 }
 
-/* Cuts every flow that is being served. */
+/* Each flow on a thread of its own, however many: so that loopback_cut reaches it. True: as it was. */
+static inline void loopback_use_desk(struct loopback *l, bool use)
+{
+    static struct kn_desk *put_away;
+    if (!use)
+        put_away = l->server.desk;
+    l->server.desk = use ? put_away : NULL;
+}
+
+/* Cuts every flow that a thread of its own serves. */
 static void loopback_cut(struct loopback *l)
 {
     pthread_mutex_lock(&l->lock);
@@ -139,7 +185,7 @@ static void loopback_cut(struct loopback *l)
     pthread_mutex_unlock(&l->lock);
 }
 
-static void loopback_stop(struct loopback *l)
+static inline void loopback_stop(struct loopback *l)
 {
     atomic_store(&l->stop, true);
     shutdown(l->fd, SHUT_RDWR);
@@ -150,8 +196,9 @@ static void loopback_stop(struct loopback *l)
         pthread_cond_wait(&l->changed, &l->lock);
     pthread_mutex_unlock(&l->lock);
     close(l->fd);
-    kn_crr_ledger_free(l->server.crr);
-    kn_http_desk_free(l->server.http);
+    kn_desk_stop(l->server.desk);
+    kn_short_book_free(l->server.book);
+    kn_desk_free(l->server.desk);
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->changed);
 }
@@ -170,7 +217,7 @@ static struct kn_run *start_json(const struct kn_target *target, const char *spe
     struct kn_spec spec;
     json_t *json = json_loads(spec_json, 0, NULL);
     assert_non_null(json);
-    if (kn_spec_parse(json, &spec, &err))
+    if (kn_spec_parse(json, &kn_engines, &spec, &err))
         fail_msg("%s: %s", spec_json, err.message);
     json_decref(json);
     struct kn_run *run = kn_run_new(&spec, target, &err);
@@ -198,7 +245,7 @@ static json_t *run_once(const struct loopback *l, const char *spec_json)
 }
 
 /* On a busy machine a short window can pass before anything arrives, which is an error as it should be: asked again. */
-static json_t *run_json(const struct loopback *l, const char *spec_json)
+static inline json_t *run_json(const struct loopback *l, const char *spec_json)
 {
     json_t *result = run_once(l, spec_json);
     for (int i = 0; i < 8; i++) {
@@ -236,7 +283,7 @@ static double number_at(json_t *result, const char *path)
     return json_number_value(value);
 }
 
-static const char *text_at(json_t *result, const char *path)
+static inline const char *text_at(json_t *result, const char *path)
 {
     return json_string_value(at(result, path));
 }
@@ -250,7 +297,8 @@ static void assert_ok(json_t *result)
 }
 
 /* A figure that a busy machine can spoil is asked for again, a few times; then it must lie within its bounds. */
-static inline json_t *run_within(const struct loopback *l, const char *spec_json, const char *path, double low, double high)
+static inline json_t *run_within(const struct loopback *l, const char *spec_json, const char *path, double low,
+                                 double high)
 {
     for (int left = 8;; left--) {
         json_t *r = run_json(l, spec_json);
@@ -264,13 +312,12 @@ static inline json_t *run_within(const struct loopback *l, const char *spec_json
     }
 }
 
-static bool has_flag(json_t *result, const char *name)
+static inline bool has_flag(json_t *result, const char *name)
 {
     size_t i;
     json_t *value;
-    json_array_foreach(json_object_get(result, "flags"), i, value)
-        if (!strcmp(json_string_value(value), name))
-            return true;
+    json_array_foreach(json_object_get(result, "flags"), i,
+                       value) if (!strcmp(json_string_value(value), name)) return true;
     return false;
 }
 

@@ -20,7 +20,8 @@ static void check(const char *text, const char *host, double sent)
     assert_true(sent == 0 || metric(r, "sent") == sent);
     assert_true(metric(r, "sent") > 0 && metric(r, "received") == metric(r, "sent"));
     assert_true(metric(r, "lost") == 0 && metric(r, "duplicated") == 0);
-    assert_true(json_integer_value(json_object_get(json_object_get(json_object_get(r, "metrics"), "latency_ns"), "max")) < 1000000000);
+    assert_true(json_integer_value(
+                    json_object_get(json_object_get(json_object_get(r, "metrics"), "latency_ns"), "max")) < 1000000000);
     json_decref(r);
 }
 
@@ -58,7 +59,9 @@ static void count_ends_it_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(echoes_come_back), cmocka_unit_test(echoes_come_back_over_ipv6), cmocka_unit_test(count_ends_it_at_once),
+        cmocka_unit_test(echoes_come_back),
+        cmocka_unit_test(echoes_come_back_over_ipv6),
+        cmocka_unit_test(count_ends_it_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* A small agent for tests of UDP flows: one port, cookies, a thread and a connected socket for each flow. A hook may look at
- * what comes to the port. No part of it is for use outside tests. */
+/* A small agent for tests of UDP flows: one port, cookies, a thread and a connected socket for each flow. A hook may
+ * look at what comes to the port. No part of it is for use outside tests. */
 #ifndef KN_TESTS_UDP_ACCEPTOR_H
 #define KN_TESTS_UDP_ACCEPTOR_H
 
@@ -11,7 +11,10 @@
 
 #include "core/clock.h"
 #include "core/json.h"
-#include "engines/engine.h"
+#include "net/addr.h"
+#include "run/run.h"
+#include "run/server.h"
+#include "engines/engines.h"
 
 #define ACCEPTOR_FLOWS 256
 #define ACCEPTOR_TOKEN "a token for tests"
@@ -23,8 +26,16 @@ struct acceptor {
     struct kn_server server;
     atomic_bool stop;
     pthread_t thread;
-    pthread_mutex_t lock;       /* of the flows */
-    struct accepted { struct acceptor *a; int fd; struct kn_hello hello; struct kn_addr peer; pthread_t thread; int rc; struct kn_error err; } *flows[ACCEPTOR_FLOWS];
+    pthread_mutex_t lock; /* of the flows */
+    struct accepted {
+        struct acceptor *a;
+        int fd;
+        struct kn_hello hello;
+        struct kn_addr peer;
+        pthread_t thread;
+        int rc;
+        struct kn_error err;
+    } * flows[ACCEPTOR_FLOWS];
     unsigned n;
 };
 
@@ -70,7 +81,7 @@ static void acceptor_take(struct acceptor *a, const uint8_t *in, size_t n, const
     struct kn_hello hello;
     struct kn_error err;
     uint8_t cookie[KN_COOKIE_SIZE], out[256];
-    if (kn_hello_unpack(in, n, &a->key, &hello, &err))
+    if (kn_hello_unpack(in, n, &a->key, &kn_engines, &hello, &err))
         return;
     if (kn_cookie_check(&a->key, &peer->u, peer->len, kn_now_ns(), hello.cookie)) {
         kn_cookie_make(&a->key, &peer->u, peer->len, kn_now_ns(), cookie);
@@ -105,7 +116,7 @@ static inline int acceptor_open(struct acceptor *a, const char *host, uint16_t p
     int on = 1;
     memset(a, 0, sizeof *a);
     kn_wire_key(ACCEPTOR_TOKEN, &a->key);
-    a->server = (struct kn_server){.me = {.name = "server", .node = "here"}, .stop = &a->stop};
+    a->server = (struct kn_server){.tests = &kn_engines, .me = {.name = "server", .node = "here"}, .stop = &a->stop};
     if (kn_addr_resolve(host, port, 0, KN_NS_PER_S, &a->at, &err))
         return -1;
     a->fd = socket(a->at.u.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -154,9 +165,10 @@ static inline json_t *udp_measure_at(const char *text, const char *host, uint16_
     json_t *object = json_loads(text, 0, NULL), *result = NULL;
     strncpy(target.host, host, sizeof target.host - 1);
     kn_wire_key(token, &target.key);
-    if (!object || kn_spec_parse(object, &spec, &err)) {
+    if (!object || kn_spec_parse(object, &kn_engines, &spec, &err)) {
         json_decref(object);
-        return json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", kn_code_name(err.code), "message", err.message);
+        return json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", kn_code_name(err.code), "message",
+                         err.message);
     }
     json_decref(object);
     struct kn_run *run = kn_run_new(&spec, &target, &err);
@@ -165,7 +177,8 @@ static inline json_t *udp_measure_at(const char *text, const char *host, uint16_
             kn_run_stop(run);
         result = kn_run_result(run);
     } else {
-        result = json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", kn_code_name(err.code), "message", err.message);
+        result = json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", kn_code_name(err.code), "message",
+                           err.message);
     }
     kn_run_free(run);
     return result;
@@ -181,6 +194,57 @@ static inline double metric(const json_t *result, const char *name)
 {
     const json_t *value = json_object_get(json_object_get(result, "metrics"), name);
     return json_is_number(value) ? json_number_value(value) : -1;
+}
+
+/* ---- what the tests of UDP share ---- */
+
+/* The one of a test program. */
+static struct acceptor server;
+
+static inline int open_server(void **state)
+{
+    (void)state;
+    return acceptor_open(&server, "127.0.0.1", 0);
+}
+
+static inline int close_server(void **state)
+{
+    (void)state;
+    acceptor_close(&server);
+    return 0;
+}
+
+static inline void assert_ok(const json_t *r)
+{
+    if (!json_is_true(json_object_get(r, "ok")))
+        fail_msg("%s", json_string_value(json_object_get(json_object_get(r, "error"), "message")));
+}
+
+static inline const char *code_of(const json_t *r)
+{
+    const char *code = json_string_value(json_object_get(json_object_get(r, "error"), "code"));
+    return code ? code : "none";
+}
+
+static inline const char *message_of(const json_t *r)
+{
+    const char *message = json_string_value(json_object_get(json_object_get(r, "error"), "message"));
+    return message ? message : "";
+}
+
+/* What a busy machine keeps a sender from is allowed where the result says so. */
+static inline bool rate_missed(const json_t *r)
+{
+    size_t i;
+    json_t *flag;
+    json_array_foreach(json_object_get(r, "flags"), i,
+                       flag) if (!strcmp(json_string_value(flag), "rate_not_reached")) return true;
+    return false;
+}
+
+static inline bool has_metric(const json_t *r, const char *name)
+{
+    return json_object_get(json_object_get(r, "metrics"), name) != NULL;
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* A path between a client and an acceptor that loses, doubles and displaces what a filter names: loss with a known answer. */
+/* A path between a client and an acceptor that loses, doubles and displaces what a filter names: loss with a known
+ * answer. */
 #ifndef KN_TESTS_UDP_PATH_H
 #define KN_TESTS_UDP_PATH_H
 
@@ -9,7 +10,10 @@
 enum verdict { PASS, DROP, TWICE, HOLD }; /* HOLD: after the next one in the same direction */
 typedef enum verdict (*path_filter)(void *arg, bool to_server, const uint8_t *datagram, size_t size);
 
-struct held { uint8_t bytes[2048]; size_t size; };
+struct held {
+    uint8_t bytes[2048];
+    size_t size;
+};
 
 struct path {
     int fd;
@@ -18,7 +22,11 @@ struct path {
     void *arg;
     atomic_bool stop;
     pthread_t thread;
-    struct path_client { struct kn_addr peer; int fd; struct held held[2]; } clients[PATH_CLIENTS];
+    struct path_client {
+        struct kn_addr peer;
+        int fd;
+        struct held held[2];
+    } clients[PATH_CLIENTS];
     unsigned n;
 };
 
@@ -99,12 +107,12 @@ static void *path_run(void *arg)
     return NULL;
 }
 
-static int path_open(struct path *p, const struct kn_addr *server, path_filter filter, void *arg)
+static int path_open(struct path *p, const struct kn_addr *to, path_filter filter, void *arg)
 {
     struct kn_error err;
     int room = 4 << 20;
     memset(p, 0, sizeof *p);
-    p->server = *server;
+    p->server = *to;
     p->filter = filter;
     p->arg = arg;
     if (kn_addr_resolve("127.0.0.1", 0, 4, KN_NS_PER_S, &p->at, &err))

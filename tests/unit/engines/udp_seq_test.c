@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#include "engines/udp.h"
+#include "engines/udp/sequence.h"
 
 static struct kn_seq seq;
 
@@ -24,7 +24,7 @@ static void gaps_stragglers_and_copies(void **state)
 {
     (void)state;
     kn_seq_init(&seq, 63);
-    assert_int_equal(kn_seq_take(&seq, 5), KN_SEQ_NEW);        /* 0 to 4 are missing */
+    assert_int_equal(kn_seq_take(&seq, 5), KN_SEQ_NEW); /* 0 to 4 are missing */
     assert_int_equal(kn_seq_take(&seq, 5), KN_SEQ_DUPLICATE);
     assert_int_equal(kn_seq_take(&seq, 3), KN_SEQ_REORDERED);
     assert_int_equal(kn_seq_take(&seq, 3), KN_SEQ_DUPLICATE);
@@ -113,14 +113,14 @@ static void jitter_as_the_rfc_has_it(void **state)
     (void)state;
     struct kn_jitter j = {0};
     kn_jitter_add(&j, 1000, 501000);
-    kn_jitter_add(&j, 2000, 502000);       /* the same transit */
+    kn_jitter_add(&j, 2000, 502000); /* the same transit */
     assert_true(j.value_ns == 0 && j.n == 1);
-    kn_jitter_add(&j, 3000, 503160);       /* 160 later */
+    kn_jitter_add(&j, 3000, 503160); /* 160 later */
     assert_true(j.value_ns == 10);
     kn_jitter_break(&j);
-    kn_jitter_add(&j, 9000, 700000);       /* has no predecessor */
+    kn_jitter_add(&j, 9000, 700000); /* has no predecessor */
     assert_true(j.value_ns == 10 && j.n == 2);
-    kn_jitter_add(&j, 10000, 700990);      /* 10 earlier counts as much as 10 later */
+    kn_jitter_add(&j, 10000, 700990); /* 10 earlier counts as much as 10 later */
     assert_true(j.value_ns == 10 && j.n == 3);
 }
 
@@ -189,9 +189,10 @@ static void all_given_up_still_goes_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_order_is_new), cmocka_unit_test(gaps_stragglers_and_copies), cmocka_unit_test(old_bits_are_no_copies),
-        cmocka_unit_test(as_a_plain_array_has_it), cmocka_unit_test(few_bits_are_completed), cmocka_unit_test(heads_of_any_size),
-        cmocka_unit_test(jitter_as_the_rfc_has_it), cmocka_unit_test(answers_find_their_requests),
+        cmocka_unit_test(in_order_is_new),           cmocka_unit_test(gaps_stragglers_and_copies),
+        cmocka_unit_test(old_bits_are_no_copies),    cmocka_unit_test(as_a_plain_array_has_it),
+        cmocka_unit_test(few_bits_are_completed),    cmocka_unit_test(heads_of_any_size),
+        cmocka_unit_test(jitter_as_the_rfc_has_it),  cmocka_unit_test(answers_find_their_requests),
         cmocka_unit_test(one_byte_tells_them_apart), cmocka_unit_test(all_given_up_still_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,8 @@ static bool answer(int fd, const char *request)
         return recv(fd, text, 1, 0) > 0;
     if (strstr(request, "GET /drop "))
         return false;
+    if (strstr(request, "GET /ssh "))
+        return say(fd, "SSH-2.0-OpenSSH_9.2\r\n"), false;
     if (strstr(request, "GET /pour "))
         return pour(fd), false;
     if (strstr(request, "GET /long "))
@@ -126,8 +128,8 @@ static void *serve(void *argument)
 static int set_up(void **state)
 {
     (void)state;
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
     socklen_t size = sizeof at;
     server.fd = socket(AF_INET, SOCK_STREAM, 0);
     server.unix_fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -155,7 +157,7 @@ static int tear_down(void **state)
 static struct kn_fetch_request to(const char *path)
 {
     snprintf(server.url, sizeof server.url, "http://127.0.0.1:%u%s", server.port, path);
-    return (struct kn_fetch_request){ .url = server.url, .wake_fd = -1, .timeout_ns = 20 * KN_NS_PER_S };
+    return (struct kn_fetch_request){.url = server.url, .wake_fd = -1, .timeout_ns = 20 * KN_NS_PER_S};
 }
 
 static struct kn_fetch_client *new_client(void)
@@ -174,7 +176,7 @@ static void answers_are_whole_and_connections_kept(void **state)
     struct kn_fetch_client *c = new_client();
     struct kn_fetch_response response;
     struct kn_error err;
-    const char *const headers[] = { "X-Asked: yes", NULL };
+    const char *const headers[] = {"X-Asked: yes", NULL};
     int before = server.connections;
     for (int i = 0; i < 5; i++) {
         struct kn_fetch_request r = to("/echo");
@@ -215,7 +217,7 @@ static void unix_sockets_ignore_proxies(void **state)
     struct kn_fetch_response response;
     struct kn_error err;
     setenv("http_proxy", "http://127.0.0.1:1", 1);
-    struct kn_fetch_request r = { .url = "http://agent/echo", .unix_path = server.unix_name, .wake_fd = -1 };
+    struct kn_fetch_request r = {.url = "http://agent/echo", .unix_path = server.unix_name, .wake_fd = -1};
     assert_int_equal(kn_fetch(c, &r, &response, &err), 0);
     kn_fetch_response_fini(&response);
     r = to("/echo"); /* loopback likewise */
@@ -244,12 +246,13 @@ static void fails_with(struct kn_fetch_request r, enum kn_code code)
 static void failures_have_their_names(void **state)
 {
     (void)state;
-    const char *const split[] = { "X: a\r\nY: b", NULL };
+    const char *const split[] = {"X: a\r\nY: b", NULL};
     struct kn_fetch_request r = to("/big");
     r.max_body = 29;
     fails_with(r, KN_E_LIMIT);
     fails_with(to("/drop"), KN_E_PROTOCOL);
     fails_with(to("/half"), KN_E_PROTOCOL);
+    fails_with(to("/ssh"), KN_E_PROTOCOL); /* another program's server */
     r = to("/hang");
     r.timeout_ns = 50 * KN_NS_PER_MS;
     fails_with(r, KN_E_TIMEOUT);
@@ -356,6 +359,58 @@ static void a_stream_that_does_not_open_says_so(void **state)
     assert_int_equal(err.code, KN_E_TIMEOUT);
 }
 
+/* ---- many at the same time -------------------------------------------------------------------- */
+
+static void add(struct kn_fetch_pool *pool, const char *path, uint64_t number, uint64_t timeout_ns)
+{
+    struct kn_fetch_request r = to(path);
+    struct kn_error err;
+    char body[24];
+    r.timeout_ns = timeout_ns;
+    r.body = body;
+    r.body_size = (size_t)snprintf(body, sizeof body, "number %llu", (unsigned long long)number);
+    r.method = strcmp(path, "/echo") ? "GET" : "POST";
+    assert_int_equal(kn_fetch_pool_add(pool, &r, number, &err), 0);
+}
+
+/* One that hangs and one that breaks off keep nobody from an answer; each has its own. */
+static void many_at_the_same_time(void **state)
+{
+    (void)state;
+    struct kn_error err;
+    struct kn_fetch_pool *pool = kn_fetch_pool_new(&err);
+    bool seen[12] = {false};
+    assert_non_null(pool);
+    add(pool, "/hang", 0, 300 * KN_NS_PER_MS);
+    add(pool, "/drop", 1, 20 * KN_NS_PER_S);
+    for (unsigned i = 2; i < 12; i++)
+        add(pool, "/echo", i, 20 * KN_NS_PER_S);
+    for (unsigned over = 0; over < 12; over++) {
+        struct kn_fetch_response response = {0};
+        char expected[24];
+        uint64_t number;
+        int rc;
+        assert_int_equal(kn_fetch_pool_wait(pool, 20 * KN_NS_PER_S, -1, &number, &rc, &response, &err), 1);
+        assert_true(number < 12 && !seen[number]);
+        seen[number] = true;
+        assert_int_equal(rc, number < 2 ? -1 : 0);
+        snprintf(expected, sizeof expected, "number %llu", (unsigned long long)number);
+        if (number >= 2)
+            assert_string_equal(response.body, expected);
+        else if (number == 0)
+            assert_int_equal(err.code, KN_E_TIMEOUT);
+        kn_fetch_response_fini(&response);
+    }
+    uint64_t number;
+    assert_int_equal(kn_fetch_pool_wait(pool, KN_NS_PER_MS, -1, &number, NULL, NULL, &err), 0);
+    add(pool, "/hang", 1, 20 * KN_NS_PER_S);
+    int wake_fd = eventfd(1, EFD_CLOEXEC);
+    assert_int_equal(kn_fetch_pool_wait(pool, 20 * KN_NS_PER_S, wake_fd, &number, NULL, NULL, &err), -1);
+    assert_int_equal(err.code, KN_E_INTERRUPTED);
+    close(wake_fd);
+    kn_fetch_pool_free(pool); /* with one under way */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +419,7 @@ int main(void)
         cmocka_unit_test(unix_sockets_ignore_proxies),
         cmocka_unit_test(failures_have_their_names),
         cmocka_unit_test(a_wake_up_ends_the_wait),
+        cmocka_unit_test(many_at_the_same_time),
         cmocka_unit_test(streams_give_lines_for_as_long_as_they_are_read),
         cmocka_unit_test(long_lines_fit_up_to_the_limit),
         cmocka_unit_test(a_stream_that_breaks_gives_what_came),

@@ -1,4 +1,4 @@
-/* When a server behind a sandbox is ready: tried from outside, over loopback. */
+/* Detects from outside when a server in a sandbox is ready, here over loopback. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 static int bound(int type, struct kn_addr *at)
 {
     memset(at, 0, sizeof *at);
-    at->u.v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    at->u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     at->len = sizeof at->u.v4;
     int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
@@ -54,7 +54,7 @@ static void test_datagrams_alone(void **state)
     assert_false(answers(&at, true));
 }
 
-/* A kernel that refuses one datagram a second would look like a server in between. */
+/* A kernel that refuses only one datagram a second would look like a server the rest of the time. */
 static void test_datagrams_are_tried_now_and_then(void **state)
 {
     struct kn_addr at;

@@ -1,4 +1,4 @@
-/* The runtimes of the lab's pods: each says how it would run here or what to install, and what it says is what a pod gets. */
+/* The runtimes of the lab's pods: each tells how it runs here or what to install, and its pods run in that way. */
 #include "inside.h"
 
 #include <sys/stat.h>
@@ -7,8 +7,7 @@ static json_t *runtime(json_t *list, const char *name)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i, one)
-        if (strcmp(json_string_value(json_object_get(one, "name")), name) == 0) return one;
+    json_array_foreach(list, i, one) if (strcmp(json_string_value(json_object_get(one, "name")), name) == 0) return one;
     fail_msg("no runtime '%s'", name);
     return NULL;
 }
@@ -21,10 +20,12 @@ static void test_each_says_how_or_why_not(void **state)
     size_t i;
     assert_true(json_is_true(json_object_get(runtime(list, "runc"), "ok")));
     assert_true(json_is_true(json_object_get(runtime(list, "host"), "ok")));
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         bool ok = json_is_true(json_object_get(one, "ok"));
         const char *word = json_string_value(json_object_get(one, ok ? "network" : "reason"));
-        if (!word || !*word) fail_msg("%s says nothing", json_string_value(json_object_get(one, "name")));
+        if (!word || !*word)
+            fail_msg("%s says nothing", json_string_value(json_object_get(one, "name")));
     }
     json_decref(answer);
     kn_lab_close(lab);
@@ -50,17 +51,19 @@ static uint64_t used(struct kn_lab *lab, const char *name)
     return (uint64_t)ns;
 }
 
-/* Of a pod and of what is started in it later. */
+/* Of a pod and of programs started in it later. */
 static void test_usage_counts_what_a_pod_does(void **state)
 {
     (void)state;
     struct kn_lab *lab = open_lab("{}");
     tell(lab, "{\"op\":\"node\"}");
-    json_t *pod = ask(lab, "{\"op\":\"pod\",\"name\":\"busy\",\"command\":[\"/bin/sh\",\"-c\",\"while :; do :; done\"]}");
+    json_t *pod = ask(lab,
+                      "{\"op\":\"pod\",\"name\":\"busy\",\"command\":[\"/bin/sh\",\"-c\",\"while :; do :; done\"]}");
     assert_true(json_array_size(json_object_get(pod, "host_pids")) >= 1);
     json_decref(pod);
     uint64_t from = used(lab, "busy"), end = kn_now_ns() + 20 * KN_NS_PER_S;
-    while (used(lab, "busy") < from + 50 * KN_NS_PER_MS && kn_now_ns() < end) kn_sleep_until_ns(kn_now_ns() + KN_NS_PER_MS);
+    while (used(lab, "busy") < from + 50 * KN_NS_PER_MS && kn_now_ns() < end)
+        kn_sleep_until_ns(kn_now_ns() + KN_NS_PER_MS);
     assert_true(used(lab, "busy") >= from + 50 * KN_NS_PER_MS);
     json_t *usage = ask(lab, "{\"op\":\"usage\",\"name\":\"busy\"}");
     assert_true(json_array_size(json_object_get(usage, "host_pids")) >= 2);
@@ -72,27 +75,31 @@ static void test_usage_counts_what_a_pod_does(void **state)
 
 /* ---- gvisor ---- */
 
-/* A lab with a node that can have gvisor, or none: the reason is printed. */
+/* A lab with a node; NULL if gvisor does not work here, with the reason printed. */
 static struct kn_lab *with_gvisor(void)
 {
     struct kn_lab *lab = open_lab("{}");
     json_t *answer = ask(lab, "{\"op\":\"runtimes\"}"), *about = runtime(json_object_get(answer, "runtimes"), "gvisor");
     bool ok = json_is_true(json_object_get(about, "ok"));
-    if (!ok) print_message("# skipped: %s\n", json_string_value(json_object_get(about, "reason")));
+    if (!ok)
+        print_message("# skipped: %s\n", json_string_value(json_object_get(about, "reason")));
     json_decref(answer);
-    if (ok) tell(lab, "{\"op\":\"node\"}");
-    else kn_lab_close(lab);
+    if (ok)
+        tell(lab, "{\"op\":\"node\"}");
+    else
+        kn_lab_close(lab);
     return ok ? lab : NULL;
 }
 
 static json_t *status_of_pod(struct kn_lab *lab)
 {
-    json_t *status = ask(lab, "{\"op\":\"status\"}"), *pod = json_incref(json_array_get(json_object_get(status, "pods"), 0));
+    json_t *status = ask(lab, "{\"op\":\"status\"}"),
+           *pod = json_incref(json_array_get(json_object_get(status, "pods"), 0));
     json_decref(status);
     return pod;
 }
 
-/* How many of these processes are there, as the keeper numbers them. */
+/* How many of these processes exist, by their PIDs in the keeper's namespace. */
 static int alive(struct kn_lab *lab, const json_t *pids)
 {
     char script[512] = "n=0; for p in";
@@ -110,19 +117,22 @@ static void test_gvisor(void **state)
 {
     (void)state;
     struct kn_lab *lab = with_gvisor();
-    if (!lab) skip();
+    if (!lab)
+        skip();
     server(lab, "boxed", "node-1", ",\"runtime\":\"gvisor\"");
-    tell(lab, "{\"op\":\"service\",\"name\":\"svc\",\"endpoints\":[\"boxed\"],\"ports\":[{\"port\":80,\"target\":%d}]}", SERVE_PORT);
+    tell(lab, "{\"op\":\"service\",\"name\":\"svc\",\"endpoints\":[\"boxed\"],\"ports\":[{\"port\":80,\"target\":%d}]}",
+         SERVE_PORT);
     assert_memory_equal(from(lab, "node-1", "tcp", "10.244.0.2", SERVE_PORT), "boxed ", 6);
     assert_memory_equal(from(lab, "node-1", "udp", "10.244.0.2", SERVE_PORT), "boxed ", 6);
     json_t *usage = ask(lab, "{\"op\":\"usage\",\"name\":\"boxed\"}"), *pids = json_object_get(usage, "host_pids");
-    assert_true(json_array_size(pids) >= 4);        /* the first, runsc, its gofer and its sentry */
+    assert_true(json_array_size(pids) >= 4); /* the first, runsc, its gofer and its sentry */
     assert_true(alive(lab, pids) >= 4);
     tell(lab, "{\"op\":\"delete\",\"name\":\"svc\"}");
     tell(lab, "{\"op\":\"delete\",\"name\":\"boxed\"}");
     assert_int_equal(alive(lab, pids), 0);
     json_decref(usage);
-    refuses(lab, KN_E_UNSUPPORTED, "'hardened' is for runc", "{\"op\":\"pod\",\"runtime\":\"gvisor\",\"hardened\":true}");
+    refuses(lab, KN_E_UNSUPPORTED, "hardened does not apply to runtime gvisor",
+            "{\"op\":\"pod\",\"runtime\":\"gvisor\",\"hardened\":true}");
     kn_lab_close(lab);
 }
 
@@ -130,10 +140,12 @@ static void test_gvisor_killed_in_the_middle(void **state)
 {
     (void)state;
     struct kn_lab *lab = with_gvisor();
-    if (!lab) skip();
+    if (!lab)
+        skip();
     server(lab, "boxed", "node-1", ",\"runtime\":\"gvisor\"");
-    json_t *usage = ask(lab, "{\"op\":\"usage\",\"name\":\"boxed\"}"), *pids = json_object_get(usage, "host_pids"), *pod;
-    /* the sentry is runsc's child, as is the gofer: the youngest that is called so */
+    json_t *usage = ask(lab, "{\"op\":\"usage\",\"name\":\"boxed\"}"), *pids = json_object_get(usage, "host_pids"),
+           *pod;
+    /* sentry and gofer are runsc's children: the youngest with that name */
     json_decref(ask(lab, "{\"op\":\"exec\",\"capture\":true,\"argv\":[\"/bin/sh\",\"-c\",\"for p in /proc/[0-9]*; do "
                          "grep -q ^runsc-sandbox $p/cmdline && kill -9 ${p#/proc/}; done\"]}"));
     uint64_t end = kn_now_ns() + 30 * KN_NS_PER_S;
@@ -154,20 +166,23 @@ static void test_gvisor_without_memory(void **state)
     (void)state;
     struct kn_lab *lab = with_gvisor();
     struct kn_error err;
-    if (!lab) skip();
+    if (!lab)
+        skip();
     json_t *request = json_pack("{s:s,s:s,s:s,s:s,s:[s,s,s],s:i}", "op", "pod", "name", "small", "runtime", "gvisor",
                                 "memory", "16M", "command", self(), "serve", "9000", "port", 9000);
     json_t *pod = kn_lab_request(lab, request, &err);
     assert_null(pod);
-    if (err.code == KN_E_UNSUPPORTED) check_refusal(&err, KN_E_UNSUPPORTED, "may not limit a pod's memory here");
-    else check_refusal(&err, KN_E_MEMORY, "'small' ran out of the memory that it may have, 16 MiB");
+    if (err.code == KN_E_UNSUPPORTED)
+        check_refusal(&err, KN_E_UNSUPPORTED, "memory of a pod requires root");
+    else
+        check_refusal(&err, KN_E_MEMORY, "'small' exceeded its memory limit of 16 MiB");
     json_decref(request);
     kn_lab_close(lab);
 }
 
 /* ---- a runsc that is not there, or does not do what it should ---- */
 
-/* With this script alone in the PATH, as runsc; NULL: nothing. */
+/* With only this script in the PATH, as runsc; NULL: nothing. */
 static void with_program(const char *script, void (*test)(struct kn_lab *))
 {
     struct stand_in runsc;
@@ -187,7 +202,7 @@ static void is_missing(struct kn_lab *lab)
 
 static void is_broken(struct kn_lab *lab)
 {
-    refuses(lab, KN_E_UNSUPPORTED, "runsc does not run here: no such thing as a platform",
+    refuses(lab, KN_E_UNSUPPORTED, "runsc failed: no such thing as a platform",
             "{\"op\":\"pod\",\"runtime\":\"gvisor\"}");
 }
 
@@ -195,7 +210,7 @@ static void ends_early(struct kn_lab *lab)
 {
     refuses(lab, KN_E_LOST, "its sandbox ended before it was ready: cannot allocate memory",
             "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"gvisor\"}");
-    tell(lab, "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"runc\"}"); /* nothing of the other is in the way */
+    tell(lab, "{\"op\":\"pod\",\"name\":\"p\",\"runtime\":\"runc\"}"); /* nothing of the failed pod is left */
 }
 
 static void test_without_runsc(void **state)

@@ -1,4 +1,4 @@
-/* The meter under made-up machines (both cgroup versions, containers, sandboxes), and against getrusage on this one. */
+/* The meter on simulated machines (both cgroup versions, containers, sandboxes), and against getrusage on this one. */
 #include "made_up.h"
 
 #include <fcntl.h>
@@ -85,7 +85,7 @@ static void version_2_takes_the_least_quota_above(void **state)
     assert_true(kn_cpu_quota_under(root) == 2);
 }
 
-/* docker without a cgroup namespace: the path is the host's, and the mount shows only what lies below it. */
+/* docker without a cgroup namespace: the path is the host's, and the mount shows only the part below it. */
 static void the_hosts_path_in_a_container(void **state)
 {
     struct kn_cpu_reading r;
@@ -129,10 +129,17 @@ static void what_cannot_be_seen_is_absent(void **state)
 
 static void garbage_is_absent(void **state)
 {
-    static const char *const garbage[] = {
-        "", "\n", "cpu", ":::", "0::", "x 24 - \n", "max", "-5\n", "99999999999999999999999\n",
-        "usage_usec \nnr_throttled x\n", "a - b"
-    };
+    static const char *const garbage[] = {"",
+                                          "\n",
+                                          "cpu",
+                                          ":::",
+                                          "0::",
+                                          "x 24 - \n",
+                                          "max",
+                                          "-5\n",
+                                          "99999999999999999999999\n",
+                                          "usage_usec \nnr_throttled x\n",
+                                          "a - b"};
     struct kn_cpu_reading r;
     (void)state;
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++)
@@ -163,14 +170,22 @@ static void between_two_readings(void **state)
     struct kn_cpu_reading a, b;
     (void)state;
     memset(&a, 0, sizeof a);
-    b = (struct kn_cpu_reading){
-        .at_ns = 2000 * KN_NS_PER_MS, .process_ns = 1000 * KN_NS_PER_MS, .cgroup_ns = 3000 * KN_NS_PER_MS, .node_busy_ns = 4000 * KN_NS_PER_MS,
-        .node_softirq_ns = 500 * KN_NS_PER_MS, .process_user_ns = 200 * KN_NS_PER_MS, .node_user_ns = 2500 * KN_NS_PER_MS,
-        .node_steal_ns = 0, .throttled_ns = 1500000000, .throttled_n = 4, .cgroup_memory = 10, .process_memory = 5
-    };
+    b = (struct kn_cpu_reading){.at_ns = 2000 * KN_NS_PER_MS,
+                                .process_ns = 1000 * KN_NS_PER_MS,
+                                .cgroup_ns = 3000 * KN_NS_PER_MS,
+                                .node_busy_ns = 4000 * KN_NS_PER_MS,
+                                .node_softirq_ns = 500 * KN_NS_PER_MS,
+                                .process_user_ns = 200 * KN_NS_PER_MS,
+                                .node_user_ns = 2500 * KN_NS_PER_MS,
+                                .node_steal_ns = 0,
+                                .throttled_ns = 1500000000,
+                                .throttled_n = 4,
+                                .cgroup_memory = 10,
+                                .process_memory = 5};
     json_t *json = kn_cpu_between(&a, &b);
     assert_true(share(json, "process") == 0.5 && share(json, "cgroup") == 1.5 && share(json, "node") == 2 &&
-                share(json, "softirq") == 0.25 && share(json, "process_user") == 0.1 && share(json, "node_user") == 1.25);
+                share(json, "softirq") == 0.25 && share(json, "process_user") == 0.1 &&
+                share(json, "node_user") == 1.25);
     assert_true(share(json, "node_cpus") == kn_cpus_online());
     assert_true(share(json, "steal") == 0 && share(json, "throttled_s") == 1.5 && share(json, "throttled") == 4 &&
                 share(json, "process_memory") == 5);
@@ -188,15 +203,21 @@ static void between_two_readings(void **state)
 
 static void what_is_too_coarse_is_absent(void **state)
 {
-    static const struct { uint64_t ms; bool cgroup, node; } cases[] = {{1, false, false}, {9, false, false}, {10, true, false}, {49, true, false}, {50, true, true}};
+    static const struct {
+        uint64_t ms;
+        bool cgroup, node;
+    } cases[] = {{1, false, false}, {9, false, false}, {10, true, false}, {49, true, false}, {50, true, true}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct kn_cpu_reading a = {0}, b = {.at_ns = cases[i].ms * KN_NS_PER_MS, .cgroup_ns = 10 * KN_NS_PER_MS, .node_busy_ns = 10 * KN_NS_PER_MS};
+        struct kn_cpu_reading a = {0}, b = {.at_ns = cases[i].ms * KN_NS_PER_MS,
+                                            .cgroup_ns = 10 * KN_NS_PER_MS,
+                                            .node_busy_ns = 10 * KN_NS_PER_MS};
         json_t *json = kn_cpu_between(&a, &b);
         assert_non_null(json_object_get(json, "process"));
         assert_true((json_object_get(json, "cgroup") != NULL) == cases[i].cgroup);
         for (size_t k = 0; k < 5; k++)
-            assert_true((json_object_get(json, (const char *[]){"node", "node_user", "softirq", "steal", "node_cpus"}[k]) != NULL) == cases[i].node);
+            assert_true((json_object_get(json, (const char *[]){"node", "node_user", "softirq", "steal",
+                                                                "node_cpus"}[k]) != NULL) == cases[i].node);
         json_decref(json);
     }
 }
@@ -210,11 +231,12 @@ static double rusage_s(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* Work by CPU time, so that a busy neighbour makes it longer and not less. */
+/* Works for a CPU time, so that a busy machine makes it longer but not less. */
 static void spin(uint64_t cpu_ns)
 {
     uint64_t end = kn_thread_cpu_ns() + cpu_ns;
-    while (kn_thread_cpu_ns() < end) continue;
+    while (kn_thread_cpu_ns() < end)
+        continue;
 }
 
 static void as_getrusage_has_it(void **state)
@@ -229,8 +251,10 @@ static void as_getrusage_has_it(void **state)
     json_t *json = kn_cpu_between(&a, &b);
     assert_true(fabs(share(json, "process") * elapsed - used) <= 0.004); /* the readings' own cost */
     assert_true(share(json, "process") <= 1.02);
-    if (json_object_get(json, "cgroup")) assert_true(share(json, "cgroup") * elapsed >= 0.2 * 0.95);
-    if (json_object_get(json, "node")) assert_true(share(json, "node") <= kn_cpus_online() + 0.2);
+    if (json_object_get(json, "cgroup"))
+        assert_true(share(json, "cgroup") * elapsed >= 0.2 * 0.95);
+    if (json_object_get(json, "node"))
+        assert_true(share(json, "node") <= kn_cpus_online() + 0.2);
     assert_true(kn_cpus_allowed() >= 1 && kn_cpus_allowed() <= kn_cpus_online());
     json_decref(json);
 }
@@ -242,7 +266,8 @@ static void memory_grows_by_what_is_touched(void **state)
     (void)state;
     kn_cpu_read(&a);
     char *block = malloc(size);
-    for (size_t i = 0; i < size; i += 4096) ((volatile char *)block)[i] = 1;
+    for (size_t i = 0; i < size; i += 4096)
+        ((volatile char *)block)[i] = 1;
     kn_cpu_read(&b);
     free(block);
     assert_true(b.process_memory >= a.process_memory + size / 10 * 9);
@@ -253,25 +278,30 @@ static int put(const char *folder, const char *name, const char *text)
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     int fd = open(path, O_WRONLY);
-    if (fd < 0) return -1;
+    if (fd < 0)
+        return -1;
     ssize_t n = write(fd, text, strlen(text));
     close(fd);
     return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
-/* A cgroup of 20 % of one CPU, made here where that is allowed: the quota is seen from within, and so is the
- * throttling. */
+/* A cgroup of 20 % of one CPU, if the test may make one: the process sees its quota and its throttling. */
 static int in_a_quota(const char *folder)
 {
     struct kn_cpu_reading a, b;
-    if (put(folder, "cgroup.procs", "0")) return 2;
-    if (fabs(kn_cpu_quota() - 0.2) > 1e-9) return 3;
-    if (kn_cpus_allowed() != 1) return 4;
+    if (put(folder, "cgroup.procs", "0"))
+        return 2;
+    if (fabs(kn_cpu_quota() - 0.2) > 1e-9)
+        return 3;
+    if (kn_cpus_allowed() != 1)
+        return 4;
     kn_cpu_read(&a);
     spin(100 * KN_NS_PER_MS);
     kn_cpu_read(&b);
-    if (b.throttled_n == KN_ABSENT || b.throttled_n <= a.throttled_n) return 5;
-    if (b.throttled_ns <= a.throttled_ns) return 6;
+    if (b.throttled_n == KN_ABSENT || b.throttled_n <= a.throttled_n)
+        return 5;
+    if (b.throttled_ns <= a.throttled_ns)
+        return 6;
     if (b.cgroup_ns != KN_ABSENT && b.cgroup_ns - a.cgroup_ns < 90 * KN_NS_PER_MS && strstr(folder, "cpuacct"))
         return 7;
     return 0;
@@ -285,16 +315,21 @@ static void a_real_quota(void **state)
     (void)state;
     kn_cgroup_find("", "cpu", &g);
     snprintf(folder, sizeof folder, "%s/knbl-meter-%d", g.folder, (int)getpid());
-    if (!g.version || mkdir(folder, 0755)) skip();
-    bool made =
-        g.version == 1 ? put(folder, "cpu.cfs_quota_us", "20000") == 0 : put(folder, "cpu.max", "20000 100000") == 0;
+    if (!g.version || mkdir(folder, 0755))
+        skip();
+    bool made = g.version == 1 ? put(folder, "cpu.cfs_quota_us", "20000") == 0
+                               : put(folder, "cpu.max", "20000 100000") == 0;
     pid_t child = made ? fork() : -1;
-    if (child == 0) _exit(in_a_quota(folder));
-    if (child > 0) waitpid(child, &status, 0);
+    if (child == 0)
+        _exit(in_a_quota(folder));
+    if (child > 0)
+        waitpid(child, &status, 0);
     rmdir(folder);
-    if (!made) skip();
+    if (!made)
+        skip();
     assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 2) skip(); /* one may make a cgroup and yet not enter it */
+    if (WEXITSTATUS(status) == 2)
+        skip(); /* the test may make a cgroup, but not enter it */
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
@@ -302,10 +337,17 @@ int main(void)
 {
 #define MADE_UP(test) cmocka_unit_test_setup_teardown(test, make_root, drop_root)
     const struct CMUnitTest tests[] = {
-        MADE_UP(version_1_on_a_host), MADE_UP(version_2_in_a_container), MADE_UP(version_2_takes_the_least_quota_above),
-        MADE_UP(the_hosts_path_in_a_container), MADE_UP(what_cannot_be_seen_is_absent), MADE_UP(garbage_is_absent),
-        cmocka_unit_test(between_two_readings), cmocka_unit_test(what_is_too_coarse_is_absent), cmocka_unit_test(as_getrusage_has_it),
-        cmocka_unit_test(memory_grows_by_what_is_touched), cmocka_unit_test(a_real_quota),
+        MADE_UP(version_1_on_a_host),
+        MADE_UP(version_2_in_a_container),
+        MADE_UP(version_2_takes_the_least_quota_above),
+        MADE_UP(the_hosts_path_in_a_container),
+        MADE_UP(what_cannot_be_seen_is_absent),
+        MADE_UP(garbage_is_absent),
+        cmocka_unit_test(between_two_readings),
+        cmocka_unit_test(what_is_too_coarse_is_absent),
+        cmocka_unit_test(as_getrusage_has_it),
+        cmocka_unit_test(memory_grows_by_what_is_touched),
+        cmocka_unit_test(a_real_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

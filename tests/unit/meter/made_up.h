@@ -1,4 +1,4 @@
-/* A machine that is made up: a folder that stands for its root, with the files of /proc and /sys that a test gives it. */
+/* A simulated machine: a folder as its root, with the files of /proc and /sys that a test writes. */
 #ifndef KN_TESTS_METER_MADE_UP_H
 #define KN_TESTS_METER_MADE_UP_H
 

@@ -1,4 +1,4 @@
-/* Names by address: the kernel's from a made-up /proc/kallsyms, this program's own from its ELF file, and files that are none. */
+/* Names by address: the kernel's from a simulated /proc/kallsyms, this program's from its ELF file; invalid files. */
 #include "../core/check.h"
 
 #include <fcntl.h>
@@ -24,14 +24,15 @@ static void write_file(const char *path, const char *text)
     fclose(file);
 }
 
-static const char *const folders[] = { "/proc", "/proc/sys", "/proc/sys/kernel" };
+static const char *const folders[] = {"/proc", "/proc/sys", "/proc/sys/kernel"};
 
 static int make_root(void **state)
 {
     char full[256];
     (void)state;
     strcpy(root, "/tmp/knbl-symbols-XXXXXX");
-    if (!mkdtemp(root)) return -1;
+    if (!mkdtemp(root))
+        return -1;
     for (size_t i = 0; i < 3; i++) {
         snprintf(full, sizeof full, "%s%s", root, folders[i]);
         mkdir(full, 0755);
@@ -41,7 +42,7 @@ static int make_root(void **state)
 
 static int drop_root(void **state)
 {
-    static const char *const files[] = { "/proc/kallsyms", "/proc/sys/kernel/kptr_restrict" };
+    static const char *const files[] = {"/proc/kallsyms", "/proc/sys/kernel/kptr_restrict"};
     char full[256];
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -103,7 +104,10 @@ static const char *name_at(struct kn_processes *all, struct kn_process *process,
     return mapping ? kn_mapping_name(mapping, offset) : NULL;
 }
 
-__attribute__((noinline)) static int a_function_of_this_test(int x) { return x * 3 + 1; }
+__attribute__((noinline)) static int a_function_of_this_test(int x)
+{
+    return x * 3 + 1;
+}
 
 static void functions_of_this_program(void **state)
 {
@@ -118,7 +122,7 @@ static void functions_of_this_program(void **state)
     assert_string_equal(name_at(all, me, address + 1), "a_function_of_this_test");
     assert_non_null(name_at(all, me, (uint64_t)(uintptr_t)getenv));
     assert_null(name_at(all, me, 0));
-    assert_null(name_at(all, me, (uint64_t)(uintptr_t)&address));     /* a stack is not executable */
+    assert_null(name_at(all, me, (uint64_t)(uintptr_t)&address)); /* a stack is not executable */
     assert_int_equal(a_function_of_this_test(1), 4);
     kn_processes_free(all);
 }
@@ -127,7 +131,7 @@ static void a_process_that_is_gone(void **state)
 {
     struct kn_processes *all = kn_processes_new();
     (void)state;
-    struct kn_process *gone = kn_processes_get(all, 1 << 30);     /* beyond the kernel's largest */
+    struct kn_process *gone = kn_processes_get(all, 1 << 30); /* beyond the kernel's largest */
     assert_non_null(gone);
     assert_string_equal(kn_process_name(gone), "a process that ended");
     assert_null(name_at(all, gone, 4096));
@@ -168,12 +172,14 @@ static char *own_file(size_t *size)
 
 static void files_that_are_cut_or_broken(void **state)
 {
-    struct random r = { 7 };
+    struct random r = {7};
     size_t size;
     char *bytes = own_file(&size);
     (void)state;
-    for (int i = 0; i < 60; i++) try_bytes(bytes, (size_t)(random_next(&r) % size));
-    for (size_t n = 0; n < 130; n += 13) try_bytes(bytes, n);
+    for (int i = 0; i < 60; i++)
+        try_bytes(bytes, (size_t)(random_next(&r) % size));
+    for (size_t n = 0; n < 130; n += 13)
+        try_bytes(bytes, n);
     for (int i = 0; i < 60; i++) {
         size_t at = (size_t)(random_next(&r) % 64);
         char before = bytes[at];
@@ -190,7 +196,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(functions_of_the_kernel, make_root, drop_root),
         cmocka_unit_test_setup_teardown(addresses_that_are_not_shown, make_root, drop_root),
         cmocka_unit_test_setup_teardown(no_list_at_all, make_root, drop_root),
-        cmocka_unit_test(functions_of_this_program), cmocka_unit_test(a_process_that_is_gone),
+        cmocka_unit_test(functions_of_this_program),
+        cmocka_unit_test(a_process_that_is_gone),
         cmocka_unit_test(files_that_are_cut_or_broken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,4 @@
-/* TCP_INFO over loopback: the segment size as it was asked for, sums over flows, and nothing from what is no TCP
- * socket. */
+/* TCP_INFO over loopback: the requested segment size, sums over flows, and nothing from other sockets. */
 #include "../core/check.h"
 
 #include <arpa/inet.h>
@@ -10,17 +9,18 @@
 
 #include "meter/meter.h"
 
-/* A connected pair; `mss` is asked for before connecting, 0 asks for none. */
+/* A connected pair; `mss` is set before connecting, 0: not set. */
 static void connect_pair(int mss, int pair[2])
 {
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof at;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &size), 0);
     pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (mss) assert_int_equal(setsockopt(pair[0], IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof mss), 0);
+    if (mss)
+        assert_int_equal(setsockopt(pair[0], IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof mss), 0);
     assert_int_equal(connect(pair[0], (struct sockaddr *)&at, sizeof at), 0);
     pair[1] = accept(listener, NULL, NULL);
     assert_true(pair[1] >= 0);
@@ -33,7 +33,7 @@ static void the_segment_as_asked(void **state)
     (void)state;
     for (int mss = 96; mss <= 1460; mss += 341) {
         connect_pair(mss, pair);
-        for (int side = 0; side < 2; side++) /* less 12 where timestamps ride along */
+        for (int side = 0; side < 2; side++) /* less 12 with timestamps */
             assert_in_range(kn_tcp_mss(pair[side]), (uint64_t)mss - 12, (uint64_t)mss);
         close(pair[0]);
         close(pair[1]);
@@ -68,7 +68,7 @@ static void what_is_no_tcp_socket(void **state)
 {
     struct kn_figures f;
     struct kn_error err;
-    int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), list[] = { udp, 0, -1, 9999 };
+    int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), list[] = {udp, 0, -1, 9999};
     (void)state;
     assert_int_equal(kn_figures_init(&f, 0, &err), 0);
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -83,7 +83,8 @@ static void what_is_no_tcp_socket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_segment_as_asked), cmocka_unit_test(sums_over_flows),
+        cmocka_unit_test(the_segment_as_asked),
+        cmocka_unit_test(sums_over_flows),
         cmocka_unit_test(what_is_no_tcp_socket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,11 +18,21 @@ static struct kn_error err;
 static void texts_are_split(void **state)
 {
     (void)state;
-    static const struct { const char *text, *host; uint16_t port; } good[] = {
-        { "10.0.0.1", "10.0.0.1", 1 },   { "10.0.0.1:7099", "10.0.0.1", 7099 }, { "[fd00::1]:80", "fd00::1", 80 },
-        { "[fd00::1]", "fd00::1", 1 },   { "fd00::1", "fd00::1", 1 },           { "::", "::", 1 },
-        { "name", "name", 1 },           { "name:0", "name", 0 },               { ":7099", "", 7099 },
-        { "[::]:65535", "::", 65535 },   { "[fe80::1%eth0]:1", "fe80::1%eth0", 1 },
+    static const struct {
+        const char *text, *host;
+        uint16_t port;
+    } good[] = {
+        {"10.0.0.1", "10.0.0.1", 1},
+        {"10.0.0.1:7099", "10.0.0.1", 7099},
+        {"[fd00::1]:80", "fd00::1", 80},
+        {"[fd00::1]", "fd00::1", 1},
+        {"fd00::1", "fd00::1", 1},
+        {"::", "::", 1},
+        {"name", "name", 1},
+        {"name:0", "name", 0},
+        {":7099", "", 7099},
+        {"[::]:65535", "::", 65535},
+        {"[fe80::1%eth0]:1", "fe80::1%eth0", 1},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char host[64];
@@ -36,9 +46,9 @@ static void texts_are_split(void **state)
 static void nonsense_is_named(void **state)
 {
     (void)state;
-    static const char *const bad[] = { "",         "host:",       "host:65536",  "host:-1",    "host:80x",
-                                       "host: 80", "[fd00::1",    "[fd00::1]80", "[fd00::1]:", "http://host",
-                                       "a b",      "host:100000", "user@host" };
+    static const char *const bad[] = {"",         "host:",       "host:65536",  "host:-1",    "host:80x",
+                                      "host: 80", "[fd00::1",    "[fd00::1]80", "[fd00::1]:", "http://host",
+                                      "a b",      "host:100000", "user@host"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char host[64];
         uint16_t port = 1;
@@ -57,14 +67,18 @@ static void nonsense_is_named(void **state)
 static void numbers_resolve_at_once(void **state)
 {
     (void)state;
-    static const struct { const char *host; unsigned ip; const char *text; } good[] = {
-        { "127.0.0.1", 0, "127.0.0.1:99" },
-        { "127.0.0.1", 4, "127.0.0.1:99" },
-        { "::1", 0, "[::1]:99" },
-        { "::1", 6, "[::1]:99" },
-        { "::ffff:10.0.0.1", 6, "10.0.0.1:99" },
-        { "", 4, "0.0.0.0:99" },
-        { "", 6, "[::]:99" },
+    static const struct {
+        const char *host;
+        unsigned ip;
+        const char *text;
+    } good[] = {
+        {"127.0.0.1", 0, "127.0.0.1:99"},
+        {"127.0.0.1", 4, "127.0.0.1:99"},
+        {"::1", 0, "[::1]:99"},
+        {"::1", 6, "[::1]:99"},
+        {"::ffff:10.0.0.1", 6, "10.0.0.1:99"},
+        {"", 4, "0.0.0.0:99"},
+        {"", 6, "[::]:99"},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct kn_addr a;

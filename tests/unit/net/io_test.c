@@ -1,6 +1,12 @@
 /* Sockets with deadlines: all of it, or an error in time; options that take; ports in use. */
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 
 #include "../core/check.h"
 #include "core/clock.h"
@@ -22,7 +28,7 @@ static struct kn_addr addr(const char *host, uint16_t port)
 
 static struct kn_addr name_of(int fd)
 {
-    struct kn_addr a = { .len = sizeof a.u };
+    struct kn_addr a = {.len = sizeof a.u};
     assert_int_equal(getsockname(fd, &a.u.sa, &a.len), 0);
     return a;
 }
@@ -92,7 +98,7 @@ static void options_are_set_before_connect(void **state)
     (void)state;
     struct kn_addr at;
     int on = listener(&at);
-    struct kn_spec spec = { .mss = 536, .sndbuf = 65536, .rcvbuf = 65536, .nodelay = 1, .cc = "reno" };
+    struct kn_spec spec = {.mss = 536, .sndbuf = 65536, .rcvbuf = 65536, .nodelay = 1, .cc = "reno"};
     for (int with_deadline = 0; with_deadline < 2; with_deadline++) {
         int fd = kn_tcp_connect(&at, &spec, with_deadline ? soon() : 0, &err);
         assert_true(fd >= 0);
@@ -117,7 +123,7 @@ static void what_the_kernel_has_not_is_named(void **state)
     (void)state;
     struct kn_addr at;
     int on = listener(&at);
-    struct kn_spec spec = { .cc = "nosuchcc" };
+    struct kn_spec spec = {.cc = "nosuchcc"};
     assert_int_equal(kn_tcp_connect(&at, &spec, soon(), &err), -1);
     assert_true(err.code == KN_E_UNSUPPORTED || err.code == KN_E_PERMISSION);
     assert_non_null(strstr(err.message, "nosuchcc"));
@@ -187,13 +193,74 @@ static void any_address_takes_both_families(void **state)
     close(on);
 }
 
+/* Makes epoll_pwait2 fail with `sys_errno` for the calling thread, as older kernels and sandboxes do. */
+static bool forbid_pwait2(unsigned sys_errno)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | sys_errno),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+struct waited {
+    unsigned forbidden; /* errno of epoll_pwait2; 0: it works */
+    bool took;
+    int without, with;
+    uint64_t slept_ns;
+};
+
+/* Waits once in vain and once for a byte that is there. */
+static void *wait_twice(void *arg)
+{
+    struct waited *w = arg;
+    int pair[2], epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN};
+    w->took = !w->forbidden || forbid_pwait2(w->forbidden);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || epoll_ctl(epoll, EPOLL_CTL_ADD, pair[0], &event))
+        return NULL;
+    uint64_t begun_ns = kn_now_ns();
+    w->without = kn_epoll_wait(epoll, &event, 1, 1500 * KN_NS_PER_US);
+    w->slept_ns = kn_now_ns() - begun_ns;
+    w->with = write(pair[1], "x", 1) == 1 ? kn_epoll_wait(epoll, &event, 1, 10 * KN_NS_PER_S) : -1;
+    close(pair[0]);
+    close(pair[1]);
+    close(epoll);
+    return NULL;
+}
+
+static void a_wait_needs_no_epoll_pwait2(void **state)
+{
+    (void)state;
+    const unsigned forbidden[] = {0, ENOSYS, EPERM};
+    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++) {
+        struct waited w = {.forbidden = forbidden[i], .without = -1, .with = -1};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, wait_twice, &w), 0);
+        pthread_join(thread, NULL);
+        if (!w.took)
+            skip(); /* no seccomp in this sandbox */
+        assert_int_equal(w.without, 0);
+        assert_true(w.slept_ns >= 1500 * KN_NS_PER_US);
+        assert_int_equal(w.with, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_of_it_or_an_error),          cmocka_unit_test(an_early_end_says_how_much_came),
-        cmocka_unit_test(options_are_set_before_connect), cmocka_unit_test(what_the_kernel_has_not_is_named),
-        cmocka_unit_test(nobody_listens),                 cmocka_unit_test(a_connect_ends_at_its_deadline),
-        cmocka_unit_test(a_port_in_use_is_named),         cmocka_unit_test(any_address_takes_both_families),
+        cmocka_unit_test(all_of_it_or_an_error),
+        cmocka_unit_test(an_early_end_says_how_much_came),
+        cmocka_unit_test(options_are_set_before_connect),
+        cmocka_unit_test(what_the_kernel_has_not_is_named),
+        cmocka_unit_test(nobody_listens),
+        cmocka_unit_test(a_connect_ends_at_its_deadline),
+        cmocka_unit_test(a_port_in_use_is_named),
+        cmocka_unit_test(any_address_takes_both_families),
+        cmocka_unit_test(a_wait_needs_no_epoll_pwait2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,35 @@
+#include "agent/config.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+
+void kn_agent_defaults(struct kn_agent_config *config)
+{
+    memset(config, 0, sizeof *config);
+    config->max_duration_ns = 3600 * KN_NS_PER_S;
+    config->max_runs = 64;
+    config->orphan_ns = 30 * KN_NS_PER_S;
+    config->hello_ns = 5 * KN_NS_PER_S;
+}
+
+/* [::] takes both families; a kernel without IPv6 has 0.0.0.0 only. */
+static const char *any_address(void)
+{
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return "0.0.0.0";
+    close(fd);
+    return "::";
+}
+
+int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err)
+{
+    char host[256];
+    uint16_t port = KN_DEFAULT_PORT;
+    if (kn_addr_split(text, host, sizeof host, &port, err) < 0)
+        return -1;
+    return kn_addr_resolve(*host ? host : any_address(), port, 0, 5 * KN_NS_PER_S, out, err);
+}

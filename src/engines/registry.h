@@ -1,0 +1,15 @@
+/* The tests that knbl has, in the order in which they are listed: a new test is one line. Included by engines.h and
+ * engines.c, each with a KN_TEST of its own. */
+KN_TEST(tcp_stream)
+KN_TEST(tcp_sendfile)
+KN_TEST(udp_stream)
+KN_TEST(tcp_rr)
+KN_TEST(udp_rr)
+KN_TEST(tcp_crr)
+KN_TEST(tcp_bw)
+KN_TEST(tcp_lat)
+KN_TEST(http)
+KN_TEST(ping)
+KN_TEST(pmtu)
+KN_TEST(dns)
+KN_TEST(probe)
