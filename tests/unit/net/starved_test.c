@@ -8,7 +8,11 @@
 
 static void names(void **state)
 {
+    struct kn_addr known;
+    struct kn_error error;
     (void)state;
+    /* glibc makes a table of its own for the first name, and keeps it locked for good where there is no memory for it */
+    assert_int_equal(kn_addr_resolve("localhost", 80, 4, 10 * KN_NS_PER_S, &known, &error), 0);
     STARVED(n)
     {
         struct kn_addr at;
