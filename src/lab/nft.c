@@ -9,7 +9,7 @@
 /* Services as kube-proxy makes them, in a table of each family on every node:
  *   services    finds the Service of a VIP and port: one map lookup, or in chains a rule for each Service in turn
  *   node_ports  the same for the node's own addresses
- *   svc_...     picks an endpoint at random, or with affinity the client's previous one
+ *   svc_...     picks an endpoint at random, or with affinity the client's previous one; refuses if there are none
  *   ext_...     the same for NodePorts, always masqueraded; with the policy Local traffic from outside is not
  *               masqueraded, goes only to the node's own endpoints, and is dropped if there are none
  *   end_...     DNAT to one endpoint; masquerades a client that is the endpoint itself or not a pod
@@ -210,7 +210,7 @@ static void add_choice(struct kn_text *text, const struct entry *e, const char *
     const char *n = e->f->name;
     tail(e, t);
     if (count == 0) {
-        kn_text_add(text, "add rule %s " TABLE " %s_%s drop\n", n, chain, t);
+        kn_text_add(text, "add rule %s " TABLE " %s_%s %s\n", n, chain, t, near ? "drop" : "reject");
         return;
     }
     for (size_t i = 0; e->service->affinity && i < count; i++)

@@ -130,6 +130,19 @@ knbl.http { case = "external_name", from = client, to = outside }
   end
 end
 
+-- As kube-proxy's do; the kernel limits how many refusals a client gets in a second.
+function TestPaths:test_a_service_without_an_endpoint_refuses()
+  for _, mode in ipairs { "maps", "chains" } do
+    local m = run([[
+knbl.probe {
+  from = client, to = far:service(), rate = "100/s", duration = "5s", settle = "100ms", timeout = "100ms",
+  during = function(mark) mark.wait "100ms"; cluster:delete(far); mark.wait "500ms" end,
+}
+]], { "--on", "lab:mode=" .. mode }).measurements[1].metrics
+    lu.assertTrue(m.refused > 0 and m.outage_total > 0.3, ("%d refused, %g s"):format(m.refused, m.outage_total))
+  end
+end
+
 function TestPaths:test_a_hairpin_comes_back_to_its_own_pod()
   local m = run("knbl.tcp_rr { from = client, to = client:service() }").measurements[1]
   lu.assertEquals({ m.via, m.servers[1].name, #m.servers }, { "hairpin", "client", 1 })

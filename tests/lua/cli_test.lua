@@ -28,7 +28,9 @@ end
 
 function TestCli:test_wrong_command_lines()
   for _, case in ipairs {
-    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" }, { { "/tmp" }, "" },
+    { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" },
+    { { "compar" }, "did you mean 'compare'" }, { { "run", "ping_" }, "did you mean 'ping'" },
+    { { "run" }, "a scenario is required" }, { { "run", "list" }, "no scenario 'list'" }, { { "/tmp" }, "" },
       { { "show" }, "usage: knbl show NAME" },
     { { "show", "pod_to_sv" }, "did you mean 'pod_to_svc'" },
     { { "--on" }, "--on needs a value" }, { { "list", "--fast" }, "unknown option --fast of knbl list" },
@@ -114,6 +116,15 @@ function TestCli:test_dry_run()
   code, out = fake.knbl(script .. "os.remove('/nonexistent') knbl.tcp_rr { from = a, to = b }", { "--dry-run" })
   lu.assertEquals(code, 0)
   lu.assertStrContains(out, "the plan ends here")
+end
+
+function TestCli:test_run_is_optional()
+  for _, words in ipairs { { "run", "ping", "--dry-run" }, { "--dry-run", "run", "ping" } } do
+    local code, out, err = fake.knbl(nil, words)
+    lu.assertEquals(code, 0, err)
+    lu.assertStrContains(out, "scenarios/ping.lua on lab")
+  end
+  lu.assertStrContains(select(2, fake.knbl(nil, { "run", "--help" })), "Commands:")
 end
 
 -- What is made takes its time too, and so does the sender's ceiling, once for each kind of work.

@@ -227,12 +227,10 @@ local function show_error(context, err)
   if err.traceback and err.traceback ~= "" then context.err("traceback:\n" .. err.traceback .. "\n") end
 end
 
-local function prepare(context, argv)
+local function prepare(context, argv, commands)
   local core = context.core
   local settings, name, words = require("knbl.program.cli").split(core, context.flags, argv)
-  if name == "run" then name = table.remove(words, 1) end
-  if not name then errors.usage("which scenario?") end
-  local source, found = scenario.find(core, name)
+  local source, found = scenario.find(core, name, commands)
   if not source then errors.usage("%s", found) end
   local job = { settings = settings, name = found, words = words, text = source, question = scenario.question(source) }
   local chunk, err = scenario.load(source, found)
@@ -247,11 +245,12 @@ local function set_arguments(job)
   rawset(_G, "arg", list)
 end
 
-function M.run(context, argv)
+-- Runs a scenario with the options and arguments of `argv`; `commands` are words that may have been meant by its name.
+function M.run(context, argv, commands)
   local limit = os.getenv(output.LIMIT)
   if limit then context.core.alarm(context.core.duration(limit)) end
   local core = context.core
-  local job = prepare(context, argv)
+  local job = prepare(context, argv, commands)
   local settings = job.settings
   job.expectations, job.baseline = check_settings(core, settings)
   local planned, err, planning = make_plan(context, job, settings.dry_run)

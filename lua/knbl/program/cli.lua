@@ -111,6 +111,12 @@ M.commands = {
   { "completion", "print a completion script for bash, zsh or fish" },
 }
 
+function M.command_names()
+  local names = {}
+  for i, command in ipairs(M.commands) do names[i] = command[1] end
+  return names
+end
+
 local function of_group(flags, name)
   local list = {}
   for _, flag in ipairs(flags) do
@@ -166,20 +172,28 @@ local function first_word(core, flags, argv)
   end
 end
 
--- The module of a command; nil if there is no such command, or if it is part of the program (agent).
+-- Of the program itself: `agent` in C, and `run`, which takes the program's options.
+local own = { agent = true, run = true }
+
+-- The module of a command with options of its own; nil if there is none.
 function M.command(name)
   for _, command in ipairs(M.commands) do
-    if command[1] == name and name ~= "agent" then return require("knbl.command." .. name) end
+    if command[1] == name and not own[name] then return require("knbl.command." .. name) end
   end
+end
+
+local function without(argv, at)
+  local words = {}
+  for i, word in ipairs(argv) do
+    if i ~= at then words[#words + 1] = word end
+  end
+  return words
 end
 
 local function run_command(context, argv, at)
   local command = M.command(argv[at])
   if not command then return nil end
-  local words = {}
-  for i, word in ipairs(argv) do
-    if i ~= at then words[#words + 1] = word end
-  end
+  local words = without(argv, at)
   if command.raw then return command.run(context, {}, words) end
   local flags = { { name = "help", short = "-h", help = "print this help" } }
   for _, flag in ipairs(command.flags or {}) do flags[#flags + 1] = flag end
@@ -195,10 +209,15 @@ end
 local function dispatch(context, argv)
   local flags = context.flags
   local at = first_word(context.core, flags, argv)
+  local commands = M.command_names()
+  if at and argv[at] == "run" then -- what follows is a scenario, whatever its name
+    argv, commands = without(argv, at), nil
+    at = first_word(context.core, flags, argv)
+  end
   if at then
-    local code = run_command(context, argv, at)
+    local code = commands and run_command(context, argv, at)
     if code then return code end
-    return require("knbl.command.run").run(context, argv)
+    return require("knbl.command.run").run(context, argv, commands)
   end
   local settings = M.split(context.core, flags, argv)
   if settings.version then

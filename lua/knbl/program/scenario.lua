@@ -17,8 +17,9 @@ function M.names(core)
   return names
 end
 
--- The text of a scenario and the name of its chunk, or nil and what is wrong. "-" is standard input.
-function M.find(core, name)
+-- The text of a scenario and the name of its chunk, or nil and what is wrong. "-" is standard input. `commands` are
+-- words that could have been meant too.
+function M.find(core, name, commands)
   if name == "-" then
     local given, wrong = file.read_all(io.stdin, "stdin", TEXT_MOST)
     return given, given and "stdin" or wrong
@@ -34,7 +35,9 @@ function M.find(core, name)
     text = core.embedded and core.embedded(path)
     if text then return text, path end
   end
-  local near = errors.hint(core, base or name, M.names(core))
+  local words = M.names(core)
+  for _, word in ipairs(commands or {}) do words[#words + 1] = word end
+  local near = errors.hint(core, base or name, words)
   return nil, ("no scenario '%s': it is neither a file nor built in (`knbl list`), nor a command (`knbl help`)"):format(
     name) .. near
 end

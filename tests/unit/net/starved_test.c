@@ -11,7 +11,7 @@ static void names(void **state)
     struct kn_addr known;
     struct kn_error error;
     (void)state;
-    /* glibc makes a table of its own for the first name, and keeps it locked for good where there is no memory for it */
+    /* glibc makes a table for the first name; where there is no memory for it, it stays locked for good */
     assert_int_equal(kn_addr_resolve("localhost", 80, 4, 10 * KN_NS_PER_S, &known, &error), 0);
     STARVED(n)
     {
