@@ -128,6 +128,36 @@ local function lines_of(command)
   return list
 end
 
+-- The commands of a page: lines of its blocks that begin with knbl, without what is for the shell.
+local function commands_of(page)
+  local list = {}
+  local text = fake.read(page):gsub("```[^\n]*\n(.-)```", function(block) return block:gsub("%f[^\n]", "    ") end)
+  for line in text:gsub("\\\n%s*", " "):gmatch "\n    %s*%.?/?(knbl [^\n]*)" do
+    line = line:gsub("%s+#.*", ""):gsub("%s*>%S+$", ""):gsub(" ||.*", "")
+    if not line:find "[%[…]" and not line:find "%f[%w]SCENARIO%f[%W]" then list[#list + 1] = line end
+  end
+  return list
+end
+
+-- Every command that the pages show has options that exist: with --help nothing else is done.
+function TestDocs:test_commands_have_options_that_exist()
+  local checked = 0
+  for _, page in ipairs(lines_of "ls README.md CONTRIBUTING.md docs/*.md") do
+    for _, line in ipairs(page ~= "docs/tutorial.md" and commands_of(page) or {}) do
+      local own = line:gsub("^knbl", knbl):gsub("%S+%.lua", function(name)
+        return not io.open(name) and "ping" or nil
+      end)
+      local before, behind = own:match "^(.-)( %-%- .*)$"
+      local pipe = assert(io.popen(("(%s --help%s) 2>&1 </dev/null"):format(before or own, behind or "")))
+      local said = pipe:read "a"
+      lu.assertEquals({ pipe:close() }, { true, "exit", 0 }, page .. ": " .. line .. ": " .. said)
+      lu.assertStrContains(said, "knbl", line)
+      checked = checked + 1
+    end
+  end
+  lu.assertTrue(checked >= 25, checked .. " commands")
+end
+
 -- Links between the pages: the file exists, and where a heading is named, it has it.
 function TestDocs:test_links_lead_somewhere()
   local pages, checked = lines_of "ls README.md CONTRIBUTING.md CHANGELOG.md docs/*.md", 0
