@@ -270,13 +270,13 @@ end
 
 function TestHosts:test_two_agents()
   local agent <close> = shell.agent "--name left --node one"
-  local words = ("--on hosts:a=127.0.0.1:%d,b=127.0.0.1:%d --token-file %s --duration 100ms"):format(agent.port,
+  local words = ("--on hosts:a=127.0.0.1:%d,b=127.0.0.1:%d --token-file %s"):format(agent.port,
     agent.port, agent.token)
   script([[
     local knbl = require "knbl"
     local cluster <close> = knbl.cluster()
     local a, b = cluster:nodes(2)
-    local r = knbl.tcp_rr { from = a, to = b }
+    local r = knbl.tcp_rr { from = a, to = b, count = 20 }
     print(r.ok, r.metrics.rate_per_s > 0, r.servers[1].name)]], words .. " --quiet", function(got)
     lu.assertEquals(got.out, "true\ttrue\tleft\n", got.err)
     lu.assertEquals(got.code, 0)

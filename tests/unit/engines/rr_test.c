@@ -137,8 +137,8 @@ static void test_delay_is_seen(void **state)
 static void test_open_loop_counts_from_due(void **state)
 {
     (void)state;
-    json_t *r = run_json(
-        &server, "{\"test\":\"tcp_rr\",\"duration\":\"200ms\",\"warmup\":0,\"delay\":\"5ms\",\"rate\":\"400/s\"}");
+    json_t *r = run_json(&server,
+                         "{\"test\":\"tcp_rr\",\"count\":60,\"warmup\":0,\"delay\":\"5ms\",\"rate\":\"400/s\"}");
     assert_ok(r);
     assert_true(has_flag(r, "rate_not_reached"));
     assert_true(number_at(r, "metrics.latency_ns.p90") > 50e6);
