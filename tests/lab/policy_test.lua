@@ -150,7 +150,7 @@ local knbl = require "knbl"
 local cluster <close> = knbl.cluster { encryption = "%s" }
 local client, server = cluster:pair()
 for _, ip in ipairs { 4, 6 } do
-  local r = knbl.tcp_stream { from = client, to = server, ip = ip, duration = "50ms", warmup = 0 }
+  local r = knbl.tcp_stream { from = client, to = server, ip = ip, duration = "300ms", warmup = 0 }
   if r.ok then
     local said = client.node:exec { "wg", "show", "all", "transfer" }
     knbl.note { bytes = r.metrics.bytes, sent = tonumber(said and said:match "(%%d+)%%s*$") }
