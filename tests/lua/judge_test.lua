@@ -251,6 +251,31 @@ function TestJudge:test_repeats_are_one_figure()
   lu.assertEquals(verdict(list, { "p99 < 204ns" }).exit, 98)
 end
 
+-- One of three ends is slow: the median of all would not show it. In the second round the pods have other names.
+function TestJudge:test_ends_are_judged_each_for_itself()
+  local function rounds(slow)
+    local list = {}
+    for round = 1, 2 do
+      for i, name in ipairs { "a", "b", "c", "c" } do
+        local m = latency(i == slow and 9000 or 200, 10000)
+        m.from, m.to, m.round = name .. (round == 1 and "" or "-2"), "server", round
+        m.expect = { "p99 < 1us" }
+        list[#list + 1] = m
+      end
+    end
+    return list
+  end
+  local v, list = verdict(rounds(2), { "p99 < 2us" })
+  local told = {}
+  for i, e in ipairs(list) do told[i] = e.case .. ": " .. e.status end
+  lu.assertEquals(told, { "c, from a: pass", "c, from b: fail", "c, from c: pass", "c, from a: pass", "c, from b: fail",
+    "c, from c: pass" })
+  lu.assertEquals(v.exit, 99)
+  lu.assertEquals(verdict(rounds()).exit, 0)
+  v, list = verdict(rounds(2), { "p99 < 1.2x baseline" }, book_of(rounds()))
+  lu.assertEquals({ v.exit, list[4].status, list[5].status, list[6].status }, { 99, "pass", "fail", "pass" })
+end
+
 function TestJudge:test_failed_measurements()
   local v = verdict { latency(200, 1000), { ok = false, error = { code = "refused", message = "no" } } }
   lu.assertEquals({ v.status, v.exit, v.failed, v.measured }, { "error", 1, 1, 1 })

@@ -210,7 +210,9 @@ end
 -- What ± and a range are, once below all tables; nil where there is neither.
 function M.legend(data, body)
   local most, least = 0, math.huge
-  for _, group in ipairs(ledger.groups(data)) do most, least = math.max(most, #group), math.min(least, #group) end
+  for _, group in ipairs(ledger.all_by_ends(ledger.groups(data))) do
+    most, least = math.max(most, #group), math.min(least, #group)
+  end
   local plus, range = body:find("±", 1, true) or body:find("+-", 1, true), body:find(" … ", 1, true)
     or body:find(" ... ", 1, true)
   if most < 2 or not (plus or range) then return nil end

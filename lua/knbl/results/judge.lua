@@ -1,5 +1,7 @@
 -- knbl.results.judge - whether a run passed: every expectation over the ledger's figures, and the verdict of the whole.
 --
+-- What was measured between several ends is judged for each of them; ratios of cases are of all ends together.
+--
 -- An expectation holds or fails only where the samples carry it: the confidence interval of the figure (95 %) must lie
 -- wholly on one side of the limit, and a percentile needs at least ten samples beyond it. Else it is inconclusive. One
 -- that matches no measurement is an error, never a silent pass.
@@ -38,8 +40,9 @@ local function show(core, figure, value)
   return figures.show(core, figure, value)
 end
 
-local function subject(m)
-  return { test = m.test, case = ledger.subject(m) }
+local function subject(group)
+  local case = ledger.subject(group[1])
+  return { test = group[1].test, case = group.ends and ("%s, %s"):format(case, group.ends) or case }
 end
 
 local function outcome(about, expectation, status, reason, more)
@@ -85,7 +88,9 @@ local function baseline_group(context, group)
     return nil, "the baseline is of another environment: " .. table.concat(context.elsewhere, "; ")
   end
   for _, candidate in ipairs(context.baseline.groups) do
-    if candidate.key == group.key then return candidate end
+    for _, part in ipairs(candidate.key == group.key and ledger.by_ends(candidate) or {}) do
+      if part.ends == group.ends then return part end
+    end
   end
   return nil, "the baseline has no such measurement"
 end
@@ -100,7 +105,7 @@ end
 
 local function judge_baseline(context, group, expectation)
   local core, figure, factor = context.core, expectation.left.figure, expectation.right.factor
-  local about = subject(group[1])
+  local about = subject(group)
   local old, reason = baseline_group(context, group)
   if not old then return outcome(about, expectation, "inconclusive", reason) end
   local before, why = estimates.of(core, old, figure)
@@ -147,7 +152,7 @@ end
 
 local function judge_figure(context, group, expectation)
   local figure, limit = expectation.left.figure, expectation.right.value
-  local about = subject(group[1])
+  local about = subject(group)
   local held = judge_by_range(context, about, group, expectation)
   if held then return held end
   local estimate, reason = estimates.of(context.core, group, figure, limit)
@@ -191,8 +196,8 @@ end
 local function judge_ratio(context, expectation, list)
   local left, any = expectation.left, false
   local found = {}
-  for _, a in ipairs(context.groups) do
-    for _, b in ipairs(context.groups) do
+  for _, a in ipairs(context.pooled) do
+    for _, b in ipairs(context.pooled) do
       local fits = a[1].case == left.a and b[1].case == left.b and same_work(a[1], b[1])
       local has = not left.figure or not a[1].ok or figures.value(a[1], left.figure)
       if fits and has then
@@ -215,7 +220,7 @@ end
 
 -- "unreachable", "reachable": whether the path let anything through.
 local function judge_reach(group, expectation)
-  local about, through, refused, reason = subject(group[1]), 0, 0, nil
+  local about, through, refused, reason = subject(group), 0, 0, nil
   for _, m in ipairs(group) do
     if m.ok then through = through + 1
     elseif expect.is_unreachable(m) then refused = refused + 1 end
@@ -307,7 +312,8 @@ end
 -- compare.lua.
 function M.expectations(core, data, extra, baseline, any_environment)
   local side = compare_sides.side { data }
-  local context = { core = core, groups = side.groups, meshes = data.meshes or {}, baseline = baseline,
+  local context = { core = core, groups = ledger.all_by_ends(side.groups), pooled = side.groups,
+    meshes = data.meshes or {}, baseline = baseline,
     elsewhere = baseline and not any_environment and compare_sides.environments(baseline, side) or {} }
   local list, seen = json.array(), {}
   for _, group in ipairs(context.groups) do

@@ -345,6 +345,42 @@ function M.several(list, key)
   return false
 end
 
+-- The names of a measurement's ends, those that `keys` lists: "from a to b".
+local function ends_of(m, keys)
+  local names = {}
+  for i, key in ipairs(keys) do names[i] = key .. " " .. tostring(m[key]) end
+  return table.concat(names, " ")
+end
+
+-- A group as a list of groups whose measurements have the same ends, each with these as `ends`; the group alone where
+-- all have. Ends are the same that come first, second… in their round: pods may have other names in the next one.
+function M.by_ends(group)
+  local keys, parts, rounds = {}, {}, {}
+  for _, key in ipairs { "from", "to" } do
+    if M.several(group, key) then keys[#keys + 1] = key end
+  end
+  if #keys == 0 then return { group } end
+  for _, m in ipairs(group) do
+    local ends, round = ends_of(m, keys), m.round or 0
+    local places = rounds[round] or { n = 0 }
+    rounds[round] = places
+    if not places[ends] then places.n, places[ends] = places.n + 1, places.n + 1 end
+    local place = places[ends]
+    parts[place] = parts[place] or { key = group.key, ends = ends, behind = group.behind, among = group.among }
+    table.insert(parts[place], m)
+  end
+  return parts
+end
+
+-- The same for a list of groups.
+function M.all_by_ends(groups)
+  local list = {}
+  for _, group in ipairs(groups) do
+    for _, part in ipairs(M.by_ends(group)) do list[#list + 1] = part end
+  end
+  return list
+end
+
 -- In what measurements differ that are no repeats of one another: names, without the case where something else says it.
 -- Different tests differ in their parameters too: that goes without saying.
 function M.differing(list)

@@ -23,7 +23,7 @@ end
 local function widest(core, data, since)
   local part, worst = { measurements = {} }, nil
   for i = since + 1, #data.measurements do table.insert(part.measurements, data.measurements[i]) end
-  for _, group in ipairs(ledger.groups(part)) do
+  for _, group in ipairs(ledger.all_by_ends(ledger.groups(part))) do
     local spread, any = spread_of(core, group)
     if any and (not worst or (spread or math.huge) > (worst.spread or math.huge)) then
       worst = { spread = spread, test = group[1].test, case = ledger.subject(group[1]) }
