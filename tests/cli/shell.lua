@@ -34,12 +34,13 @@ local function outcome(dir, started)
     seconds = core.now() - started }
 end
 
--- Runs a command line, KNBL standing for the program: { code, out, err, seconds }. It has 30 seconds.
+-- Runs a command line, KNBL standing for the program: { code, out, err, seconds }. One that hangs is ended
+-- after two minutes.
 function M.run(command, stdin)
   local dir <close> = M.folder()
   local started = core.now()
   if stdin then M.write(dir:file "in", stdin) end
-  os.execute(("KNBL=%s; { timeout -k 1 30 sh -c %s; } >%s 2>%s <%s; echo $? >%s"):format(M.quote(M.knbl),
+  os.execute(("KNBL=%s; { timeout -k 1 120 sh -c %s; } >%s 2>%s <%s; echo $? >%s"):format(M.quote(M.knbl),
     M.quote("KNBL=" .. M.quote(M.knbl) .. "; " .. command), dir:file "out", dir:file "err",
       stdin and dir:file "in" or "/dev/null", dir:file "code"))
   return outcome(dir, started)
@@ -64,12 +65,12 @@ function M.wait_for(what, check, seconds)
   end
 end
 
--- Starts a command line beside the test. It ends with the test (to be closed), and by itself after a minute.
+-- Starts a command line beside the test. It ends with the test (to be closed), and by itself after two minutes.
 function M.start(command)
   local dir = M.folder()
   local p = setmetatable({ dir = dir, started = core.now() }, Process)
   local inner = ("KNBL=%s; echo $$ >%s; exec %s"):format(M.quote(M.knbl), dir:file "pid", command)
-  os.execute(("(timeout -k 1 60 sh -c %s >%s 2>%s </dev/null; echo $? >%s) &"):format(
+  os.execute(("(timeout -k 1 120 sh -c %s >%s 2>%s </dev/null; echo $? >%s) &"):format(
     M.quote(inner), dir:file "out", dir:file "err", dir:file "code.new"))
   p.pid = M.wait_for("a process", function() return tonumber(M.read(dir:file "pid") or "") end)
   return p
@@ -79,10 +80,10 @@ function Process:kill(signal) os.execute(("kill -%s %d 2>/dev/null"):format(sign
 
 function Process:err() return M.read(self.dir:file "err") end
 
--- Its end, by itself or after M.start's minute: as M.run gives it; `seconds` since `since`, or since its start.
+-- Its end, by itself or after M.start's two minutes: as M.run gives it; `seconds` since `since`, or since its start.
 function Process:wait(since)
   self.code = M.wait_for("the end of a process",
-    function() return tonumber(M.read(self.dir:file "code.new") or "") end, 90)
+    function() return tonumber(M.read(self.dir:file "code.new") or "") end, 150)
   os.execute(("mv %s %s"):format(self.dir:file "code.new", self.dir:file "code"))
   return outcome(self.dir, since or self.started)
 end
