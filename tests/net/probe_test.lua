@@ -272,13 +272,16 @@ function TestOutside:test_a_status_that_is_no_success_is_a_failure()
   lu.assertFalse(result.ok)
   lu.assertStrContains(result.metrics.timeline.runs, "h")
   lu.assertStrMatches(result.error.message,
-    "no operation succeeded: %d+ got a status other than 2xx and 3xx") -- not a firewall
+    "no operation succeeded: %d+ got a status other than 2xx and 3xx.*") -- not a firewall
 end
 function TestOutside:test_nobody_listens()
-  local result = inside.run({ test = "probe", duration = 0.2, external = true }, { port = 9 })
-  lu.assertFalse(result.ok)
-  lu.assertStrContains(result.metrics.timeline.runs, "r")
-  lu.assertAlmostEquals(result.metrics.outage_longest, result.metrics.attempts * 0.001, 1e-6)
+  inside.one_of(6, function()
+    local result = inside.run({ test = "probe", duration = 0.2, external = true }, { port = 9 })
+    lu.assertFalse(result.ok)
+    lu.assertStrContains(result.metrics.timeline.runs, "r")
+    lu.assertEquals(result.metrics.blind, 0)
+    lu.assertAlmostEquals(result.metrics.outage_longest, result.metrics.attempts * 0.001, 1e-6)
+  end)
 end
 
 inside.finish(lu.LuaUnit.run())
