@@ -126,6 +126,20 @@ function TestCompare:test_environments()
   lu.assertEquals(result.not_compared[1].reason, "runtime of the server kata (qemu, kvm), now kata (qemu, emulated)")
 end
 
+-- A ledger of 0.1.0 lacks the parameters that came later; what it measured is what their defaults are.
+function TestCompare:test_an_older_version_s_ledger()
+  local old = { params = { duration = 3, keepalive = true }, test = "http" }
+  local function now(more)
+    local params = { duration = 3, keepalive = true, http2 = false, streams = 1, resume = true, reset = false }
+    for key, value in pairs(more or {}) do params[key] = value end
+    return { params = params, test = "http" }
+  end
+  lu.assertEquals(#run(book(slow, old), book(fast, now())).comparisons, 1)
+  local result = run(book(slow, old), book(fast, now { streams = 10, http2 = true }))
+  lu.assertEquals({ #result.comparisons, result.not_compared[1].reason },
+    { 0, "http2 false, now true; streams 1, now 10" })
+end
+
 function TestCompare:test_the_rate_of_an_open_loop_is_no_finding()
   local more = { params = { rate = "1000/s" } }
   lu.assertEquals(#run(book(slow, more), book(fast, more)).comparisons, 0)

@@ -47,7 +47,9 @@ end
 local function expect(variant, faults, expected)
   local metrics
   inside.one_of(4, function()
-    local result = with_server(faults, variant.mode, function(port) return inside.run(variant.spec, { port = port }) end)
+    local result = with_server(faults, variant.mode, function(port)
+      return inside.run(variant.spec, { port = port })
+    end)
     lu.assertTrue(result.ok, variant.name .. ": " .. (result.error and result.error.message or ""))
     lu.assertEquals(numbers(result.metrics), expected, variant.name)
     metrics = result.metrics

@@ -281,24 +281,39 @@ function M.start(m)
   return warm and warm == 0 and "cold" or "warm"
 end
 
--- All that makes a measurement what it is: a list of names, and their values as texts by name.
+local function as_text(value)
+  return type(value) == "number" and value == math.floor(value) and ("%.0f"):format(value) or tostring(value)
+end
+
+-- The parameters of a test where nothing is said, as texts. An older version's ledger lacks those that came later.
+local defaults = {}
+local function defaults_of(test)
+  if not defaults[test] then
+    local spec = tests.known(test) and native.check(json.encode { test = test })
+    defaults[test] = {}
+    for name, value in pairs(spec and json.decode(spec) or {}) do defaults[test][name] = as_text(value) end
+  end
+  return defaults[test]
+end
+
+-- All that makes a measurement what it is: a list of names, and their values as texts by name. A parameter that has its
+-- default is left out.
 local function identity(m)
   local names, values = { "test", "case", "via", "start", "load" },
     { test = m.test, case = m.case or "", via = m.via or "none", start = M.start(m), load = (M.load(m)) }
-  local function add(prefix, t)
+  local function add(prefix, t, usual)
     local keys = {}
     for k, v in pairs(t or {}) do
       if type(v) ~= "table" and not (prefix == "" and (beside[k] or k == "test")) then keys[#keys + 1] = k end
     end
     table.sort(keys)
     for _, k in ipairs(keys) do
-      local v, name = t[k], prefix .. k
-      names[#names + 1] = name
-      values[name] = type(v) == "number" and v == math.floor(v) and ("%.0f"):format(v) or tostring(v)
+      local value, name = as_text(t[k]), prefix .. k
+      if not usual or usual[k] ~= value then names[#names + 1], values[name] = name, value end
     end
   end
   add("label ", m.labels)
-  add("", m.params)
+  add("", m.params, defaults_of(m.test))
   return names, values
 end
 
@@ -324,7 +339,8 @@ function M.set_apart(old, new)
     for _, name in ipairs(these) do
       if a[name] ~= b[name] and not seen[name] then
         seen[name] = true
-        list[#list + 1] = ("%s %s, now %s"):format(name, told(name, a[name]), told(name, b[name]))
+        local before, after = a[name] or defaults_of(old.test)[name], b[name] or defaults_of(new.test)[name]
+        list[#list + 1] = ("%s %s, now %s"):format(name, told(name, before), told(name, after))
       end
     end
   end

@@ -9,7 +9,7 @@ local ledger = require "knbl.results.ledger"
 local native = require "knbl.native"
 local text = require "knbl.base.text"
 
-local M = { version = 1 }
+local M = { version = 2 }
 
 M.most_series, M.most_history, M.forget_after = 200, 60, 5
 local LABELS, LABEL, KEY, BOUNDS, EXPECTATIONS = 12, 120, 4096, 48, 200

@@ -76,10 +76,13 @@ end
 
 -- ---- the cache ----
 
--- A cache has a line for each kind of figure, one for each list of kinds that runs have (numbers), and one for each
--- ledger: stamp (size, time, path), the number of its list, its values, and the rest of the run.
+-- A cache has its version, a line for each kind of figure, one for each list of kinds that runs have (numbers), and one
+-- for each ledger: stamp (size, time, path), the number of its list, its values, and the rest of the run.
+local CACHE = "V\t2\n"
+
 function M.read_cache(text)
   local kinds, lists, cache = {}, {}, {}
+  if text:sub(1, #CACHE) ~= CACHE then text = "" end -- another version's
   for word, number, body in text:gmatch "([KLR])\t([^\n\t]*)\t([^\n]*)\n" do
     if word == "K" then
       kinds[#kinds + 1] = json.decode(body) or nil
@@ -119,7 +122,7 @@ end
 
 -- The text of a cache of runs by stamp, in their order: { { stamp, run }… }.
 function M.cache_text(list)
-  local out, number_of = {}, {}
+  local out, number_of = { CACHE }, {}
   local kind_number, list_number = numbering("K", out), numbering("L", out)
   for _, item in ipairs(list) do
     local numbers, values, head = {}, {}, {}
