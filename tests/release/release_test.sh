@@ -35,7 +35,7 @@ as_nobody() { if [ "$(id -u)" = 0 ]; then setpriv --reuid nobody --regid nogroup
 archive_runs() {
     mkdir -m 777 "$work/user" && as_nobody tar -C "$work/user" -xzf "$archive" || return 1
     (cd "$work/user"/knbl-* &&
-        as_nobody env -i HOME=/nonexistent PATH=/usr/bin:/bin ./knbl pod_to_svc --duration 50ms --requests 100 \
+        as_nobody env -i HOME=/nonexistent PATH=/usr/bin:/bin ./knbl pod_to_svc --duration 200ms --requests 100 \
         --json "$work/user/a.json") &&
         grep -q '"tcp_lat"' "$work/user/a.json"
 }
@@ -47,7 +47,7 @@ archive_needs_nothing() {
         mount --bind "$1" "$1" && cd "$1" && mkdir proc dev run tmp etc old && mount -t proc none proc &&
             mount --rbind /dev dev
         pivot_root . old && cd / && export HOME=/nonexistent PATH=/nothing &&
-            exec /knbl/knbl pod_to_svc --duration 50ms --requests 100' sh "$empty" |
+            exec /knbl/knbl pod_to_svc --duration 200ms --requests 100' sh "$empty" |
         grep PodA | grep -q service
 }
 # the whole program for arm64, in an emulation of that CPU. The launcher prepares it; the machine cannot run it by
@@ -135,7 +135,7 @@ action() { # action RELEASE SCENARIO OPTIONS FAIL_IF
         RELEASE=$1 VERSION=$version sh "$here/packaging/action/install.sh" && PATH="$(cat path):$PATH" &&
         SCENARIO=$2 OPTIONS=$3 FAIL_IF=$4 sh "$here/packaging/action/run.sh")
 }
-here=$PWD quick='--duration 50ms --repeats 4'
+here=$PWD quick='--duration 200ms --repeats 4'
 action_measures() {
     action "file://$one" node_to_node "$quick" "" && grep -q 'exit-code=0' "$work/runner/output" &&
         [ -s "$work/runner/summary" ] || return 1
