@@ -273,7 +273,7 @@ end
 local function snippets(page)
   local n = 0
   for block in fake.read(page):gmatch "```lua\n(.-)```" do
-    local code, _, err = fake.knbl(block, { "-q", "--duration", "100ms" }, core)
+    local code, _, err = fake.briefly(block, { "-q", "--duration", "100ms", "--json", "-" }, core)
     fake.need_lab(err)
     lu.assertTrue(code == 0 or code == 98, err)
     n = n + 1
