@@ -106,6 +106,23 @@ function TestDuring:test_several_end_at_the_same_time()
   lu.assertEquals(log, { "stop 1", "stop 2", "stop 3", "result 1", "result 2", "result 3" })
 end
 
+-- An agent whose run does not end in time, or that is gone, has a reason for having no result.
+function TestDuring:test_one_that_gives_no_result_says_why()
+  local fakes = fake.core()
+  local begin = fakes.run
+  function fakes.run(...)
+    local one = begin(...)
+    one.wait, one.progress = function() return false end, function() return '{"phase":"measure","elapsed_s":0.1}' end
+    one.stop = function() end
+    one.result = function() return nil, { code = "protocol", message = "it sent no result" } end
+    return one
+  end
+  local _, _, err = fake.knbl(fake.pair .. [[
+    knbl.tcp_rr { from = a, to = b, during = function(mark) mark.stop() end }]],
+    { "-q", "--no-monitor", "--no-ceiling" }, fakes)
+  lu.assertStrContains(err, "it sent no result")
+end
+
 -- Nothing is changed then, and what else was started does not go on alone for its minute.
 function TestDuring:test_one_that_cannot_begin_ends_the_others()
   local before = core.now()
