@@ -11,6 +11,7 @@ local fit = require "knbl.mesh.fit"
 local measures = require "knbl.mesh.measures"
 local numbers = require "knbl.mesh.numbers"
 local pairs_of = require "knbl.mesh.pairs"
+local rough = require "knbl.base.text".rough
 local words = require "knbl.mesh.words"
 
 local M = {
@@ -98,7 +99,8 @@ local function resent(job)
   return function(i)
     local share = of_node[i] and numbers.median(of_node[i]) or 0
     if share < 0.0005 or share < 4 * usual then return "" end
-    return ("; its streams retransmit %.2g %% of their segments, the usual is %.2g %%"):format(share * 100, usual * 100)
+    return ("; its streams retransmit %s %% of their segments, the usual is %s %%"):format(
+      rough(share * 100), rough(usual * 100))
   end
 end
 
