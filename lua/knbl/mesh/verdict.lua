@@ -256,6 +256,16 @@ local function too_few(job)
   end
 end
 
+-- The same of the pairs: where the effects of nodes and zones are as many as the values, none of them is certain.
+local function too_few_pairs(fitted)
+  for _, one in ipairs(fitted) do
+    if one.model.df > 1 then return nil end
+  end
+  local one = fitted[1]
+  return one and ("%d pairs of %d nodes%s: too few to compare"):format(#one.model.obs, one.model.n,
+    #one.model.zone.order > 0 and " in several zones" or "")
+end
+
 -- The order of the sentences: the effect that is largest beside the noise comes first.
 local function by_effect(a, b)
   local x, y = math.abs(a.at) / a.one.model.deviation, math.abs(b.at) / b.one.model.deviation
@@ -266,7 +276,7 @@ end
 function M.judge(job)
   local verdict = { outliers = {}, zones = {}, sentences = {}, tests = {}, unsure = too_few(job) }
   local fitted = fitted_of(job)
-  verdict.fitted = fitted
+  verdict.fitted, verdict.unsure = fitted, verdict.unsure or too_few_pairs(fitted)
   local named, skip = {}, {}
   local failing = most_fail(job)
   if failing and #job.nodes >= M.NODES_LEAST then verdict.unsure = verdict.unsure or failing
