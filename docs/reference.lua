@@ -121,7 +121,7 @@ end
 
 local function shown_figures()
   say "## Figures\n\nWhat `show`, `columns` and expectations call them. Any other number below `metrics` goes by its \z
-    path: `rtt_ns`, `status.5xx`, "
+    path, if that has a dot or an underscore: `rtt_ns`, `status.5xx`, "
   say "`cpu.client_softirq`; any whole percentile by its name: `p66`.\n\n| name | in `metrics` | unit | better \z
     |\n|:--|:--|:--|:--|"
   for _, figure in ipairs(figures.list) do

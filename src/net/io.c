@@ -135,23 +135,21 @@ int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err)
 
 /* ---- connections ---- */
 
-static int connect_within(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err)
+int kn_tcp_connect_end(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err)
 {
     char text[KN_ADDR_TEXT_MAX];
     int failure = 0;
     socklen_t len = sizeof failure;
     kn_addr_text(to, text, sizeof text);
-    if (connect(fd, &to->u.sa, to->len) == 0)
-        return 0;
-    if (errno != EINPROGRESS && errno != EINTR)
-        return kn_fail_errno(err, "connect to %s", text);
     int n = wait_for(fd, POLLOUT, deadline_ns);
     if (n == 0)
         return kn_fail(err, KN_E_TIMEOUT, "connect to %s: no answer in time", text);
     if (n < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &len))
         return kn_fail_errno(err, "connect to %s", text);
     errno = failure;
-    return failure ? kn_fail_errno(err, "connect to %s", text) : 0;
+    if (failure || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0)
+        return kn_fail_errno(err, "connect to %s", text);
+    return 0;
 }
 
 int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_t deadline_ns, struct kn_error *err)
@@ -167,23 +165,30 @@ static int bind_to(int fd, const struct kn_addr *from, struct kn_error *err)
                : 0;
 }
 
+int kn_tcp_connect_begin(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
+                         struct kn_error *err)
+{
+    char text[KN_ADDR_TEXT_MAX];
+    int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return kn_fail_errno(err, "socket");
+    int failed = (spec && kn_tcp_options(fd, spec, err)) || bind_to(fd, from, err);
+    if (!failed && connect(fd, &to->u.sa, to->len) && errno != EINPROGRESS && errno != EINTR)
+        failed = kn_fail_errno(err, "connect to %s", kn_addr_text(to, text, sizeof text));
+    if (!failed)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 int kn_tcp_connect_from(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
                         uint64_t deadline_ns, struct kn_error *err)
 {
-    /* without a deadline the socket is blocking from the start, which saves two system calls */
-    int fd = socket(to->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | (deadline_ns ? SOCK_NONBLOCK : 0), 0);
-    if (fd < 0)
-        return kn_fail_errno(err, "socket");
-    if ((spec && kn_tcp_options(fd, spec, err)) || bind_to(fd, from, err) || connect_within(fd, to, deadline_ns, err)) {
-        close(fd);
-        return -1;
-    }
-    if (deadline_ns && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0) {
-        kn_fail_errno(err, "fcntl");
-        close(fd);
-        return -1;
-    }
-    return fd;
+    int fd = kn_tcp_connect_begin(from, to, spec, err);
+    if (fd < 0 || !kn_tcp_connect_end(fd, to, deadline_ns, err))
+        return fd;
+    close(fd);
+    return -1;
 }
 
 static int listen_on(int fd, const struct kn_addr *at, int backlog)

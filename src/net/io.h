@@ -24,6 +24,10 @@ int kn_tcp_connect(const struct kn_addr *to, const struct kn_spec *spec, uint64_
 /* From a local address; NULL: the kernel chooses. */
 int kn_tcp_connect_from(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
                         uint64_t deadline_ns, struct kn_error *err);
+/* The same in two steps, for a caller whose socket others may shut down meanwhile. The end does not close it. */
+int kn_tcp_connect_begin(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
+                         struct kn_error *err);
+int kn_tcp_connect_end(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err);
 /* Sets the options of `spec` on a socket, of the client or the server. */
 int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err);
 /* send() and recv() without the overhead of the C library. Its functions are cancellation points, which costs two

@@ -76,10 +76,14 @@ int kn_flow_open(struct kn_worker *w, unsigned flow, struct kn_error *err)
 {
     char text[KN_ADDR_TEXT_MAX];
     uint64_t deadline_ns = open_deadline(w);
-    int fd = kn_tcp_connect_from(kn_flow_source(w), &w->peer, w->spec, deadline_ns, err);
+    int fd = kn_tcp_connect_begin(kn_flow_source(w), &w->peer, w->spec, err);
     if (fd < 0)
         return -1;
-    kn_flow_watch(w, flow, fd);
+    kn_flow_watch(w, flow, fd); /* from here on a stop ends it */
+    if (kn_tcp_connect_end(fd, &w->peer, deadline_ns, err)) {
+        kn_flow_abandon(w, fd, flow);
+        return -1;
+    }
     if (!w->spec->external && greet(w, flow, fd, deadline_ns, err)) {
         kn_error_context(err, "flow %u to %s", flow, kn_addr_text(&w->peer, text, sizeof text));
         kn_flow_abandon(w, fd, flow);

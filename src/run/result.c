@@ -78,6 +78,8 @@ static json_t *nothing_arrived(const struct kn_run *run)
 static json_t *no_data(const struct kn_view *v, const json_t *metrics)
 {
     char message[400];
+    if (atomic_load(&v->run->asked_to_stop) && v->sender && v->sender->tx_bytes && !v->run->n_servers)
+        return error_of(KN_E_NO_DATA, "stopped, and the server did not say what had arrived: it is gone");
     if (atomic_load(&v->run->asked_to_stop))
         return error_of(KN_E_NO_DATA, "stopped before anything was measured");
     if (!v->client.timeouts && !v->client.errors && !v->client.connect_errors)

@@ -69,7 +69,7 @@ static int collect(struct kn_worker *w, uint64_t expected, struct kn_error *err)
     for (size_t idle = 0; idle < COLLECT_TRIES + COLLECT_TRIES_EACH * json_array_size(accounts) && !failed;) {
         if (transactions_of(accounts) >= expected)
             break;
-        json_t *account = ask_one(w, COLLECT_TIMEOUT_NS, err);
+        json_t *account = ask_one(w, kn_worker_stopped(w) ? GATHER_STOPPED_NS : COLLECT_TIMEOUT_NS, err);
         if (!account)
             failed = -1;
         else

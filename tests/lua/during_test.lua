@@ -106,6 +106,43 @@ function TestDuring:test_several_end_at_the_same_time()
   lu.assertEquals(log, { "stop 1", "stop 2", "stop 3", "result 1", "result 2", "result 3" })
 end
 
+-- An agent whose run does not end in time, or that is gone, has a reason for having no result.
+function TestDuring:test_one_that_gives_no_result_says_why()
+  local fakes = fake.core()
+  local begin = fakes.run
+  function fakes.run(...)
+    local one = begin(...)
+    one.wait, one.progress = function() return false end, function() return '{"phase":"measure","elapsed_s":0.1}' end
+    one.stop = function() end
+    one.result = function() return nil, { code = "protocol", message = "it sent no result" } end
+    return one
+  end
+  local _, _, err = fake.knbl(fake.pair .. [[
+    knbl.tcp_rr { from = a, to = b, during = function(mark) mark.stop() end }]],
+    { "-q", "--no-monitor", "--no-ceiling" }, fakes)
+  lu.assertStrContains(err, "it sent no result")
+end
+
+-- An agent is not asked at a mark, but before and after: what follows a mark begins at it, however many ends there are.
+function TestDuring:test_a_mark_takes_no_time()
+  local function looks(marks)
+    local n, fakes = 0, fake.core()
+    local begin = fakes.run
+    function fakes.run(...)
+      local one, over = begin(...), false
+      one.wait, one.stop = function() n = n + 1; return over end, function() over = true end
+      one.progress = function() return '{"phase":"measure","elapsed_s":0.1}' end
+      return one
+    end
+    local code, _, err = fake.knbl(fake.pair .. [[
+      knbl.tcp_rr { from = a, to = b, during = function(mark) ]] .. marks .. [[ mark.stop() end }]],
+      { "-q", "--no-monitor", "--no-ceiling" }, fakes)
+    lu.assertEquals(code, 0, err)
+    return n
+  end
+  lu.assertEquals(looks 'for i = 1, 20 do mark("m" .. i) end', looks "")
+end
+
 -- Nothing is changed then, and what else was started does not go on alone for its minute.
 function TestDuring:test_one_that_cannot_begin_ends_the_others()
   local before = core.now()
@@ -230,6 +267,8 @@ function TestTimeline:test_ready()
   is(ready "5o5r12o5b", "open", 0, 0) -- what is blind at the end says nothing
   is(ready "10b10o", "open", 0, 0) -- nothing is known of the state before
   is(ready "12o2t10o", "open", 0, 0.03) -- an outage
+  table.insert(marks, 2, { t = 0.12, text = "the script's own" })
+  is(ready "20r5o3r10o", "open", 0.1, 0.17)
   for runs, state in pairs { ["5r12o5b"] = "open", ["30t"] = "closed", ["5o2b30o"] = "open" } do
     local found, same = timeline.ready({ step = 0.01, runs = runs }, marks)
     lu.assertEquals({ found.state, found.first, found.last, same }, { state, nil, nil, true }, runs)

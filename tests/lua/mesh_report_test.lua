@@ -64,6 +64,13 @@ function TestReport:test_too_much_noise_for_the_partners()
   lu.assertStrMatches(out:gsub("%s+", " "), ".*; %d+ partners of each node would be enough for this noise.*")
 end
 
+-- Two digits, and no exponent where there are more before the point: a noise of 290 % was "2.9e+02 %".
+function TestReport:test_rough_numbers()
+  for x, said in pairs { [0.734] = "0.73", [7.34] = "7.3", [37.2] = "37", [99.6] = "100", [287] = "287" } do
+    lu.assertEquals(text.rough(x), said)
+  end
+end
+
 function TestReport:test_nobody_stands_out()
   schedule {}
   local code, out = run(20, ', expect = "no outlier"')

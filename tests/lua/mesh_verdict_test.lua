@@ -52,6 +52,14 @@ function TestVerdict:test_a_healthy_mesh_names_nobody()
   end
 end
 
+-- Twelve pairs are as many as the effects of four nodes in both roles, of two ways between zones, and the middle.
+function TestVerdict:test_four_nodes_in_two_zones_are_too_few()
+  local v = mesh(4, { members = sim.members(4, 2), faults = { [4] = { receive = 0.3, send = 0.3 } } })
+  lu.assertEquals(v.outliers, {})
+  lu.assertEquals(v.unsure, "12 pairs of 4 nodes in several zones: too few to compare")
+  lu.assertEquals(v.sentences, { v.unsure })
+end
+
 function TestVerdict:test_a_slow_receiver()
   local v = mesh(24, { faults = { [17] = { receive = 0.6 } } })
   lu.assertEquals(names(v), { "receiver node-17" })

@@ -99,6 +99,7 @@ function TestMetric:test_what_is_no_metric_is_refused()
   for body, text in pairs {
     ["5"] = "takes a table, got number", ["{ value = 1 }"] = "name must be a non-empty string, got nil",
     ["{ name = 'x', value = 1 / 0 }"] = "value must be a finite number, got inf",
+    ["{ name = 'x', value = '3' }"] = "value must be a finite number, got a string",
     ["{ name = 'x', value = 1, bettr = 'less' }"] = "unknown key 'bettr', did you mean 'better'",
     ["{ name = 'x', value = 1, better = 'low' }"] = 'better must be "less" or "more", got low',
   } do

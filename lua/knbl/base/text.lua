@@ -101,4 +101,7 @@ function M.wrap(s, width)
   return lines
 end
 
+-- A number by two digits, or by all those before its point: never "1e+02".
+function M.rough(x) return (math.abs(x) < 99.5 and "%.2g" or "%.0f"):format(x) end
+
 return M

@@ -1,6 +1,7 @@
 -- knbl.format.html_mesh - the meshes of a ledger on the page: the verdict, the maps, the worst nodes.
 local chart = require "knbl.format.chart"
 local mesh_text = require "knbl.format.mesh"
+local rough = require "knbl.base.text".rough
 
 local M = {}
 
@@ -20,7 +21,7 @@ min-width:.95rem;height:.95rem}.map th{border:0;padding:0 .4rem 0 0;font-weight:
 ]]
 
 local function change_text(figure, change)
-  if figure == "loss" then return ("%.2g %% lost"):format(change * 100) end
+  if figure == "loss" then return rough(change * 100) .. " % lost" end
   if change >= 1 then return ("%.3g times the usual"):format(change + 1) end
   return ("%+.0f %%"):format(change * 100)
 end

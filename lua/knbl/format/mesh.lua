@@ -38,7 +38,7 @@ function M.summary(mesh)
   if failed > 0 then parts[1] = ("%s, %d failed"):format(parts[1], failed) end
   parts[2] = ("%s, %d requests"):format(duration(mesh.cost.seconds or 0), mesh.cost.requests or 0)
   if mesh.cost.clock_error_ns then
-    parts[3] = ("clocks known to %.2g ms"):format(mesh.cost.clock_error_ns / 1e6)
+    parts[3] = ("clocks known to %s ms"):format(text.rough(mesh.cost.clock_error_ns / 1e6))
   end
   return table.concat(parts, ", ")
 end
@@ -49,17 +49,18 @@ function M.usual(core, figure, ascii)
     and ("; %.0f partners of each node would be enough for this noise"):format(figure.partners) or ""
   local shown = figures.show(core, figures.get(figure.figure), figure.usual, ascii)
   if figure.figure == "loss" then
-    return ("usual %s; a node that loses %.2g %% more would be found"):format(shown, (figure.finds or 0) * 100)
+    return ("usual %s; a node that loses %s %% more would be found"):format(shown,
+      text.rough((figure.finds or 0) * 100))
   end
-  local slower = figure.figure == "throughput"
+  local slower, noise = figure.figure == "throughput", text.rough((figure.noise or 0) * 100)
   if (figure.finds or math.huge) > (slower and 0.9 or 3) then
-    return ("usual %s, noise of one pair %.2g %%: too few pairs, or too much noise, to find a small difference%s")
-      :format(shown, (figure.noise or 0) * 100, more)
+    return ("usual %s, noise of one pair %s %%: too few pairs, or too much noise, to find a small difference%s")
+      :format(shown, noise, more)
   end
   local found = not figure.finds and "" or figure.finds < 1 and ("; a node %.2g %% %s would be found"):format(
     figure.finds * 100, slower and "slower" or "later")
     or ("; a node %.2g times as late would be found"):format(figure.finds + 1)
-  return ("usual %s, noise of one pair %.2g %%%s%s"):format(shown, (figure.noise or 0) * 100, found, more)
+  return ("usual %s, noise of one pair %s %%%s%s"):format(shown, noise, found, more)
 end
 
 function M.missing(mesh)
@@ -124,7 +125,7 @@ function M.worst(core, mesh, ascii)
       for k, row in ipairs(figure.worst or {}) do
         if k <= 3 then
           local function change(value)
-            if figure.figure == "loss" then return ("%.2g %%"):format((value or 0) * 100) end
+            if figure.figure == "loss" then return text.rough((value or 0) * 100) .. " %" end
             return ("%+.1f %%"):format((value or 0) * 100)
           end
           local line = { row.node, one.test, M.title(figure.figure), change(row.sender), change(row.receiver) }

@@ -50,6 +50,10 @@ local function look(s, job)
   return over
 end
 
+local function look_at_all(s, jobs)
+  for _, job in ipairs(jobs) do look(s, job) end
+end
+
 -- Waits until every window is open. Returns false if a run ended before.
 local function await_windows(s, jobs)
   for _, job in ipairs(jobs) do
@@ -97,12 +101,13 @@ local function mark_of(s, jobs, marks, state)
       state.watch()
       if s.core.now() - last > M.look_s then
         last = s.core.now()
-        for _, job in ipairs(jobs) do look(s, job) end
+        look_at_all(s, jobs)
       end
     end
   end
   function mark.stop()
     check()
+    look_at_all(s, jobs)
     state.stop = true
     state.stop_all()
   end
@@ -112,8 +117,7 @@ local function mark_of(s, jobs, marks, state)
     if type(text) ~= "string" or not text:find "%S" then
       errors.misuse("mark takes a non-empty string, got %s", tostring(text))
     end
-    marks[#marks + 1] = { at = at, text = text }
-    for _, job in ipairs(jobs) do look(s, job) end
+    marks[#marks + 1] = { at = at, text = text } -- no look: what the script does next begins now
     return at - (jobs[1].opened or at)
   end })
 end
@@ -127,7 +131,7 @@ local function call(s, asked, mark, deadline, seconds, jobs, state)
     if now > deadline then error(late(asked, seconds), 0) end
     if now - looked > M.look_s then
       looked = now
-      for _, job in ipairs(jobs) do look(s, job) end
+      look_at_all(s, jobs)
     end
   end
   state.watch = watch
@@ -158,10 +162,12 @@ function M.run(s, jobs, asked, stop_all)
   state.live = false
   for _, job in ipairs(jobs) do job.marks = marks end
   if not ok then return nil, err end
+  local returned = s.core.now()
+  look_at_all(s, jobs)
   if not asked.settle or state.stop then return nil end
   -- an attempt that gets no answer counts as failed once its timeout is over, so knbl.ready waits at least that long
   local timeout = asked.ready and tonumber(jobs[1].spec.timeout) or 0
-  return s.core.now() + math.max(asked.settle, timeout)
+  return returned + math.max(asked.settle, timeout)
 end
 
 -- A job's marks as the ledger has them: { t, text }, seconds since its window opened.

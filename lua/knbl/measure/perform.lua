@@ -162,7 +162,10 @@ local function stop_all(s, jobs, err)
   end
   parallel.run(s.core, stops)
   for _, job in ipairs(jobs) do
-    if job.run then conclude(s, job, job.run:result(), err) end
+    if job.run then
+      local result, why = job.run:result()
+      conclude(s, job, result, err or why)
+    end
   end
 end
 

@@ -11,6 +11,7 @@ local fit = require "knbl.mesh.fit"
 local measures = require "knbl.mesh.measures"
 local numbers = require "knbl.mesh.numbers"
 local pairs_of = require "knbl.mesh.pairs"
+local rough = require "knbl.base.text".rough
 local words = require "knbl.mesh.words"
 
 local M = {
@@ -98,7 +99,8 @@ local function resent(job)
   return function(i)
     local share = of_node[i] and numbers.median(of_node[i]) or 0
     if share < 0.0005 or share < 4 * usual then return "" end
-    return ("; its streams retransmit %.2g %% of their segments, the usual is %.2g %%"):format(share * 100, usual * 100)
+    return ("; its streams retransmit %s %% of their segments, the usual is %s %%"):format(
+      rough(share * 100), rough(usual * 100))
   end
 end
 
@@ -254,6 +256,16 @@ local function too_few(job)
   end
 end
 
+-- The same of the pairs: where the effects of nodes and zones are as many as the values, none of them is certain.
+local function too_few_pairs(fitted)
+  for _, one in ipairs(fitted) do
+    if one.model.df > 1 then return nil end
+  end
+  local one = fitted[1]
+  return one and ("%d pairs of %d nodes%s: too few to compare"):format(#one.model.obs, one.model.n,
+    #one.model.zone.order > 0 and " in several zones" or "")
+end
+
 -- The order of the sentences: the effect that is largest beside the noise comes first.
 local function by_effect(a, b)
   local x, y = math.abs(a.at) / a.one.model.deviation, math.abs(b.at) / b.one.model.deviation
@@ -264,7 +276,7 @@ end
 function M.judge(job)
   local verdict = { outliers = {}, zones = {}, sentences = {}, tests = {}, unsure = too_few(job) }
   local fitted = fitted_of(job)
-  verdict.fitted = fitted
+  verdict.fitted, verdict.unsure = fitted, verdict.unsure or too_few_pairs(fitted)
   local named, skip = {}, {}
   local failing = most_fail(job)
   if failing and #job.nodes >= M.NODES_LEAST then verdict.unsure = verdict.unsure or failing

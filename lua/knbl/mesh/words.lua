@@ -1,5 +1,6 @@
 -- knbl.mesh.words - the findings of a mesh as sentences.
 local figures = require "knbl.results.figures"
+local text = require "knbl.base.text"
 
 local M = {}
 
@@ -17,8 +18,9 @@ end
 -- "-38 % (95 %: -44 to -31)"; of a loss "1.0 % (95 %: 0.7 to 1.4)"
 function M.effect(o)
   if o.absolute then
-    if not o.low then return ("%.2g %%"):format(o.effect * 100) end
-    return ("%.2g %% (95 %%: %.2g to %.2g)"):format(o.effect * 100, math.max(0, o.low) * 100, o.high * 100)
+    if not o.low then return text.rough(o.effect * 100) .. " %" end
+    return ("%s %% (95 %%: %s to %s)"):format(text.rough(o.effect * 100), text.rough(math.max(0, o.low) * 100),
+      text.rough(o.high * 100))
   end
   if not o.low then return share(o.effect) end
   return ("%s (95 %%: %s to %s)"):format(share(o.effect), bare(o.low), bare(o.high))

@@ -33,7 +33,8 @@ local function check(core, t, selected)
   check_text(t, "unit")
   check_text(t, "case")
   if type(t.value) ~= "number" or t.value ~= t.value and not selected or math.abs(t.value) == math.huge then
-    errors.misuse("knbl.metric: value must be a finite number, got %s", tostring(t.value))
+    errors.misuse("knbl.metric: value must be a finite number, got %s",
+      type(t.value) == "number" and tostring(t.value) or errors.kind(t.value))
   end
   if t.better ~= nil and t.better ~= "less" and t.better ~= "more" then
     errors.misuse('knbl.metric: better must be "less" or "more", got %s', tostring(t.better))

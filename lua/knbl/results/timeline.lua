@@ -56,12 +56,12 @@ local function state_before(timeline, t)
   return state
 end
 
--- What knbl.ready says of its first two marks, "change" and "changed": the state at the end ("open" or "closed"), and
--- seconds from the beginning of the change to the first attempt of that state and to the last one of the other (0:
+-- What knbl.ready says of its first mark, "change", and its last, "changed": the state at the end ("open" or "closed"),
+-- and seconds from the beginning of the change to the first attempt of that state and to the last one of the other (0:
 -- none), and the time that the change took. If all attempts, before the change too, found the same state, only that and
 -- the time of the change, and true: nothing changed. nil if all attempts after the change are blind, or none was made.
 function M.ready(timeline, marks)
-  local began, ended = marks[1].t, marks[2] and marks[2].t or nil
+  local began, ended = marks[1].t, #marks > 1 and marks[#marks].t or nil -- those between are the script's
   local later = after(timeline, ended or began)
   if not (later.last_ok or later.last_fail) then return nil end
   local state = (later.last_ok or -1) > (later.last_fail or -1) and "open" or "closed"

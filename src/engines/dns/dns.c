@@ -47,6 +47,8 @@ static uint64_t wake_ns(const struct kn_dns_client *c, uint64_t now_ns)
 static void step(struct kn_dns_client *c, uint64_t now_ns)
 {
     issue(c, now_ns);
+    if (c->dry && !c->waiting) /* `count` has given its last: there is nothing to wait for */
+        return;
     kn_dns_flush(c);
     kn_dns_receive(c, wake_ns(c, now_ns));
     kn_dns_expire(c, kn_now_ns());
