@@ -273,7 +273,8 @@ end
 
 function TestHttp2:test_a_large_response_passes_flow_control()
   write("/www/large", ("y"):rep(3000000))
-  local m = measure(secure, { http2 = true, tls = true, count = 20, flows = 2, streams = 4, path = "/large" })
+  local m = measure(secure, { http2 = true, tls = true, count = 20, flows = 2, streams = 4, path = "/large",
+    timeout = "60s" })
   lu.assertEquals({ m.ops, m.bytes, m.errors }, { 20, 20 * 3000000, 0 })
 end
 

@@ -34,14 +34,14 @@ local function path(near, distant, rules)
   mid "nft 'table inet t { chain leaving { type filter hook output priority 0; }; \z
     chain passing { type filter hook forward priority 0; }; }'"
   for _, rule in ipairs(rules or {}) do mid("nft 'add rule inet t %s'", rule) end
-  for _, where in ipairs { "", "-n far" } do -- what TCP learned of the path before
-    inside.sh("ip %s route flush cache && ip %s -6 route flush cache", where, where)
-  end
 end
 
 local no_icmp = { "leaving icmp type destination-unreachable drop", "leaving icmpv6 type packet-too-big drop" }
 
 local function measure(ip)
+  for _, where in ipairs { "", "-n far" } do -- what TCP learned of the path before
+    inside.sh("ip %s route flush cache && ip %s -6 route flush cache", where, where)
+  end
   local began = core.now()
   local m = inside.measure({ test = "pmtu", ip = ip }, { host = ip == 6 and to6 or to4 })
   m.took = core.now() - began
@@ -54,7 +54,9 @@ local function check(way, expected)
 end
 
 local function each_family(check_one)
-  for _, ip in ipairs { 4, 6 } do check_one(measure(ip), ip) end
+  for _, ip in ipairs { 4, 6 } do
+    inside.one_of(3, function() check_one(measure(ip), ip) end)
+  end
 end
 
 TestPmtu = {}
