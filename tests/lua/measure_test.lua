@@ -305,7 +305,8 @@ function TestMeasure:test_only()
   lu.assertEquals(#core.asked, 1)
   local ratio, out = run([[
     knbl.tcp_rr { case = "direct", from = a, to = b }
-    knbl.tcp_rr { case = "service", from = a, to = b, expect = 'p50 "service" / "direct" < 2' }]], { "--only", "service" })
+    knbl.tcp_rr { case = "service", from = a, to = b, expect = 'p50 "service" / "direct" < 2' }]],
+    { "--only", "service" })
   lu.assertEquals(ratio, 98)
   lu.assertStrContains(out, [[? p50 "service" / "direct" < 2 (--only left out 'direct')]])
   local code, _, err = run("knbl.tcp_rr { case = 'pod', from = a, to = b }", { "--only", "nosuch" })
