@@ -311,7 +311,8 @@ end
 -- compare.lua.
 function M.expectations(core, data, extra, baseline, any_environment, left_out)
   local side = compare_sides.side { data }
-  local context = { core = core, left_out = left_out or {}, groups = side.groups, meshes = data.meshes or {}, baseline = baseline,
+  local context = { core = core, left_out = left_out or {}, groups = side.groups, meshes = data.meshes or {},
+    baseline = baseline,
     elsewhere = baseline and not any_environment and compare_sides.environments(baseline, side) or {} }
   local list, seen = json.array(), {}
   for _, group in ipairs(context.groups) do
