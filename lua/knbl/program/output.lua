@@ -51,7 +51,7 @@ end
 
 -- The flags that name a file: the formats, and the stream.
 function M.flags()
-  local names = { "json-stream", "benchmark-json", "opensearch-bulk" }
+  local names = { "json-stream", "benchmark-json", "benchmark-json-more", "opensearch-bulk" }
   for _, format in ipairs(M.formats) do names[#names + 1] = format[1] end
   return names
 end
