@@ -26,6 +26,12 @@ function TestCli:test_help_version_and_nothing()
   lu.assertStrContains(err, "a scenario is required")
 end
 
+function TestCli:test_version_after_a_scenario_too()
+  local code, out, _, core = fake.knbl(script, { "--version" })
+  lu.assertEquals({ code, #core.asked }, { 0, 0 })
+  lu.assertStrMatches(out, "knbl [%d.]+ .*")
+end
+
 function TestCli:test_wrong_command_lines()
   for _, case in ipairs {
     { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" },

@@ -265,6 +265,10 @@ function M.run(context, argv, commands)
   local core = context.core
   local job = prepare(context, argv, commands)
   local settings = job.settings
+  if settings.version then
+    context.out(require("knbl.program.cli").version(core))
+    return 0
+  end
   job.expectations, job.baseline = check_settings(core, settings)
   local planned, err, planning = make_plan(context, job, settings.dry_run)
   if settings.help and (planned and not planned.partial or err and err.code == "help") then
