@@ -69,10 +69,11 @@ static int memory_file(const char *name, const char *text, size_t size)
 /* In the child, between fork and exec: only what is safe there. The parent may have died already. */
 static _Noreturn void become(const struct process *p, pid_t parent, const char *path, char *const *argv)
 {
+    static const int handled[] = {SIGINT, SIGTERM, SIGALRM, SIGPIPE, SIGHUP}; /* nohup ignores SIGHUP */
     sigset_t none;
     sigemptyset(&none);
-    signal(SIGPIPE, SIG_DFL);
-    signal(SIGHUP, SIG_DFL); /* which nohup ignores */
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
+        signal(handled[i], SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setpgid(0, 0); /* a signal of the terminal reaches the parent alone, which passes it on */
     if (prctl(PR_SET_PDEATHSIG, SIGHUP) == 0 && getppid() == parent && dup2(p->in, 0) == 0 && dup2(p->out, 1) == 1 &&
@@ -89,9 +90,13 @@ static int start(struct process *p, char *const *argv, const char *input, size_t
     if (p->in < 0 || p->out < 0 || p->err < 0)
         return kn_fail_errno(err, "cannot make a file in memory");
     pid_t self = getpid();
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* this process's handlers would swallow the child's signals */
     p->pid = fork();
     if (p->pid == 0)
         become(p, self, "/proc/self/exe", argv);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (p->pid < 0)
         return kn_fail_errno(err, "cannot start a process");
     p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);

@@ -188,7 +188,10 @@ void kn_run_halt(struct kn_run *run)
 
 void kn_run_stop(struct kn_run *run)
 {
-    atomic_store(&run->asked_to_stop, true);
+    pthread_mutex_lock(&run->lock);
+    if (!run->over) /* else it stops nothing, and the result is whole */
+        atomic_store(&run->asked_to_stop, true);
+    pthread_mutex_unlock(&run->lock);
     kn_run_halt(run);
 }
 

@@ -25,12 +25,13 @@ local function ledger_of(dir) return json.decode(shell.read(dir:file "r.json")) 
 
 function TestAb.test_options_of_each_arm()
   with(function(dir, path)
-    local got = shell.run(("exec $KNBL ab %s --rounds 5 --a '--size 1' --b '--size 256K' --json %s \z
+    local got = shell.run(("exec $KNBL ab %s --rounds 5 --a '--size 1' --b '--size 256K' --tag of=ab --json %s \z
       --fail-if 'p50 +50%%'"):format(path, dir:file "r.json"))
     lu.assertEquals(got.code, 99, got.out .. got.err)
     lu.assertStrContains(got.out, "old: a (--size 1), new: b (--size 256K)\n")
     lu.assertStrContains(got.out, " worse ")
     local data = ledger_of(dir)
+    lu.assertEquals(data.tags, { of = "ab" })
     lu.assertEquals({ #data.measurements, data.arms[1].rounds, data.arms[2].rounds, data.verdict.exit },
       { 10, 5, 5, 99 })
     local order = {}
@@ -89,6 +90,12 @@ function TestAb.test_what_is_wrong_is_refused_before_anything_is_measured()
       ["ab " .. path .. " --a x --b y --fail-if 'p50 5%'"] = "--fail-if: ",
       ["ab " .. path .. " --a x --b y -- z"] = "ab takes no command after --",
       ["ab " .. path .. " --a x --b y --rounds 0"] = "--rounds must be at least 1, got 0",
+      ["ab " .. path .. " --a x --b y --expect 'p99 < 1s'"] = "ab does not take --expect: ",
+      ["ab " .. path .. " --a x --b y --dry-run"] = "ab does not take --dry-run: ",
+      ["ab " .. path .. " --a x --b '--json here'"] = "arm b does not take --json: ",
+      ["change " .. path .. " --baseline x -- true"] = "change does not take --baseline: ",
+      ["change " .. path .. " --json-stream x -- true"] = "change does not take --json-stream: ",
+      ["change " .. path .. " --probe 5/s -- true"] = "--probe must be 0 or from 100/s to 20k/s, got '5/s'",
       ["change " .. path] = "change needs a command after --",
       ["change -- true"] = "which scenario?",
     } do

@@ -38,6 +38,7 @@ function TestCompletion:test_bash()
       { "github", "knbl", "init", "--ci", "=", "g" },
     { "--repeats", "knbl", "pod_to_svc", "--rep" }, { "pod_to_svc", "knbl", "--on", "lab", "run", "pod" },
       { "ci_gate", "knbl", "show", "ci" },
+    { "compare", "knbl", "help", "comp" }, { "save", "knbl", "image", "s" }, { "--idle", "knbl", "agent", "--i" },
   } do
     local list, text = offered((table.unpack or unpack)(case, 2))
     lu.assertTrue(list[case[1]], table.concat(case, " ") .. ": " .. text)
@@ -54,6 +55,11 @@ function TestCompletion:test_every_flag_is_in_every_shell()
     end
     for _, command in ipairs(cli.commands) do lu.assertStrContains(text, command[1]) end
   end
+end
+
+function TestCompletion:test_every_flag_of_the_agent()
+  local list = offered("knbl", "agent", "--")
+  for name in sh(knbl .. " agent --help"):gmatch "\n  (%-%-[%a-]+)" do lu.assertTrue(list[name], name) end
 end
 
 function TestCompletion:test_zsh()

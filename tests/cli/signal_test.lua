@@ -263,4 +263,19 @@ function TestFiles:test_closed_descriptors()
   end
 end
 
+TestChild = {}
+
+-- A child that is told to end before it runs ends: the handlers that it has until then are not its own.
+function TestChild:test_a_signal_at_its_start()
+  local dir <close> = shell.folder()
+  local path = shell.write(dir:file "s.lua", [[
+    local core = require "knbl.native"
+    for _ = 1, 20 do
+      local child = core.spawn({ "run", "-" }, 'require("knbl.native").sleep(60)')
+      child:signal(15)
+      io.write(child:wait(30) and "ended " or "lost ")
+    end]])
+  lu.assertEquals(shell.run("exec $KNBL " .. path).out, ("ended "):rep(20))
+end
+
 os.exit(lu.LuaUnit.run())

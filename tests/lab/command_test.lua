@@ -137,8 +137,8 @@ function TestCommand:test_misuse()
     lu.assertStrContains(r.err, text)
   end
   local r = shell.run "exec $KNBL lab --mtu 100 true"
-  lu.assertNotEquals(r.code, 0)
-  lu.assertStrContains(r.err, "mtu must be a whole number from 1280 to 65535, got 100")
+  lu.assertEquals(r.code, 2)
+  lu.assertStrContains(r.err, "knbl: --mtu must be a whole number from 1280 to 65535, got 100")
 end
 
 -- ---- options of the lab that affect a measurement ----

@@ -26,6 +26,12 @@ function TestCli:test_help_version_and_nothing()
   lu.assertStrContains(err, "a scenario is required")
 end
 
+function TestCli:test_version_after_a_scenario_too()
+  local code, out, _, core = fake.knbl(script, { "--version" })
+  lu.assertEquals({ code, #core.asked }, { 0, 0 })
+  lu.assertStrMatches(out, "knbl [%d.]+ .*")
+end
+
 function TestCli:test_wrong_command_lines()
   for _, case in ipairs {
     { { "--jsn" }, "did you mean '--json'" }, { { "nosuch" }, "no scenario 'nosuch'" },
@@ -46,7 +52,11 @@ function TestCli:test_wrong_command_lines()
       { { "--baseline", "/nonexistent" }, "--baseline: cannot read" },
     { { "--repeats", "0" }, "at least 1" }, { { "--duration", "-1s" }, "--duration" },
       { { "--nodes", "0" }, "--nodes" }, { { "--on", "hosts" }, "--on hosts needs hosts" },
-    { { "--on", "hosts:a=1.2.3.4:99999", "--token-file", "/dev/null" }, "token-file" },
+    { { "--on", "hosts:a=1.2.3.4:99999" }, "must be ADDRESS[:PORT]" },
+    { { "--on", "hosts:a=1.2.3.4", "--token-file", "/dev/null" }, "token-file" },
+    { { "--on", "hosts:a=1.2.3.4", "--nodes", "2" }, "--nodes 2: --on gives 1" },
+    { { "--on", "ssh:a,b", "--nodes", "c" }, "--nodes: there is no host 'c'; --on gives: a, b" },
+    { { "--namespace", "x" }, "--namespace belongs to --on k8s, and SCRIPT runs on lab" },
   } do
     local code, _, err,
       core = fake.knbl(
@@ -116,6 +126,24 @@ function TestCli:test_dry_run()
   code, out = fake.knbl(script .. "os.remove('/nonexistent') knbl.tcp_rr { from = a, to = b }", { "--dry-run" })
   lu.assertEquals(code, 0)
   lu.assertStrContains(out, "the plan ends here")
+end
+
+-- What a run would skip for want of nodes is skipped in its plan too.
+function TestCli:test_a_plan_has_no_more_nodes_than_the_run()
+  local pair = "local knbl = require 'knbl' local cluster <close> = knbl.cluster() local a, b = cluster:pair()\n"
+    .. body
+  for words, what in pairs {
+    ["--on hosts:a=1.2.3.4,b=1.2.3.5 --nodes b,a"] = "makes node b, node a,",
+    ["--on hosts:a=1.2.3.4"] = "skipped: there is 1 node",
+    ["--on hosts:a=1.2.3.4,b=1.2.3.5 --nodes b"] = "skipped: there is 1 node",
+    ["--on lab --nodes 1"] = "skipped: there is 1 node",
+  } do
+    local list = { "--dry-run" }
+    for word in words:gmatch "%S+" do list[#list + 1] = word end
+    local code, out, err = fake.knbl(pair, list)
+    lu.assertEquals(code, 0, words .. ": " .. err)
+    lu.assertStrContains(out, what)
+  end
 end
 
 function TestCli:test_run_is_optional()

@@ -303,6 +303,12 @@ function TestMeasure:test_only()
     core = run("for _, name in ipairs { 'pod a', 'pod b', 'svc' } do knbl.tcp_rr { case = name, from = a, to = b } end",
     { "--only", "POD*b", "-q" })
   lu.assertEquals(#core.asked, 1)
+  local ratio, out = run([[
+    knbl.tcp_rr { case = "direct", from = a, to = b }
+    knbl.tcp_rr { case = "service", from = a, to = b, expect = 'p50 "service" / "direct" < 2' }]],
+    { "--only", "service" })
+  lu.assertEquals(ratio, 98)
+  lu.assertStrContains(out, [[? p50 "service" / "direct" < 2 (--only left out 'direct')]])
   local code, _, err = run("knbl.tcp_rr { case = 'pod', from = a, to = b }", { "--only", "nosuch" })
   lu.assertEquals(code, 2)
   lu.assertStrContains(err, "--only nosuch selects none of 1 measurements")

@@ -94,7 +94,8 @@ function TestTrend:test_a_change_between_two_runs()
   lu.assertEquals({ code, err }, { 0, "" })
   lu.assertStrMatches(out, ".*\n2026%-01%-22 00:00 +tcp_rr +svc +rate +50%.2 k/s +45%.2 k/s +%-10%.0 %% worse +commit "
     .. "c20, now c21; kernel 6%.1, now 6%.2\n.*")
-  lu.assertStrContains(out, "40 runs, 1 series, 0 without a change of their level\n1 files are no ledgers\n")
+  lu.assertStrContains(out, "40 runs, 1 series, 0 without a change of their level\n1 file is no ledger: "
+    .. dir.path .. "/other.json\n")
   lu.assertEquals(trend(dir, "--fail-if", "rate -5%", "-q"), 99)
   lu.assertEquals(trend(dir, "--fail-if", "rate -15%", "-q"), 0)
   lu.assertEquals(trend(dir, "--fail-if", "p99 +5%", "-q"), 2, "it matches no series")
@@ -263,6 +264,8 @@ function TestTrend:test_what_is_refused()
   lu.assertStrContains(select(3, fake.knbl(nil, { "trend", "/nonexistent" })), "cannot read /nonexistent")
   lu.assertStrContains(select(3, fake.knbl(nil, { "trend" })), "which ledgers?")
   lu.assertStrContains(select(3, trend(dir, "--fail-if", "rate 5%")), "--fail-if: ")
+  lu.assertStrContains(select(3, trend(dir, "--benchmark-json", "-", "--benchmark-json-more", "-")),
+    "cannot both go to")
 end
 
 function TestTrend:test_tags_go_into_the_ledger()

@@ -55,13 +55,6 @@ function Hosts:reach(machine)
   return endpoint
 end
 
--- What --on calls them.
-function M.names_of(options)
-  local names = {}
-  for i, pair in ipairs(options.pairs) do names[i] = pair[2] and pair[1] or "host-" .. i end
-  return names
-end
-
 -- "a=10.0.0.1:7099/192.168.0.1" -> { name, host, port, data?, data_port? } | nil, err
 local function machine_of(i, pair)
   local name, text = pair[1], pair[2]
@@ -78,18 +71,28 @@ local function machine_of(i, pair)
     data_port = data and (data:find ":%d+$" and data_port or port) }
 end
 
-function M.open(options)
+local function list_of(options)
   if #options.pairs == 0 then return nil, { code = "usage", message = "--on hosts needs hosts: " .. EXAMPLE } end
-  if not options.token_given then
-    return nil, { code = "usage",
-      message = "--on hosts needs the token of the agents: --token-file FILE, or KNBL_TOKEN" }
-  end
   local list = {}
   for i, pair in ipairs(options.pairs) do
     local machine, err = machine_of(i, pair)
     if not machine then return nil, err end
     list[i] = machine
   end
+  return machines.chosen(list, not options.lone and options.settings)
+end
+
+M.check = list_of
+
+function M.names_of(options) return machines.names(list_of(options)) end
+
+function M.open(options)
+  if not options.token_given then
+    return nil, { code = "usage",
+      message = "--on hosts needs the token of the agents: --token-file FILE, or KNBL_TOKEN" }
+  end
+  local list, err = list_of(options)
+  if not list then return nil, err end
   return machines.new(list, Hosts, { token = options.token, core = options.core })
 end
 

@@ -418,8 +418,8 @@ table.sort(M.methods)
 
 -- ---- opening one ----
 
-local function open(s, t, where)
-  local provider, module, options = opening.open(s, t, where)
+local function open(s, t, where, lone)
+  local provider, module, options = opening.open(s, t, where, lone)
   local self = setmetatable({
     provider = provider, cannot = contract.cluster(provider, module), module = module, options = options, session = s,
     name = options.provider, names = {}, node_by = {}, pods_made = 0, token = options.token, closed = false,
@@ -445,7 +445,7 @@ function M.host(text)
     errors.misuse("knbl.host takes \"ssh:USER@HOST\" or \"hosts:ADDRESS\", got %s", tostring(text))
   end
   if text:find(",", 1, true) then errors.misuse("knbl.host takes one host, got '%s'", text) end
-  local cluster = open(session.current(), {}, text)
+  local cluster = open(session.current(), {}, text, true)
   cluster.lone = true
   return cluster:node(1)
 end

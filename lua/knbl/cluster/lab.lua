@@ -229,14 +229,14 @@ function Provider:service(t)
   }
 end
 
-local function names_of(list)
+local function names_in(list)
   local names = {}
   for i, end_of in ipairs(list) do names[i] = type(end_of) == "table" and end_of.name or end_of end
   return names
 end
 
 function Provider:policy(t)
-  return ask(self, { op = "policy", name = t.name, to = names_of(t.to), from = json.array(names_of(t.from)),
+  return ask(self, { op = "policy", name = t.name, to = names_in(t.to), from = json.array(names_in(t.from)),
     copies = t.copies })
 end
 
@@ -342,6 +342,13 @@ function M.refuses(options, t)
   local least, most = tostring(wanted.families) == "4" and 576 or 1280, tonumber(wanted.mtu) or 1500
   if t.mtu == nil or t.runtime == "host" or t.mtu >= least and t.mtu <= most then return nil end
   return ("mtu must be from %d to %d in this lab, got %d"):format(least, most, t.mtu)
+end
+
+-- The names of its nodes, where they are limited.
+function M.names_of(options)
+  local names = options.settings and options.settings.node_names or {}
+  for i = #names + 1, options.nodes or 0 do names[i] = "node-" .. i end
+  return names
 end
 
 function M.open(options)

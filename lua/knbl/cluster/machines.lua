@@ -88,6 +88,31 @@ end
 
 function Machines:close() end -- luacheck: no self
 
+-- Those of a list of { name, … } that --nodes chooses: so many, or those with these names. -> list | nil, err
+function M.chosen(list, settings)
+  local most, names, by = settings and settings.nodes, settings and settings.node_names, {}
+  if not most and not names then return list end
+  local chosen, known = {}, {}
+  for i, one in ipairs(list) do by[one.name], known[i] = one, one.name end
+  for i, name in ipairs(names or known) do
+    if not by[name] then
+      return nil, { code = "usage", message = ("--nodes: there is no host '%s'; --on gives: %s"):format(name,
+        table.concat(known, ", ")) }
+    end
+    if i <= (most or #names) then chosen[i] = by[name] end
+  end
+  if most and most > #list then
+    return nil, { code = "usage", message = ("--nodes %d: --on gives %d"):format(most, #list) }
+  end
+  return chosen
+end
+
+function M.names(list)
+  local names = {}
+  for i, one in ipairs(list) do names[i] = one.name end
+  return names
+end
+
 -- machines: a list of { name, … }; class: a table with reach(self, machine) -> endpoint | nil, err, and what else
 -- differs.
 function M.new(machines, class, more)

@@ -72,8 +72,9 @@ local function default_provider()
   return "loopback"
 end
 
--- where: what stands in for --on: "PROVIDER:…". -> the provider's cluster, its module, and the options it was given
-function M.open(s, t, where)
+-- where: what stands in for --on: "PROVIDER:…"; lone: it is one host, which --nodes is not about. -> the provider's
+-- cluster, its module, and the options it was given
+function M.open(s, t, where, lone)
   local name, on, pairs_of_on = t.provider, nil, {}
   if where then name, on, pairs_of_on = split_on(where) end
   name = name or default_provider()
@@ -81,6 +82,7 @@ function M.open(s, t, where)
   checks.check_cluster(s.core, module, t)
   s:check_words()
   local options = options_of(s, t, name, on, pairs_of_on)
+  options.lone = lone
   local provider, err = open_provider(s, module, options, t)
   if not provider then
     local failure = errors.from(err, "unavailable")

@@ -24,6 +24,9 @@ local function add(self, kind, name, runtime)
 end
 
 function Provider:node(which)
+  if type(which) == "number" and which > (self.nodes or which) then
+    return errors.skip(self.nodes == 1 and "there is %d node" or "there are %d nodes", self.nodes)
+  end
   local name = type(which) ~= "number" and which or self.names[which] or "node-" .. which
   if not self.seen[name] then
     self.seen[name] = true

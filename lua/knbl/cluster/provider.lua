@@ -12,7 +12,7 @@
 --                       A script that asks for it gets a stand-in, and its measurements are skipped with that reason.
 --   costs?              about how many seconds it takes to `open` a cluster and to make a `node`, a `pod`, a `service`
 --                       or a pod of a runtime: for --dry-run
---   names_of?(options)  -> the names of its nodes, where the command line gives them
+--   names_of?(options)  -> the names of its nodes, where the command line gives them; a plan has no more than these
 --   one_machine?        true where all of its nodes share the CPUs of this machine
 --   labels_of?(options) -> a function of a node's number: the labels it will have (`topology`), for --dry-run
 --   pods_max?           the most pods that one cluster holds
@@ -22,6 +22,7 @@
 -- `options` are the keys of knbl.cluster{…} and
 --   on, pairs           what followed "NAME:" on the command line: as text, and as a list of { key, value }
 --   token, token_given  the secret of the agents, and whether the user gave it (--token-file, KNBL_TOKEN)
+--   lone                true for knbl.host, which --nodes is not about
 --   settings            the program's options; `nodes` is already the one of the command line where it has one
 --   core, provider, plan, expected, scenario
 --

@@ -44,14 +44,20 @@ function M.parse(pair)
   return { name = name or address, destination = user .. address, port = number, data = data ~= "" and data or nil }
 end
 
-function M.names_of(options)
-  local names = {}
+local function list_of(options)
+  if #options.pairs == 0 then return nil, { code = "usage", message = "--on ssh needs hosts: " .. EXAMPLE } end
+  local list = {}
   for i, pair in ipairs(options.pairs) do
-    local machine = M.parse(pair)
-    names[i] = machine and machine.name or pair[1]
+    local machine, err = M.parse(pair)
+    if not machine then return nil, err end
+    list[i] = machine
   end
-  return names
+  return machines.chosen(list, not options.lone and options.settings)
 end
+
+M.check = list_of
+
+function M.names_of(options) return machines.names(list_of(options)) end
 
 -- ---- the other side ----
 
@@ -322,16 +328,12 @@ local function private_folder()
 end
 
 function M.open(options)
-  if #options.pairs == 0 then return nil, { code = "usage", message = "--on ssh needs hosts: " .. EXAMPLE } end
-  local list = {}
-  for i, pair in ipairs(options.pairs) do
-    local machine, err = M.parse(pair)
-    if not machine then return nil, err end
-    list[i] = machine
-  end
+  local list, err = list_of(options)
+  if not list then return nil, err end
   local folder = private_folder()
   if not folder then return nil, { code = "unavailable", message = "no private folder can be made in /tmp" } end
-  local self, err = machines.new(list, Ssh, { token = options.token, core = options.core, folder = folder,
+  local self
+  self, err = machines.new(list, Ssh, { token = options.token, core = options.core, folder = folder,
     sessions = {}, ask = may_ask() })
   if not self then
     os.execute("rm -rf " .. quote(folder))

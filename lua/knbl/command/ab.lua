@@ -53,8 +53,11 @@ function M.run(context, _, argv)
   if #words == 0 then errors.usage("which scenario? %s", M.usage) end
   local list = { both.arm("a", values.a, values.agent_a), both.arm("b", values.b, values.agent_b) }
   if (values.rounds or 8) < 1 then errors.usage("--rounds must be at least 1, got %d", values.rounds) end
-  local limits, alpha = both.check(context, values)
-  for _, arm in ipairs(list) do arms.check(arm, words) end
+  local limits, alpha = both.check(context, "ab", values, words)
+  for _, arm in ipairs(list) do
+    both.refuse_in_arm(arm)
+    arms.check(arm, words)
+  end
   local runs, commands = {}, {}
   local stopped = rounds(context, values, list, words, runs, commands)
   return both.finish(context, values, list, runs, commands, limits, alpha, stopped)

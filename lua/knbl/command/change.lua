@@ -23,6 +23,13 @@ local function has_repeats(words)
   end
 end
 
+local function check_probe(core, values)
+  local rate = core.rate(values.probe or "200/s").per_s
+  if rate ~= 0 and (not rate or rate < 100 or rate > 20000) then
+    errors.usage("--probe must be 0 or from 100/s to 20k/s, got '%s'", values.probe)
+  end
+end
+
 -- Runs the command once: with probes, or without them where there can be none.
 local function run(context, values, words, line)
   local rate = values.probe or "200/s"
@@ -63,7 +70,8 @@ function M.run(context, _, argv)
   if values.help then return both.help(context, M) end
   if #words == 0 then errors.usage("which scenario? %s", M.usage) end
   if not rest or #rest == 0 then errors.usage("change needs a command after --: %s", M.usage) end
-  local limits, alpha = both.check(context, values)
+  local limits, alpha = both.check(context, "change", values, words)
+  check_probe(context.core, values)
   if not has_repeats(words) then words[#words + 1], words[#words + 2] = "--repeats", "6" end
   local line = line_of(rest)
   local list = { { name = "before", text = "before it" }, { name = "after", text = line } }

@@ -82,7 +82,12 @@ function M.verdict_of(result, asked)
     return { status = "inconclusive", exit = exit.inconclusive, message = "not compared: the environments differ" }
   end
   if count.error > 0 then
-    return { status = "error", exit = exit.usage, message = "--fail-if: it matches nothing that was compared" }
+    local source
+    for _, e in ipairs(result.expectations) do
+      source = source or e.status == "error" and (e.case and e.case .. ": " or "") .. e.expression
+    end
+    return { status = "error", exit = exit.usage,
+      message = ("--fail-if '%s' matches nothing that was compared"):format(source) }
   end
   if count.fail > 0 then
     return { status = "fail", exit = exit.failed,

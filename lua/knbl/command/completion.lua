@@ -18,11 +18,26 @@ local function values_of(flag)
   return flag.value:find("^FILE") and "file" or nil
 end
 
+-- The options of `knbl agent`, which C has (src/agent_command.c).
+local agent = {
+  { name = "listen", value = "[ADDRESS]:PORT", help = "listen on this address and port" },
+  { name = "token-file", value = "FILE", help = "read the token from FILE" },
+  { name = "lifeline", value = "TIME", help = "exit when standard input ends or has no data for TIME" },
+  { name = "unix", value = "PATH", help = "also accept control on a Unix socket" },
+  { name = "name", value = "NAME", help = "name of this agent in results" },
+  { name = "node", value = "NAME", help = "name of this machine in results" },
+  { name = "max-duration", value = "TIME", help = "refuse longer runs" },
+  { name = "max-bytes", value = "SIZE", help = "limit the bytes of each run and flow" },
+  { name = "max-runs", value = "N", help = "limit the number of runs at once" },
+  { name = "idle", value = "TIME", help = "exit after TIME without a client" },
+}
+
+local arguments = { completion = { "bash", "zsh", "fish" }, image = { "save" } }
+
 -- The arguments of a command: a list of words, "file", or nil.
 local function words_of(core, name, takes)
   if takes == "scenario" then return scenario.names(core), true end
-  if name == "completion" then return { "bash", "zsh", "fish" } end
-  return takes
+  return arguments[name] or takes
 end
 
 -- The program's flags, and the commands with theirs: { flags, scenarios, commands = { { name, help, flags, words,
@@ -32,10 +47,12 @@ local function tables(core)
   local all = { flags = cli.flags, commands = {}, scenarios = scenario.names(core) }
   for i, row in ipairs(cli.commands) do
     local command = cli.command(row[1]) or {}
-    local words, files = words_of(core, row[1], row[3])
-    local flags = row[1] == "run" and all.flags or command.flags or {}
-    all.commands[i] = { name = row[1], help = row[2], flags = flags, words = words, files = files }
+    local list, files = words_of(core, row[1], row[3])
+    local flags = row[1] == "run" and all.flags or row[1] == "agent" and agent or command.flags or {}
+    all.commands[i] = { name = row[1], help = row[2], flags = flags, words = list, files = files }
   end
+  all.commands[#all.commands + 1] = { name = "help", help = "print a command's options", flags = {},
+    words = cli.command_names() }
   return all
 end
 

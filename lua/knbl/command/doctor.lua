@@ -155,6 +155,7 @@ end
 function M.run(context, values, words)
   if words[1] then errors.usage("unexpected argument '%s'", words[1]) end
   if values.on and not values.pmtu then errors.usage("--on is where --pmtu measures: give both") end
+  if values.on then require("knbl.cluster.provider").load(context.core, values.on:match "^[^:]*") end
   if values.json then
     local findings = json.array {}
     examine(context.core, values, function(f) findings[#findings + 1] = f end)

@@ -5,7 +5,8 @@ local errors = require "knbl.base.errors"
 local json = require "knbl.json"
 
 local M = {
-  summary = "Starts a shell in a cluster of namespaces. There, `in NAME COMMAND` runs a program in a pod or on a node.",
+  summary = "Starts a shell in a cluster of namespaces. There, `in NAME COMMAND` runs a program in a pod or on a \z
+    node; `on` does too, where the shell reserves `in`.",
   usage = "knbl lab [OPTIONS] [COMMAND…]          e.g. knbl lab in client ping -c 3 server",
   flags = {
     { name = "nodes", value = "N", kind = "count", help = "number of nodes", default = "2" },
@@ -86,6 +87,7 @@ local function run(context, values, words)
   local options = { token = context.core.token() }
   for _, key in ipairs { "mtu", "overlay", "families", "services", "mode" } do options[key] = values[key] end
   local lab <close>, err = context.core.lab(json.encode(options))
+  if not lab and err.code == "argument" then errors.usage("--%s", err.message) end
   if not lab then errors.raise(errors.new("unavailable", err.message), "no lab") end
   local things = populate(lab, values)
   local shell = #words == 0

@@ -10,9 +10,9 @@ local M = {
   flags = {},
 }
 
--- The flags for results are the program's.
+-- The flags for results are the program's, but those of a run itself.
 for _, flag in ipairs(require("knbl.program.cli").flags) do
-  if flag.group == "results" then M.flags[#M.flags + 1] = flag end
+  if flag.group == "results" and flag.name ~= "json-stream" and flag.name ~= "tag" then M.flags[#M.flags + 1] = flag end
 end
 
 function M.run(context, values, words)

@@ -123,10 +123,23 @@ local function check_set_against_plan(core, job, planned)
   end
 end
 
+-- An option for Kubernetes, where the script runs over something else.
+local function check_kubernetes(flags, job, planned)
+  local where = table.concat(planned.clusters, ", ")
+  if where == "" or where:find("k8s", 1, true) then return end
+  for _, flag in ipairs(flags) do
+    if flag.group == "kubernetes" and flag.name ~= "manifests" and job.settings[flag.name:gsub("-", "_")] then
+      errors.usage("--%s belongs to --on k8s, and %s runs on %s", flag.name, job.name, where)
+    end
+  end
+end
+
 -- What the plan shows to be in vain is refused before anything is measured: a pattern, a parameter or a case that
 -- matches nothing.
-local function check_against_plan(core, job, planned, planning)
+local function check_against_plan(context, job, planned, planning)
+  local core = context.core
   if planned.partial then return end
+  check_kubernetes(context.flags, job, planned)
   if #planned.entries == 0 and #planned.meshes == 0 and planning.unselected then
     errors.usage("--only %s selects none of %d measurements", table.concat(job.settings.only, " --only "),
       planning.unselected)
@@ -252,6 +265,10 @@ function M.run(context, argv, commands)
   local core = context.core
   local job = prepare(context, argv, commands)
   local settings = job.settings
+  if settings.version then
+    context.out(require("knbl.program.cli").version(core))
+    return 0
+  end
   job.expectations, job.baseline = check_settings(core, settings)
   local planned, err, planning = make_plan(context, job, settings.dry_run)
   if settings.help and (planned and not planned.partial or err and err.code == "help") then
@@ -262,7 +279,7 @@ function M.run(context, argv, commands)
     show_error(context, err)
     return exit_code(err)
   end
-  check_against_plan(core, job, planned, planning)
+  check_against_plan(context, job, planned, planning)
   if settings.manifests then
     dry_run.manifests(context, job, planned)
     return 0

@@ -63,18 +63,18 @@ local function cache_path(values)
   return home .. "/knbl/trend"
 end
 
--- Every ledger in short, from the cache where it is the same file still. What is no ledger is left out and counted.
+-- Every ledger in short, from the cache where it is the same file still; and the paths of what is no ledger.
 local function read(context, values, words)
   local path = cache_path(values)
   local cache = trend.read_cache(path and file.read(path, MOST) or "")
-  local runs, kept, fresh, left_out = {}, {}, false, 0
+  local runs, kept, fresh, left_out = {}, {}, false, {}
   for _, item in ipairs(find(words)) do
     local run = trend.from_cache(cache, item.stamp)
     if not run then
       run, fresh = brief.read(context.core, item.path, item.size) or { none = true }, true
     end
     kept[#kept + 1] = { stamp = item.stamp, run = run }
-    if run.none then left_out = left_out + 1 else runs[#runs + 1] = run end
+    if run.none then left_out[#left_out + 1] = item.path else runs[#runs + 1] = run end
   end
   if path and fresh then context.core.write_file(path, trend.cache_text(kept)) end
   return runs, left_out
@@ -103,7 +103,7 @@ function M.run(context, values, words)
   local runs, left_out = read(context, values, words)
   if #runs == 0 then errors.usage("no ledgers in %s", table.concat(words, ", ")) end
   local list = trend.series(runs, { alpha = alpha })
-  local result = { runs = runs, series = list, left_out = left_out,
+  local result = { runs = runs, series = list, left_out = #left_out, no_ledgers = left_out,
     expectations = trend.judge(context.core, list, limits) }
   result.verdict = compare_command.verdict_of({ expectations = result.expectations, comparisons = list }, #limits > 0)
   if not values.quiet then

@@ -2,11 +2,11 @@
 --
 -- This process only waits, starts runs and serves pages. Each run is a child process, and another child reads its
 -- ledger (--digest), so that their memory is freed and a crash does not end the watch.
-local args = require "knbl.base.args"
 local both = require "knbl.program.both"
 local errors = require "knbl.base.errors"
 local file = require "knbl.base.file"
 local format = require "knbl.format.standing"
+local output = require "knbl.program.output"
 local ring = require "knbl.program.ring"
 local standing = require "knbl.results.standing"
 
@@ -233,15 +233,9 @@ end
 
 -- What is wrong with the run's command line is told before anything is served.
 local function check(core, words)
-  for _, flag in ipairs(require("knbl.program.cli").flags) do
-    local values = {}
-    if flag.group == "results" and flag.value and flag.name ~= "tag" then
-      for i = 1, #words do
-        if args.match({ flag }, words[i]) then args.take(core, { flag }, words, i, values) end
-      end
-      if next(values) then errors.usage("watch does not take --%s: it writes ledgers to --dir", flag.name) end
-    end
-  end
+  local why = { ["dry-run"] = "`knbl run` prints the plan of a run", manifests = "`knbl run` prints those of a run" }
+  for _, name in ipairs(output.flags()) do why[name] = "it writes ledgers to --dir" end
+  both.refuse("watch", words, why)
   local child, err = core.spawn(words.with { "--dry-run" })
   if not child then errors.raise(errors.from(err)) end
   local code
@@ -276,6 +270,7 @@ local function open(context, values, words)
   local every = seconds(core, values, "every", 300)
   local keep = values.keep or 2000
   if keep < 1 then errors.usage("--keep must be at least 1, got %d", keep) end
+  if (values.runs or 1) < 1 then errors.usage("--runs must be at least 1, got %d", values.runs) end
   local limit = seconds(core, values, "limit", math.max(600, 10 * every))
   check(core, words)
   local self = setmetatable({ context = context, core = core, values = values, every = every, limit = limit,

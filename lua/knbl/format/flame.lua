@@ -70,12 +70,6 @@ local function opening(data)
   return first, base
 end
 
-local function nothing(data)
-  local why
-  for _, m in ipairs(data.measurements) do why = why or profile.refusal(m) end
-  return why or "No measurement here has a profile: run it with --profile, or with profile = true in the scenario."
-end
-
 function M.render(data, options)
   local title = data.question or data.scenario or "knbl"
   local groups = page_data(options.core, data)
@@ -86,7 +80,7 @@ function M.render(data, options)
     ('<p class="soft">knbl · where the CPU goes · %s</p><h1>%s</h1>'):format(chart.escape(data.started or ""),
       chart.escape(title)) }
   if #groups == 0 then
-    out[#out + 1] = "<p>" .. chart.escape(nothing(data)) .. "</p>"
+    out[#out + 1] = "<p>" .. chart.escape(profile.none(data)) .. "</p>"
   else
     local _, remarks = profile.sections(options.core, data)
     for _, remark in ipairs(remarks) do out[#out + 1] = '<p class="soft">' .. chart.escape(remark) .. "</p>" end
@@ -97,7 +91,7 @@ function M.render(data, options)
       .. page.script .. "</script>"
   end
   out[#out + 1] = "</body></html>\n"
-  return table.concat(out)
+  return table.concat(out), #groups == 0 and profile.none(data) or nil
 end
 
 return M

@@ -27,7 +27,7 @@ function M.render(data)
     end
   end
   for i, stack in ipairs(order) do order[i] = ("%s %.0f\n"):format(stack, sums[stack]) end
-  return table.concat(order)
+  return table.concat(order), #order == 0 and profile.none(data) or nil
 end
 
 return M

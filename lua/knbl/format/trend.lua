@@ -66,7 +66,11 @@ local function remarks(result)
   if #machines > 1 then
     list[#list + 1] = ("%d machines, each with series of its own: %s"):format(#machines, table.concat(machines, "; "))
   end
-  if result.left_out > 0 then list[#list + 1] = ("%d files are no ledgers"):format(result.left_out) end
+  local paths = result.no_ledgers or {}
+  if #paths > 0 then
+    list[#list + 1] = (#paths == 1 and "1 file is no ledger: " or #paths .. " files are no ledgers: ")
+      .. text.clean(table.concat(paths, ", ", 1, math.min(#paths, 3))) .. (#paths > 3 and ", …" or "")
+  end
   return list
 end
 

@@ -420,6 +420,7 @@ function M.all(s, pairs_of_it, asked)
     job.seconds, job.known = M.expected_time(job.spec)
     if not M.selected(s, job.request) then
       job.unselected, s.unselected = true, (s.unselected or 0) + 1
+      if s.ledger then s.ledger:leave_out(job.entry.case) end
       job.entry.skipped, job.entry.metrics, job.entry.flags = "not selected by --only", no_metrics(), {}
     end
     jobs[i] = job

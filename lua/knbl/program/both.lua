@@ -1,4 +1,5 @@
 -- knbl.program.both - the end of `knbl ab` and `knbl change`: the comparison, the verdict, tables and files.
+local args = require "knbl.base.args"
 local arms = require "knbl.program.arms"
 local cli_compare = require "knbl.command.compare"
 local compare = require "knbl.results.compare"
@@ -17,15 +18,40 @@ function M.flags(own)
     if flag.name == "fail-if" or flag.name == "figure" or flag.name == "alpha" then list[#list + 1] = flag end
   end
   for _, flag in ipairs(require("knbl.program.cli").flags) do
-    if flag.group == "results" then list[#list + 1] = flag end
+    if flag.group == "results" and flag.name ~= "json-stream" then list[#list + 1] = flag end
   end
   return list
+end
+
+-- Refuses the options of `knbl run` in `words` for which a command has no use; `why` has the reason by name.
+function M.refuse(command, words, why)
+  for _, word in ipairs(words) do
+    local flag, _, off = args.match(require("knbl.program.cli").flags, word)
+    if flag and not off and why[flag.name] then
+      errors.usage("%s does not take --%s: %s", command, flag.name, why[flag.name])
+    end
+  end
+end
+
+-- What both commands have no use for.
+local unused = {
+  expect = "it judges the change alone (--fail-if)", baseline = "it compares its two sides with each other",
+  ["dry-run"] = "`knbl run` prints the plan of a round", manifests = "`knbl run` prints those of a round",
+  ["json-stream"] = "it writes one ledger of both sides (--json)",
+}
+
+-- The same for the options of an arm; files are of both arms.
+function M.refuse_in_arm(arm)
+  local words, why = {}, {}
+  for word in (arm.options or ""):gmatch "%S+" do words[#words + 1] = word end
+  for _, name in ipairs(output.flags()) do why[name] = "it goes beside --a and --b, for both arms" end
+  for name, reason in pairs(unused) do why[name] = reason end
+  M.refuse("arm " .. arm.name, words, why)
 end
 
 -- Splits a command line: the values of `flags`, and all other words, which are those of each run. A "--" ends it: what
 -- follows is returned too.
 function M.split(core, flags, argv)
-  local args = require "knbl.base.args"
   local values, words, i = {}, {}, 1
   local all = { { name = "help", short = "-h", help = "this text" }, (table.unpack or unpack)(flags) }
   while i <= #argv do
@@ -39,7 +65,7 @@ end
 
 function M.help(context, command)
   context.out(("%s\n\n  %s\n\n%s\n\nAll other options are those of `knbl run`, and the scenario's own.\n"):format(
-    command.summary, command.usage, require("knbl.base.args").help(command.flags)))
+    command.summary, command.usage, args.help(command.flags)))
   return 0
 end
 
@@ -95,8 +121,9 @@ local function show(context, data, values)
   end)
 end
 
--- Checks what was asked of the comparison, before anything is measured: limits, alpha.
-function M.check(context, values)
+-- Checks what was asked of the comparison and of the runs of `command`, before anything is measured: limits, alpha.
+function M.check(context, command, values, words)
+  M.refuse(command, words, unused)
   local limits, alpha = cli_compare.check(context.core, values)
   output.prepare(context.core, values)
   return limits, alpha
@@ -109,6 +136,7 @@ function M.finish(context, values, list, runs, commands, limits, alpha, stopped)
   local data = book.data
   local result, matched = arms.compare(core, data, { list[1].name, list[2].name },
     { figure = values.figure, alpha = alpha })
+  book:tag(values.tag)
   data.comparison, data.expectations = result, compare.judge(core, matched, limits, alpha)
   local verdict = verdict_of(result, data.expectations, stopped, #limits > 0)
   verdict.measured, verdict.failed, verdict.skipped = 0, 0, 0

@@ -206,6 +206,8 @@ local function run_command(context, argv, at)
   return command.run(context, values, rest, before)
 end
 
+function M.version(core) return ("knbl %s (protocol %s)\n"):format(core.version, tostring(core.protocol)) end
+
 local function dispatch(context, argv)
   local flags = context.flags
   local at = first_word(context.core, flags, argv)
@@ -221,7 +223,7 @@ local function dispatch(context, argv)
   end
   local settings = M.split(context.core, flags, argv)
   if settings.version then
-    context.out(("knbl %s (protocol %s)\n"):format(context.core.version, tostring(context.core.protocol)))
+    context.out(M.version(context.core))
     return 0
   end
   if settings.help then

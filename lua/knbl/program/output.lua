@@ -51,7 +51,7 @@ end
 
 -- The flags that name a file: the formats, and the stream.
 function M.flags()
-  local names = { "json-stream", "benchmark-json", "opensearch-bulk" }
+  local names = { "json-stream", "benchmark-json", "benchmark-json-more", "opensearch-bulk" }
   for _, format in ipairs(M.formats) do names[#names + 1] = format[1] end
   return names
 end
@@ -189,7 +189,8 @@ end
 function M.finish(context, job, book, err, show_error)
   if #book.data.measurements == 0 and not book.data.meshes and not err
     and #job.expectations == 0 and not next(job.settings) then return 0 end
-  local verdict = judge.run(context.core, book.data, job.expectations, job.baseline, err, job.settings.any_environment)
+  local verdict = judge.run(context.core, book.data, job.expectations, job.baseline, err, job.settings.any_environment,
+    book.left_out)
   book:finish(verdict)
   if #book.data.measurements > 0 or book.data.meshes or #book.data.reports > 0 or #book.data.expectations > 0 then
     M.show(context, book.data, job.settings)

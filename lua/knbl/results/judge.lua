@@ -209,6 +209,10 @@ local function judge_ratio(context, expectation, list)
   end
   if any then return end
   local missing = not found[left.a] and left.a or not found[left.b] and left.b
+  if missing and context.left_out[missing] then
+    list[#list + 1] = outcome({}, expectation, "inconclusive", ("--only left out '%s'"):format(missing))
+    return
+  end
   local reason = missing and ("no measurement has the case '%s'"):format(missing)
     or "the two cases have no test in common"
   local e = outcome({}, expectation, "error", reason)
@@ -310,10 +314,10 @@ end
 
 -- All expectations of a run: those that measurements carry, and those of the command line. `baseline` is a side of
 -- compare.lua.
-function M.expectations(core, data, extra, baseline, any_environment)
+function M.expectations(core, data, extra, baseline, any_environment, left_out)
   local side = compare_sides.side { data }
   local context = { core = core, groups = ledger.all_by_ends(side.groups), pooled = side.groups,
-    meshes = data.meshes or {}, baseline = baseline,
+    left_out = left_out or {}, meshes = data.meshes or {}, baseline = baseline,
     elsewhere = baseline and not any_environment and compare_sides.environments(baseline, side) or {} }
   local list, seen = json.array(), {}
   for _, group in ipairs(context.groups) do
@@ -345,9 +349,10 @@ local function count(list, status)
   return n
 end
 
--- Fills the ledger's expectations and returns the verdict: { status, exit, message?, … }. `err` ended the script early.
-function M.run(core, data, extra, baseline, err, any_environment)
-  data.expectations = M.expectations(core, data, err and {} or extra, baseline, any_environment)
+-- Fills the ledger's expectations and returns the verdict: { status, exit, message?, … }. `err` ended the script early;
+-- `left_out` has the cases that --only left out.
+function M.run(core, data, extra, baseline, err, any_environment, left_out)
+  data.expectations = M.expectations(core, data, err and {} or extra, baseline, any_environment, left_out)
   if baseline then
     data.comparison = compare_sides.run(core, baseline, compare_sides.side { data },
       { any_environment = any_environment })

@@ -97,6 +97,12 @@ function Ledger:add(measurement)
   return measurement
 end
 
+-- Notes the case of a measurement that --only left out.
+function Ledger:leave_out(case)
+  self.left_out = self.left_out or {}
+  self.left_out[case or ""] = true
+end
+
 -- What --tag said: a list of { key, value }.
 function Ledger:tag(pairs_given)
   for _, pair in ipairs(pairs_given or {}) do

@@ -101,6 +101,13 @@ function M.refusal(m)
   end
 end
 
+-- Why no measurement of a ledger has one.
+function M.none(data)
+  local why
+  for _, m in ipairs(data.measurements) do why = why or M.refusal(m) end
+  return why or "no measurement has a profile: run it with --profile, or with profile = true in the scenario"
+end
+
 -- ---- costs ----
 
 -- What a cost is for: gigabytes where a test is about throughput, else operations. How many of them a second; the word.

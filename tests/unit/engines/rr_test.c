@@ -201,6 +201,20 @@ static void test_stop_in_the_middle(void **state)
     json_decref(r);
 }
 
+static void test_stop_after_the_end(void **state)
+{
+    struct kn_target target;
+    (void)state;
+    target_of(&server, &target);
+    struct kn_run *run = start_json(&target, "{\"test\":\"tcp_rr\",\"count\":10,\"warmup\":0}");
+    assert_true(kn_run_wait(run, 10 * KN_NS_PER_S));
+    kn_run_stop(run);
+    json_t *r = finish_run(run);
+    assert_ok(r);
+    assert_false(has_flag(r, "stopped"));
+    json_decref(r);
+}
+
 static void await_ops(struct kn_run *run, uint64_t ops)
 {
     struct kn_progress p;
@@ -298,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_few_a_second),
         cmocka_unit_test(test_count_ends_in_time),
         cmocka_unit_test(test_stop_in_the_middle),
+        cmocka_unit_test(test_stop_after_the_end),
         cmocka_unit_test(test_a_cut_flow_is_opened_again),
         cmocka_unit_test(test_server_vanishes),
         cmocka_unit_test(test_refused),
