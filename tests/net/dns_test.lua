@@ -158,13 +158,15 @@ function TestDns:test_open_loop_keeps_its_rate()
   lu.assertAlmostEquals(m.rate_per_s, 500, 10)
 end
 
--- Queries that are dropped on their way: half of them, then all.
+-- Queries that are dropped on their way: half of them, then all. On a busy machine an answer may come too late.
 local function dropping(rule, check)
-  inside.there_sh "nft 'table inet d { chain c { type filter hook input priority 0; }; }'"
-  inside.there_sh("nft 'add rule inet d c udp dport %d %s'", UNBOUND, rule)
-  local ok, err = pcall(check)
-  inside.there_sh "nft delete table inet d"
-  if not ok then error(err, 0) end
+  inside.one_of(4, function()
+    inside.there_sh "nft 'table inet d { chain c { type filter hook input priority 0; }; }'"
+    inside.there_sh("nft 'add rule inet d c udp dport %d %s'", UNBOUND, rule)
+    local ok, err = pcall(check)
+    inside.there_sh "nft delete table inet d"
+    if not ok then error(err, 0) end
+  end)
 end
 
 function TestDns:test_retries_and_timeouts()
@@ -196,13 +198,15 @@ end
 
 function TestDns:test_nobody_listens()
   for _, proto in ipairs { "udp", "tcp" } do
-    local began = core.now()
-    local result = inside.run({ test = "dns", names = "a.test", duration = 0.3, warmup = 0, proto = proto },
-      { port = 5399 })
-    lu.assertEquals({ result.ok, result.error.code }, { false, "no_data" })
-    lu.assertStrMatches(result.error.message, "no operation succeeded: %d+ found no server %(refused, or no route%): \z
-      check that a server listens on that address and port")
-    lu.assertTrue(core.now() - began < 3)
+    inside.one_of(3, function()
+      local began = core.now()
+      local result = inside.run({ test = "dns", names = "a.test", duration = 0.3, warmup = 0, proto = proto },
+        { port = 5399 })
+      lu.assertEquals({ result.ok, result.error.code }, { false, "no_data" })
+      lu.assertStrMatches(result.error.message, "no operation succeeded: %d+ found no server %(refused, or no \z
+        route%): check that a server listens on that address and port")
+      lu.assertTrue(core.now() - began < 3)
+    end)
   end
 end
 
