@@ -86,6 +86,7 @@ function TestAb.test_what_is_wrong_is_refused_before_anything_is_measured()
     for words, said in pairs {
       ["ab"] = "which scenario?", ["ab " .. path] = "ab needs --a TEXT",
       ["ab " .. path .. " --a x --b '--sizzle 1'"] = "b: unknown option --sizzle",
+      ["ab " .. path .. " --a true --agent-b /bin/true"] = "b: /bin/true is not knbl: it printed no plan",
       ["ab nosuch --a x --b y"] = "a: no scenario 'nosuch'",
       ["ab " .. path .. " --a x --b y --fail-if 'p50 5%'"] = "--fail-if: ",
       ["ab " .. path .. " --a x --b y -- z"] = "ab takes no command after --",

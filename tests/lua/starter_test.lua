@@ -44,6 +44,8 @@ function TestStarter:test_what_is_there_stays()
   local code, _, err = fake.knbl(nil, { "init", self.folder })
   lu.assertEquals(code, 2)
   lu.assertStrContains(err, "network.lua exists: nothing was written")
+  code, _, err = fake.knbl(nil, { "init", "/proc/self/exe/x" })
+  lu.assertEquals({ code, err }, { 2, "knbl: cannot create the folder '/proc/self/exe/x'\n" })
   lu.assertEquals(fake.read(self.folder .. "/network.lua"), "mine")
   lu.assertNil(io.open(self.folder .. "/.luarc.json"), "nothing at all")
 end

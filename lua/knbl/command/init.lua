@@ -42,8 +42,8 @@ function M.run(context, values, words)
   end
   for _, file in ipairs(files) do
     local path = folder .. "/" .. file[1]
-    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/"))) then
-      errors.usage("cannot create the folder of %s", path)
+    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/")) .. " 2>/dev/null") then
+      errors.usage("cannot create the folder '%s'", path:match("^(.*)/"))
     end
     local ok, err = context.core.write_file(path, file[2])
     if not ok then errors.usage("%s", err.message) end

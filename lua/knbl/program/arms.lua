@@ -47,6 +47,7 @@ function M.check(arm, words)
   local line = run_line(arm, words) .. " --dry-run"
   local code, text = M.shell(line)
   if code ~= 0 and code ~= 3 then errors.usage("%s: %s", arm.name, last_line(text)) end
+  if text == "" then errors.usage("%s: %s is not knbl: it printed no plan", arm.name, arm.binary or "the program") end
 end
 
 -- One run of an arm: the data of its ledger and the run's exit code; nil, the code and what it said where it left none.
