@@ -79,8 +79,8 @@ end
 
 function Watch:publish()
   self.pages:put("/", HTML, self.top .. (self.report or require("knbl.format.standing_page").without_report()))
-  self.pages:put("/readyz", TEXT, "ok\n")
   self:publish_metrics()
+  self.pages:put("/readyz", TEXT, "ok\n") -- last: the other pages have what it promises
 end
 
 -- Waits for a child. Returns its exit code, and "stopped" or "late" if it had to be ended. With `patient`, a signal
