@@ -20,7 +20,8 @@ local api = cluster.kube
 local agents, names, real, wanted = {}, {}, 0, {}
 local function add(name, endpoint) agents[#agents + 1], names[#names + 1] = endpoint, name end
 for i = 1, tonumber(os.getenv "MESH_PODS") do
-  wanted[i] = { name = "mesh-" .. i, cpu = tonumber(os.getenv "MESH_CPU") }
+  local cpu = tonumber(os.getenv "MESH_CPU")
+  wanted[i] = { name = "mesh-" .. i, cpu = cpu, memory = cpu and "100Mi" }
 end
 for i, pod in ipairs(cluster:pods(wanted)) do
   add(tostring(pod), pod.endpoint)
