@@ -27,14 +27,20 @@ local function loopback_spec(spec)
   return copy
 end
 
+-- A busy machine may leave a short measurement without any data: it is tried once more, with the whole time.
 local function measure(s, from, test, spec, attempt)
   local endpoint = from.endpoint
   local host = endpoint.addresses.v4 and "127.0.0.1" or "::1"
-  local job = { request = { from = from, route = {}, monitor = false, profile = false }, spec = loopback_spec(spec),
-    seconds = M.seconds + 1, known = true, target = { host = host, port = endpoint.port }, token = endpoint.token }
-  attempt(s, { job })
-  local result = job.result
-  return result and result.ok and figures.value(result, figures.headline(test)) or nil
+  local short = loopback_spec(spec)
+  for _ = 1, 2 do
+    local job = { request = { from = from, route = {}, monitor = false, profile = false }, spec = short,
+      seconds = M.seconds + 1, known = true, target = { host = host, port = endpoint.port }, token = endpoint.token }
+    attempt(s, { job })
+    if not job.result then return nil end
+    local value = job.result.ok and figures.value(job.result, figures.headline(test))
+    if value then return value end
+    short.duration = M.seconds
+  end
 end
 
 -- Whether it is wanted: --ceiling, --no-ceiling; by default where it is cheap.
