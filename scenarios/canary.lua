@@ -1,9 +1,9 @@
--- Is a new version slower than the one in use, or does it fail more often, under its share of the same traffic?
+-- Is a new version slower than the one in use, or does it fail more often, under the same traffic?
 local knbl = require "knbl"
 local opt = knbl.options {
   stable = { "", "URL of the version in use (default: a Service over a pod of this run)" },
   canary = { "", "URL of the new version (default: another such Service)" },
-  share = { 10, "percent of the requests for the new version" },
+  share = { 50, "percent of the requests for the new version; with fewer, an equal version looks slower" },
   rate = { "1k/s", "requests a second to both together" },
   connections = { 50, "connections to both together" },
   duration = { "1s", "time for each measurement" },

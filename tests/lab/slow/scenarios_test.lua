@@ -21,7 +21,7 @@ local short = {
   bandwidth_limit = { "--limits", "100" }, encryption_cost = { "--encryption", "none,ipsec", "--repeats", "1" },
   flows = { "--flows", "1,200", "--repeats", "1" }, saturation = { "--bound", "1000", "--most", "2000" },
   conntrack = { "--held", "0,600", "--limit", "200", "--hold", "3s" }, dual_stack = { "--repeats", "1" },
-  canary = { "--repeats", "2", "--connections", "10" },
+  canary = { "--repeats", "2", "--connections", "10", "--share", "10" },
   trace = { "--repeats", "1" }, programming = { "--services", "1,100", "--settle", "300ms" },
 }
 
