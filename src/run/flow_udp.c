@@ -308,11 +308,15 @@ static int take_part(struct parts *p, const uint8_t *datagram, size_t size, stru
     return 1;
 }
 
-static int server_lost(const struct kn_worker *w, const struct parts *p, struct kn_error *err)
+static int server_lost(const struct kn_worker *w, const struct parts *p, uint64_t waited_ns, struct kn_error *err)
 {
     char text[KN_ADDR_TEXT_MAX];
-    return kn_fail(err, KN_E_LOST, "%s answered before, and gave %u of its account's %u parts",
-                   kn_addr_text(&w->peer, text, sizeof text), p->got, p->n);
+    unsigned ms = (unsigned)(waited_ns / KN_NS_PER_MS);
+    kn_addr_text(&w->peer, text, sizeof text);
+    if (!p->sized)
+        return kn_fail(err, KN_E_LOST, "%s answered before, but did not send its account within %u ms", text, ms);
+    return kn_fail(err, KN_E_LOST, "%s sent %u of its account's %u parts, then nothing for %u ms", text, p->got, p->n,
+                   ms);
 }
 
 static int fetch_parts(struct kn_worker *w, int fd, unsigned flow, uint64_t sent, const struct kn_udp_other *other,
@@ -325,7 +329,7 @@ static int fetch_parts(struct kn_worker *w, int fd, unsigned flow, uint64_t sent
     int failed = in ? 0 : kn_fail(err, KN_E_MEMORY, "no memory to receive an account");
     for (; !failed && !(p->sized && p->got == p->n); now_ns = kn_now_ns()) {
         if (now_ns - progress_ns > (kn_worker_stopped(w) ? FETCH_STOPPED_NS : FETCH_LOST_NS)) {
-            failed = server_lost(w, p, err);
+            failed = server_lost(w, p, now_ns - progress_ns, err);
             break;
         }
         if (now_ns >= again_ns || (p->sized && p->first >= asked_to)) { /* it is time, or all parts asked for came */

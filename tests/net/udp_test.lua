@@ -130,6 +130,19 @@ function TestLoss:test_the_receivers_own_buffer_when_the_window_opens()
     ("%d lost, %d by the receiver, %d on the way"):format(m.lost, m.receiver_drops, elsewhere))
 end
 
+-- A server that stands still after its requests sends no account: the message says for how long it was asked.
+function TestLoss:test_a_server_that_sends_no_account()
+  local run <close> = inside.start_run { test = "udp_rr", duration = 0.3, warmup = 0, timeout = 0.1 }
+  assert(inside.await(function() return json.decode(run:progress()).ops > 10 end, 10), "the run goes")
+  inside.sh("kill -STOP %s", inside.agent)
+  local ended = run:wait(30)
+  inside.sh("kill -CONT %s", inside.agent)
+  lu.assertTrue(ended)
+  local result = json.decode(run:result())
+  lu.assertEquals(result.error.code, "lost")
+  lu.assertStrMatches(result.error.message, ".*answered before, but did not send its account within %d+ ms")
+end
+
 TestRequests = {}
 function TestRequests:test_lost_requests_time_out()
   with_rule("far", "input", one_in(10, "random"), function()
