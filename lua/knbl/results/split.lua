@@ -17,8 +17,11 @@ local function part_of(m, name, via)
   for key, value in pairs(m.labels or {}) do labels[key] = value end
   labels.target = labels.target or name
   local figures = ((m.metrics or {}).targets or {})[name]
-  return setmetatable({ to = name, via = via, labels = labels, metrics = figures and metrics_of(figures) or {} },
-    { __index = m })
+  local part = { to = name, via = via, labels = labels, metrics = figures and metrics_of(figures) or {} }
+  if figures and figures.error and (figures.ops or 0) == 0 then -- it never answered: its zeros are no figures
+    part.ok, part.error = false, { code = "lost", message = figures.error }
+  end
+  return setmetatable(part, { __index = m })
 end
 
 local function targets_of(m) return type(m.path) == "table" and m.path.targets or {} end
