@@ -521,7 +521,7 @@ function Service:external_ip(which) end
 ---@field p99? number
 ---@field errors integer
 ---@field timeouts integer
----@field connect_errors integer
+---@field connect_errors integer Flows that could not be opened are among them.
 ---Why it could not be reached any more, if the flag `target_lost` is set.
 ---@field error? string
 

@@ -22,28 +22,34 @@ static int pin(struct kn_worker *w, struct kn_error *err)
     return kn_cpus_pin("cpus", w->spec->cpus, err);
 }
 
-/* What the network or a server did to a run that had begun: with several targets the others go on. */
+/* What the network or a server did: with several targets the others go on. */
 static bool is_lost(const struct kn_run *run, enum kn_code code)
 {
     static const enum kn_code codes[] = {KN_E_LOST,        KN_E_REFUSED, KN_E_TIMEOUT,
                                          KN_E_UNREACHABLE, KN_E_SYSTEM,  KN_E_PROTOCOL};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (code == codes[i])
-            return run->n_parts > 1 && atomic_load(&run->start_ns);
+            return run->n_parts > 1;
     return false;
 }
 
 static void give_up(struct kn_slot *slot)
 {
-    struct kn_run *run = slot->w.run;
+    struct kn_worker *w = &slot->w;
+    struct kn_run *run = w->run;
     slot->failed = true;
     /* a worker that gave up because others had failed, or because of a stop, is not the cause */
     if (atomic_load(&run->asked_to_stop) || (slot->err.code == KN_E_INTERRUPTED && atomic_load(&run->stop)))
         return;
-    if (is_lost(run, slot->err.code))
-        kn_worker_stray(&slot->w, KN_ENDED_ERROR, kn_now_ns());
-    if (!is_lost(run, slot->err.code) || kn_worker_lost(&slot->w, &slot->err))
+    if (!is_lost(run, slot->err.code) || kn_worker_lost(w, &slot->err)) {
         kn_run_fail(run, &slot->err);
+        return;
+    }
+    kn_run_flag(run, "target_lost");
+    if (atomic_load(&run->start_ns))
+        kn_worker_stray(w, KN_ENDED_ERROR, kn_now_ns());
+    else
+        kn_worker_unopened(w);
 }
 
 static void *work(void *arg)

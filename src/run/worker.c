@@ -110,6 +110,11 @@ void kn_worker_stray(struct kn_worker *w, enum kn_ended how, uint64_t at_ns)
         count_failure(w, how, 0);
 }
 
+void kn_worker_unopened(struct kn_worker *w)
+{
+    w->figures.connect_errors += w->n_flows;
+}
+
 void kn_worker_connecting(struct kn_worker *w, uint64_t begun_ns, uint64_t now_ns)
 {
     bool concerns = now_ns >= w->open_ns && (!w->end_ns || begun_ns < w->end_ns);

@@ -74,6 +74,9 @@ void kn_worker_end(struct kn_worker *w, enum kn_ended how, uint64_t begun_ns, ui
 /* Counts a failure without an operation: unexpected bytes (ERROR), or a flow that could not be opened again during the
  * run (CONNECT). */
 void kn_worker_stray(struct kn_worker *w, enum kn_ended how, uint64_t at_ns);
+/* With several targets: its flows could not be opened before the run began, and the run goes on without them. They are
+ * connect errors. */
+void kn_worker_unopened(struct kn_worker *w);
 /* A connect that is over, or given up: flags one of a second or more that was under way before or in the window, even
  * if it ended later and is no figure. */
 void kn_worker_connecting(struct kn_worker *w, uint64_t begun_ns, uint64_t now_ns);

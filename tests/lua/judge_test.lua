@@ -48,6 +48,14 @@ function TestJudge:test_holds_and_fails()
   lu.assertStrContains(list[1].reason, "p99 is 200 ns")
 end
 
+-- A connection that could not be made is an error too.
+function TestJudge:test_errors_include_those_of_connections()
+  local refused = latency(200, 1000)
+  refused.metrics.connect_errors = 3
+  local v, list = verdict({ refused }, { "errors == 0" })
+  lu.assertEquals({ v.exit, list[1].status, list[1].reason }, { 99, "fail", "errors is 3" })
+end
+
 function TestJudge:test_too_few_samples_are_inconclusive_never_a_pass()
   local late = { max = 2e9 }
   local v, list = verdict({ latency(200, 999, late) }, { "p99 < 1s" })

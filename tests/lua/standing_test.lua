@@ -28,7 +28,7 @@ local function book(list)
     local values = m.values or {}
     data.measurements[i] = { test = m.test or "tcp_rr", case = m.case or "x", from = "a", to = "b", ok = not m.code,
       skipped = m.skipped, error = m.code and { code = m.code, message = "why" } or nil, labels = m.labels,
-      metrics = { ops = 10 * #values, errors = m.errors or 0, rate_per_s = 100,
+      metrics = { ops = 10 * #values, errors = m.errors or 0, connect_errors = m.refused, rate_per_s = 100,
         latency_ns = { p50 = 100, p99 = 200, count = 10 * #values } },
       latency_histogram = #values > 0 and histogram(values, values) or nil }
   end
@@ -50,7 +50,7 @@ local function with(series, label) return series:sub(1, -2) .. "," .. label .. "
 
 function TestStanding.test_counters_and_histograms_go_on()
   local state = standing.new()
-  for _ = 1, 3 do state = enter(state, { { values = { 110, 150, 240 }, errors = 2 } }) end
+  for _ = 1, 3 do state = enter(state, { { values = { 110, 150, 240 }, errors = 1, refused = 1 } }) end
   local text = "\n" .. format.metrics(state)
   lu.assertEquals(value(text, "knbl_operations_total" .. of_x), 90)
   lu.assertEquals(value(text, "knbl_errors_total" .. of_x), 6)

@@ -148,14 +148,14 @@ end
 
 -- ---- tables ----
 
-local function tables(body)
+local function tables(body, third)
   local script = pods .. "knbl.tcp_rr { case = 'x', from = a, to = { b, c }, shares = { 9, 1 } } " .. body
   local core = fake.core(function(spec)
     return fake.result(spec, { targets = {
       server = { address = "1:1", asked = 0.9, flows = 9, ops = 900, share = 0.9, rate_per_s = 900, p50 = 1e6,
         p99 = 2e6, errors = 0, timeouts = 0, connect_errors = 0 },
-      third = { address = "1:2", asked = 0.1, flows = 1, ops = 100, share = 0.1, rate_per_s = 100, p50 = 3e6, p99 = 4e6,
-        errors = 1, timeouts = 2, connect_errors = 4 } } })
+      third = third or { address = "1:2", asked = 0.1, flows = 1, ops = 100, share = 0.1, rate_per_s = 100, p50 = 3e6,
+        p99 = 4e6, errors = 1, timeouts = 2, connect_errors = 4 } } })
   end)
   local code, out, err = fake.knbl(script, {}, core)
   lu.assertEquals(code, 0, err)
@@ -167,6 +167,13 @@ function TestTargets:test_a_table_of_the_targets_follows_by_itself()
   lu.assertStrContains(out, "by target\ntest case target asked share rate p50 p99 failed\n")
   lu.assertStrContains(out, "\ntcp_rr x server 90.0 % 90.0 % 900 /s 1.00 ms 2.00 ms 0\n")
   lu.assertStrContains(out, "\ntcp_rr x third 10.0 % 10.0 % 100 /s 3.00 ms 4.00 ms")
+end
+
+function TestTargets:test_the_table_says_why_a_target_never_answered()
+  local out = tables("", { address = "1:2", asked = 0.1, flows = 1, ops = 0, share = 0, errors = 0, timeouts = 0,
+    connect_errors = 1, error = "connect to 1:2: Connection refused" })
+  lu.assertStrContains(out, "\ntcp_rr x third failed [1] failed [1] failed [1]")
+  lu.assertStrContains(out, "[1] failed: connect to 1:2: Connection refused")
 end
 
 function TestTargets:test_a_report_by_target()

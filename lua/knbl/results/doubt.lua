@@ -57,7 +57,8 @@ local list = {
       affinity or external_traffic_policy = \"Local\", nor between targets, whose shares are those asked for, nor \z
       with `during`" },
   { "target_lost", "a target could not be reached any more: its operations failed while those of the others went on",
-    "several targets: all flows to one of them failed, for as long as a measurement of it alone would have gone on" },
+    "several targets: all flows to one of them failed, for as long as a measurement of it alone would have gone on, \z
+      or could not be opened" },
   { "mss_differs", "the effective MSS differs from the one asked for", "by more than the room for timestamps" },
   { "too_few_samples", "too few samples for the percentiles shown", "fewer than 100 operations" },
   { "step", "the level changed in the middle: the path, or what shares it, changed",

@@ -31,7 +31,7 @@ local list = {
   { "received", "received", "count", nil, "received" },
   { "reordered", "reordered", "count", "less", "reordered" },
   { "duplicated", "duplicated", "count", "less", "duplicated" },
-  { "errors", "errors", "count", "less", "errors" },
+  { "errors", { "errors", "connect_errors" }, "count", "less", "errors" },
   { "timeouts", "timeouts", "count", "less", "timeouts" },
   { "retransmits", "retransmits", "count", "less", "retransmits" },
   { "flow_min", "fairness.flow_min", "count", "more", "fewest of a flow" },

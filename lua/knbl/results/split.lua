@@ -18,7 +18,7 @@ local function part_of(m, name, via)
   labels.target = labels.target or name
   local figures = ((m.metrics or {}).targets or {})[name]
   local part = { to = name, via = via, labels = labels, metrics = figures and metrics_of(figures) or {} }
-  if figures and figures.error and (figures.ops or 0) == 0 then -- it never answered: its zeros are no figures
+  if figures and figures.error and (figures.ops or figures.bytes or 0) == 0 then -- it never answered
     part.ok, part.error = false, { code = "lost", message = figures.error }
   end
   return setmetatable(part, { __index = m })

@@ -156,7 +156,7 @@ end
 local function add_totals(totals, m)
   local metrics = m.metrics or {}
   totals.operations = totals.operations + (tonumber(metrics.ops) or 0)
-  totals.errors = totals.errors + (tonumber(metrics.errors) or 0)
+  totals.errors = totals.errors + (tonumber(figures.value(m, figures.get "errors")) or 0)
   totals.timeouts = totals.timeouts + (tonumber(metrics.timeouts) or 0)
 end
 
