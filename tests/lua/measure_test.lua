@@ -94,6 +94,8 @@ function TestMeasure:test_a_misspelt_method()
     lu.assertEquals(code, 1)
     lu.assertStrContains(err, ("did you mean '%s'?"):format(case[2]))
   end
+  local _, _, err = run "b:delete()"
+  lu.assertStrContains(err, "(method 'delete'), which a cluster has")
 end
 
 function TestMeasure:test_a_program_runs_where_there_are_programs()

@@ -396,8 +396,10 @@ end
 Cluster.__close = Cluster.close
 Cluster.__gc = Cluster.close
 
--- What can be called on a cluster and its things: for suggestions, and for a dot in place of the colon.
-M.methods = {}
+-- What can be called on a cluster and its things, and on which: for suggestions, and for a dot in place of the colon.
+M.methods, M.method_of = {}, {}
+local owners = { [Cluster] = "a cluster", [Thing] = "a pod, node or Service", [Node] = "a node", [Pod] = "a pod",
+  [Service] = "a Service" }
 local function with_colon(of, name, method)
   return function(self, ...)
     if getmetatable(self) ~= Cluster and not is(self) then
@@ -409,7 +411,7 @@ end
 for _, of in ipairs { Cluster, Thing, Node, Pod, Service } do
   for name, value in pairs(of) do
     if type(value) == "function" and not name:find "^__" then
-      M.methods[#M.methods + 1] = name
+      M.methods[#M.methods + 1], M.method_of[name] = name, owners[of]
       of[name] = with_colon(of, name, value)
     end
   end

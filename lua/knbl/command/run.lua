@@ -196,7 +196,12 @@ local function on_error(e)
   if e == nil then e = "the script raised nil" end
   local message = tostring(e)
   local method = message:match "attempt to call a nil value %(method '([%w_]+)'%)"
-  if method then message = message .. errors.hint(require "knbl.native", method, require("knbl.cluster").methods) end
+  if method then
+    local cluster = require "knbl.cluster"
+    local owner = cluster.method_of[method]
+    message = message .. (owner and (", which %s has"):format(owner)
+      or errors.hint(require "knbl.native", method, cluster.methods))
+  end
   return errors.new("script", message, { traceback = errors.traceback(2) })
 end
 
