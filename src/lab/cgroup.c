@@ -161,11 +161,18 @@ static bool limit_memory(const struct kn_lab_cgroups *cgroups, const char *name,
     return *folder && write_at(folder, name, cgroups->version == 2 ? "memory.max" : "memory.limit_in_bytes", value);
 }
 
+/* With cgroup v1, the scheduler's folder has no figures: a pod without a limit does without. Linux 6.18 starves other
+ * processes for seconds while those of two nested folders wake each other. */
+static bool needs_scheduling(const struct kn_lab_cgroups *cgroups, uint64_t cpu_milli)
+{
+    return cgroups->version == 2 || cpu_milli;
+}
+
 int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64_t cpu_milli, uint64_t memory,
                   struct kn_error *err)
 {
     char path[PATH_MAX];
-    for (int i = 0; i < LAB_CGROUPS; i++)
+    for (int i = needs_scheduling(cgroups, cpu_milli) ? 0 : 1; i < LAB_CGROUPS; i++)
         if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, ""))
             mkdir(path, 0755);
     if (cpu_milli && !limit_cpu(cgroups, name, cpu_milli))
@@ -215,7 +222,7 @@ json_t *kn_cgroup_list(const struct kn_lab_cgroups *cgroups, const char *name)
     char path[PATH_MAX];
     json_t *list = json_array();
     for (int i = 0; i < LAB_CGROUPS; i++)
-        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, "cgroup.procs"))
+        if (cgroups->folder[i][0] && path_of(path, cgroups->folder[i], name, "cgroup.procs") && !access(path, F_OK))
             json_array_append_new(list, json_string(path));
     return list;
 }

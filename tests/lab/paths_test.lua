@@ -221,6 +221,21 @@ function TestPaths:test_the_ceiling_of_the_generator()
   lu.assertNil(run("knbl.tcp_rr { from = client, to = far }").measurements[1].ceiling) -- too short to be cheap
 end
 
+-- While pods exchange requests as fast as they can, other programs run on time.
+function TestPaths:test_what_runs_beside_is_not_starved()
+  local data = run([[
+local core = require "knbl.native"
+local took
+knbl.udp_rr { from = client, to = far, flows = 2, duration = "3s", during = function(mark)
+  local from = core.now()
+  core.sleep(0.2)
+  took = core.now() - from
+  mark.stop()
+end }
+knbl.note { took = took }]], { "--no-ceiling" })
+  lu.assertTrue(data.notes[1].took < 1.5, data.notes[1].took)
+end
+
 function TestPaths:test_ipv6()
   local data = run(
     "knbl.tcp_rr { from = client, to = far, ip = 6 } knbl.tcp_rr { from = client, to = far:service(), ip = 6 }")
