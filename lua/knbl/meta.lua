@@ -535,6 +535,8 @@ function Service:external_ip(which) end
 ---@field reordered? integer
 ---@field duplicated? integer
 ---@field jitter_ns? number
+---udp_rr, dns: answers that arrived and that the client's own socket dropped, because its receive buffer was full.
+---@field client_drops? integer
 ---@field errors? integer
 ---@field timeouts? integer
 ---@field retransmits? integer Segments that TCP sent again.

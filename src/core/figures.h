@@ -32,7 +32,8 @@ enum kn_has {
     KN_HAS_HTTP = 1 << 4,
     KN_HAS_TCP = 1 << 5,
     KN_HAS_CPU = 1 << 6,
-    KN_HAS_ORDER = 1 << 7 /* reordered, duplicated */
+    KN_HAS_ORDER = 1 << 7, /* reordered, duplicated */
+    KN_HAS_DROPS = 1 << 8  /* recv_drops, of a client that receives answers */
 };
 
 struct kn_figures {

@@ -2,6 +2,7 @@
 #include "run/flow_udp.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <poll.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -14,6 +15,9 @@
 #include "run/flow.h"
 #include "run/inside.h"
 
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
 #define OPEN_TIMEOUT_NS (5 * KN_NS_PER_S)
 #define OPEN_LEAST_NS (1500 * KN_NS_PER_MS) /* a neighbour is asked for again after a second */
 #define AGAIN_NS (100 * KN_NS_PER_MS)       /* time until the first retransmission; then it doubles */
@@ -51,6 +55,32 @@ uint64_t kn_udp_buffers(int fd, const struct kn_spec *spec, bool big)
         set_buffer(fd, SO_RCVBUF, spec->rcvbuf ? spec->rcvbuf : room);
     getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, &size);
     return n > 0 ? (uint64_t)n : 0;
+}
+
+bool kn_udp_backlog(int fd, uint32_t *bytes, uint32_t *drops)
+{
+    uint32_t info[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof info;
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size) || size <= SK_MEMINFO_DROPS * sizeof *info)
+        return false;
+    *bytes = info[SK_MEMINFO_RMEM_ALLOC];
+    *drops = info[SK_MEMINFO_DROPS];
+    return true;
+}
+
+void kn_udp_drops_open(struct kn_udp_drops *d, int fd)
+{
+    uint32_t bytes;
+    d->known = kn_udp_backlog(fd, &bytes, &d->before);
+}
+
+void kn_udp_drops_close(const struct kn_udp_drops *d, int fd, struct kn_figures *f)
+{
+    uint32_t bytes, now;
+    if (!d->known || !kn_udp_backlog(fd, &bytes, &now))
+        return;
+    f->has |= KN_HAS_DROPS;
+    f->recv_drops += now - d->before;
 }
 
 void kn_udp_nap(uint64_t ns)

@@ -28,6 +28,16 @@ ssize_t kn_udp_receive(int fd, uint8_t *buf, size_t size, uint64_t until_ns);
 int kn_udp_timeouts(int fd, uint64_t ns, struct kn_error *err); /* of blocking calls, so that a stop is noticed */
 /* Sets the buffers of the specification; if none, `big` asks for large ones. Returns the actual receive buffer. */
 uint64_t kn_udp_buffers(int fd, const struct kn_spec *spec, bool big);
+/* What the kernel says of a socket's receive buffer: the bytes in it, and the datagrams that it has dropped so far.
+ * False if it says nothing (gVisor). */
+bool kn_udp_backlog(int fd, uint32_t *bytes, uint32_t *drops);
+/* What a client's own socket drops inside the window, between the two calls. */
+struct kn_udp_drops {
+    uint32_t before;
+    bool known;
+};
+void kn_udp_drops_open(struct kn_udp_drops *d, int fd);
+void kn_udp_drops_close(const struct kn_udp_drops *d, int fd, struct kn_figures *f);
 void kn_udp_nap(uint64_t ns);
 void kn_udp_hear_errors(int fd);   /* report drops by this host's queues (ENOBUFS), and ICMP errors of routers */
 void kn_udp_forget_errors(int fd); /* empties the socket's error queue */

@@ -107,6 +107,7 @@ json_t *kn_result_flags(const struct kn_view *v, const json_t *metrics, const js
          "retransmits");
     flag(flags, (v->sender ? v->sender : &v->client)->send_drops > 0, "send_drops");
     flag(flags, v->receiver && v->receiver->recv_drops > 0, "receiver_drops");
+    flag(flags, (v->client.has & KN_HAS_DROPS) && v->client.recv_drops > 0, "client_drops");
     /* a datagram without an answer is a loss */
     uint64_t late = kn_view_is_tcp(v) ? v->client.timeouts : 0;
     flag(flags, v->client.errors + v->server.errors + v->client.connect_errors + late > 0, "errors");

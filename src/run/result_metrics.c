@@ -78,6 +78,8 @@ static void put_loss(json_t *m, const struct kn_view *v)
         if (v->receiver)
             kn_put_int(m, "receiver_drops", rx->recv_drops);
     }
+    if (v->client.has & KN_HAS_DROPS)
+        kn_put_int(m, "client_drops", v->client.recv_drops);
     if (rx->has & KN_HAS_JITTER)
         kn_put_real(m, "jitter_ns", rx->jitter_ns);
 }

@@ -158,6 +158,28 @@ function TestDns:test_open_loop_keeps_its_rate()
   lu.assertAlmostEquals(m.rate_per_s, 500, 10)
 end
 
+-- A client that stands still reads nothing: its socket drops the answers for which its buffer has no room, and its
+-- kernel says how many.
+function TestDns:test_answers_that_the_clients_own_socket_drops()
+  local function stand_still(flows, retries)
+    local before = inside.buffer_errors()
+    local result = inside.stand_still({ test = "dns", names = "host-{1..100}.example.test", burst = 64, rcvbuf = 4096,
+      flows = flows, threads = 1, retries = retries, timeout = "4s", duration = 1, warmup = 0 }, "measure", UNBOUND)
+    local m, dropped = result.metrics, inside.buffer_errors() - before
+    lu.assertTrue(dropped >= 20, dropped .. " dropped")
+    lu.assertEquals(m.client_drops, dropped)
+    lu.assertTrue(m.lookup.retries + m.timeouts >= dropped, "each is a retry or a timeout")
+    lu.assertTrue(inside.flagged(result, "client_drops"))
+  end
+  for _, case in ipairs { { 1, 0 }, { 4, 0 }, { 4, 1 } } do
+    inside.one_of(4, function() stand_still(case[1], case[2]) end)
+  end
+  local m, result = measure({ names = "host-1.example.test", count = 100 }, UNBOUND)
+  lu.assertEquals({ m.client_drops, inside.flagged(result, "client_drops") }, { 0, false })
+  m = measure({ names = "host-1.example.test", count = 100, proto = "tcp" }, UNBOUND)
+  lu.assertNil(m.client_drops)
+end
+
 -- Queries that are dropped on their way: half of them, then all. On a busy machine an answer may come too late.
 local function dropping(rule, check)
   inside.one_of(4, function()

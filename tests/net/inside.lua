@@ -110,6 +110,43 @@ function M.measure(spec, to)
   if not result.ok then error(("%s: %s"):format(spec.test, result.error and result.error.message or "?"), 2) end
   return result.metrics, result
 end
+-- A run whose client, a process of its own, stands still for 0.3 s from a moment of `phase`: what it has asked by then
+-- is answered meanwhile. Returns the result.
+function M.stand_still(spec, phase, to)
+  local script, out = dir .. "/apart.lua", dir .. "/apart.log"
+  local f <close> = assert(io.open(script, "w"))
+  f:write(([[
+    local core, json = require "knbl.core", require "cjson"
+    local run = assert(core.run(%q, { host = %q, port = %d, token = %q }))
+    local phase
+    repeat
+      core.sleep(0.01)
+      phase = json.decode(run:progress()).phase
+    until phase == %q or phase == "done"
+    core.sleep(0.1)
+    print(phase)
+    io.stdout:flush()
+    assert(run:wait(30))
+    print(run:result())
+  ]]):format(json.encode(spec), spec.ip == 6 and M.there6 or M.there, to or M.port, M.token, phase))
+  f:close()
+  M.sh(": >%s", out)
+  local function said(pattern)
+    local log <close> = assert(io.open(out))
+    return log:read "a":match(pattern)
+  end
+  local pid = M.start(("%s %s"):format(os.getenv "KNBL" or "./knbl", script), "apart.log")
+  assert(M.await(function() return said("^" .. phase .. "\n") end, 30), "the run begins")
+  M.sh("kill -STOP %s; sleep 0.3; kill -CONT %s", pid, pid)
+  local text = assert(M.await(function() return said "\n({.*})\n" end, 30), "the run ends")
+  return json.decode(text)
+end
+-- What the sockets of the near namespace have dropped because their receive buffers were full, as its kernel counts it.
+function M.buffer_errors()
+  local n = 0
+  for errors in M.sh "nstat -asz UdpRcvbufErrors Udp6RcvbufErrors":gmatch "RcvbufErrors%s+(%d+)" do n = n + errors end
+  return n
+end
 -- Whether a result is marked with `flag`, whatever else made it doubtful on this machine.
 function M.flagged(result, flag)
   for _, f in ipairs(result.flags) do

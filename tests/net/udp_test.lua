@@ -184,6 +184,42 @@ function TestRequests:test_late_answers_of_the_warm_up_do_not_count()
   lu.assertTrue(m.ops > 0, "the server answered again")
 end
 
+-- A client that stands still reads nothing: its socket drops the answers for which its buffer has no room. They reached
+-- it, and its kernel says how many.
+local function still(change)
+  local spec = { test = "udp_rr", size = 16, response = 1400, burst = 64, rcvbuf = "32k", tune = "plain",
+    timeout = "2s", duration = 1, warmup = 0 }
+  for k, v in pairs(change) do spec[k] = v end
+  local before = inside.buffer_errors()
+  local result = inside.stand_still(spec, spec.warmup == 0 and "measure" or "warmup")
+  local dropped = inside.buffer_errors() - before
+  lu.assertTrue(dropped >= 20, dropped .. " dropped")
+  sums(result.metrics, "a client that stood still")
+  return result, dropped
+end
+function TestRequests:test_answers_that_the_clients_own_socket_drops()
+  for _, flows in ipairs { 1, 4 } do
+    inside.one_of(4, function()
+      local result, dropped = still { flows = flows, threads = flows > 1 and 2 or nil }
+      lu.assertEquals(result.metrics.client_drops, dropped, flows .. " flows")
+      lu.assertTrue(result.metrics.lost >= dropped)
+      lu.assertTrue(inside.flagged(result, "client_drops"))
+    end)
+  end
+end
+-- As many requests stay on their way as the buffer had room for. Of the window's answers, which have a mark, the path
+-- loses some.
+function TestRequests:test_what_is_dropped_in_the_warm_up_is_no_loss_of_the_window()
+  with_rule("near", "input", "udp length 1408 @th,64,8 & 1 == 1 numgen inc mod 1000 0 counter drop", function()
+    inside.one_of(4, function()
+      local result = still { warmup = 0.8 }
+      lu.assertTrue(result.metrics.lost > 0)
+      lu.assertEquals(result.metrics.client_drops, 0)
+      lu.assertFalse(inside.flagged(result, "client_drops"))
+    end)
+  end)
+end
+
 TestDoor = {}
 function TestDoor:test_no_way_through()
   with_rule("far", "input", "meta l4proto udp drop", function()

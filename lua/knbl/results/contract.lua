@@ -74,6 +74,7 @@ parts.metrics = object({
   loss_ratio = share, jitter_ns = about(positive, "RFC 3550"),
     send_drops = about(count, "refused by the sender's own socket, so no part of lost"),
   receiver_drops = about(count, "dropped by the receiver's own socket: a part of lost"),
+    client_drops = about(count, "answers that the client's own socket dropped; udp_rr: a part of lost"),
   errors = count, timeouts = count, connects = count, connect_errors = count,
   retransmits = about(count, "segments that TCP sent again"),
     needless_retransmits = about(count, "of those, segments that the receiver had already"),

@@ -40,6 +40,8 @@ local list = {
       accept queue" },
   { "receiver_drops", "the receive buffer of the receiver's socket was full: it dropped datagrams that had arrived",
     "udp_stream: any" },
+  { "client_drops", "the receive buffer of the client's own socket was full: it dropped answers that had arrived, \z
+      which the path did not lose", "udp_rr and dns: any in the window" },
   { "send_drops", "the sender's own socket refused datagrams: they were never sent", "any" },
   { "fragmented", "a datagram was larger than the MTU: it travels in several packets, and losing one loses all of it",
     "udp_stream and udp_rr: size or response, with headers, is larger than the MTU of the outgoing interface" },

@@ -54,6 +54,13 @@ static void step(struct kn_dns_client *c, uint64_t now_ns)
     kn_dns_expire(c, kn_now_ns());
 }
 
+static void open_window(struct kn_dns_client *c)
+{
+    c->opened = true;
+    for (unsigned i = 0; i < c->n && c->spec->own[KN_DNS_PROTO] == KN_DNS_UDP; i++)
+        kn_udp_drops_open(&c->flows[i].drops, c->flows[i].fd);
+}
+
 static int measure(struct kn_dns_client *c, struct kn_error *err)
 {
     struct kn_worker *w = c->w;
@@ -62,13 +69,18 @@ static int measure(struct kn_dns_client *c, struct kn_error *err)
     if (c->spec->rate_per_1000s)
         kn_pace_init(&c->pace, c->spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
     uint64_t now_ns = kn_now_ns();
-    for (; !kn_worker_over(w, now_ns) && !(c->dry && !c->waiting); now_ns = kn_now_ns())
+    for (; !kn_worker_over(w, now_ns) && !(c->dry && !c->waiting); now_ns = kn_now_ns()) {
+        if (!c->opened && now_ns >= w->open_ns)
+            open_window(c);
         step(c, now_ns);
+    }
     kn_worker_cpu_close(w);
     c->dry = true;
     uint64_t until_ns = now_ns + c->spec->timeout_ns;
     for (; c->waiting && now_ns < until_ns && !kn_worker_stopped(w); now_ns = kn_now_ns())
         step(c, now_ns);
+    for (unsigned i = 0; i < c->n; i++)
+        kn_udp_drops_close(&c->flows[i].drops, c->flows[i].fd, &w->figures);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "core/pace.h"
 #include "engines/dns/message.h"
 #include "engines/dns/names.h"
+#include "run/flow_udp.h"
 #include "run/worker.h"
 
 /* ---- options of its own ---- */
@@ -61,6 +62,7 @@ struct kn_dns_tcp {
 };
 struct kn_dns_flow {
     int fd; /* UDP */
+    struct kn_udp_drops drops;
     uint32_t n_free, *free;
     struct kn_dns_tcp tcp;
 };
@@ -76,7 +78,7 @@ struct kn_dns_client {
     struct kn_dns_lookup *lookups; /* those of a flow lie together */
     uint32_t waiting, oldest, newest;
     uint64_t attempt_ns, names, next_name;
-    bool dry;
+    bool dry, opened; /* opened: the window */
     int epoll;
     struct kn_pace pace;
     struct kn_dns_batch *batch;

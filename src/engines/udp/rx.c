@@ -4,7 +4,6 @@
  * a time in which its buffer does not come near to being full, lets the sender go and finds a batch when it looks
  * again. Jitter is reckoned from the kernel's stamps of arrival, so that batches do not blur it. */
 #include <errno.h>
-#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -18,9 +17,6 @@
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
-#endif
-#ifndef SO_MEMINFO
-#define SO_MEMINFO 55
 #endif
 #define ROOM 65536u
 #define BUDGET 512u /* datagrams before the caller looks at the clock */
@@ -215,21 +211,18 @@ enum kn_rx_next kn_udp_rx_drain(struct kn_udp_rx *rx, bool block)
 
 /* ---- waiting ---- */
 
-static uint32_t read_meminfo(struct kn_udp_rx *rx)
+static uint32_t read_backlog(struct kn_udp_rx *rx)
 {
-    uint32_t info[SK_MEMINFO_VARS] = {0};
-    socklen_t size = sizeof info;
-    if (getsockopt(rx->fd, SOL_SOCKET, SO_MEMINFO, info, &size))
-        return 0;
-    rx->drops_now = info[SK_MEMINFO_DROPS];
-    return info[SK_MEMINFO_RMEM_ALLOC];
+    uint32_t bytes = 0;
+    kn_udp_backlog(rx->fd, &bytes, &rx->drops_now);
+    return bytes;
 }
 
 /* The next nap is shorter where this one let the buffer fill beyond a quarter, a little longer where it was far from
  * that. */
 static void adapt(struct kn_udp_rx *rx)
 {
-    uint32_t backlog = read_meminfo(rx);
+    uint32_t backlog = read_backlog(rx);
     if (backlog > rx->room / 4)
         rx->nap_ns = rx->nap_ns / 2 > NAP_LEAST_NS ? rx->nap_ns / 2 : NAP_LEAST_NS;
     else if (backlog < rx->room / 8)
@@ -280,7 +273,7 @@ void kn_udp_rx_account(struct kn_udp_rx *rx, struct kn_figures *f, uint64_t now_
 void kn_udp_rx_count(struct kn_udp_rx *rx, uint64_t sent, struct kn_figures *f)
 {
     uint64_t unique = kn_udp_rx_unique(rx), lost = sent > unique ? sent - unique : 0;
-    read_meminfo(rx);
+    read_backlog(rx);
     f->has |= KN_HAS_LOSS | (rx->ordered ? KN_HAS_ORDER : 0u);
     f->ops += unique;
     f->rx_packets += unique;

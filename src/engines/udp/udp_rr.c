@@ -27,6 +27,7 @@
 struct flow {
     int fd;
     struct kn_pending pending;
+    struct kn_udp_drops drops;
     uint64_t ops; /* in the window */
 };
 
@@ -40,7 +41,7 @@ struct rr {
     uint64_t failed_ns;
     uint64_t waiting; /* requests, over all flows */
     bool dry;         /* nothing more is to be sent */
-    bool measured;
+    bool measured;    /* the window has opened */
     struct kn_loop loop;
     uint64_t sweep_ns; /* when next */
     uint64_t now_ns;   /* as read last */
@@ -293,12 +294,29 @@ static void expire_all(struct rr *r, uint64_t now_ns)
 
 /* ---- the client ---- */
 
+static void open_window(struct rr *r)
+{
+    r->measured = true;
+    for (unsigned i = 0; i < r->n; i++)
+        kn_udp_drops_open(&r->flows[i].drops, r->flows[i].fd);
+}
+
+/* A late answer that was dropped, or a copy, makes no second loss. */
+static void count_drops(struct rr *r)
+{
+    struct kn_figures *f = &r->w->figures;
+    for (unsigned i = 0; i < r->n; i++)
+        kn_udp_drops_close(&r->flows[i].drops, r->flows[i].fd, f);
+    f->recv_drops = kn_least(f->recv_drops, f->lost);
+}
+
 static int loop(struct rr *r, struct kn_error *err)
 {
     struct kn_worker *w = r->w;
     r->now_ns = kn_now_ns();
     while (!kn_worker_over(w, r->now_ns) && !(r->dry && !r->waiting)) {
-        r->measured = r->now_ns >= w->open_ns;
+        if (!r->measured && r->now_ns >= w->open_ns)
+            open_window(r);
         if (issue(r, r->now_ns, err))
             return -1;
         pay(r);
@@ -386,6 +404,7 @@ static int measure(struct rr *r, struct kn_error *err)
         kn_pace_init(&r->pace, r->spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
     if (loop(r, err) || settle(r, err))
         return -1;
+    count_drops(r);
     if (r->spec->wait == KN_WAIT_AUTO && r->n == 1)
         kn_worker_chosen(w, "wait", r->wait.spin.rest ? "block" : "spin up to %u us, then block",
                          (unsigned)(r->wait.budget_ns / 1000));
