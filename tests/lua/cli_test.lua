@@ -155,6 +155,14 @@ function TestCli:test_run_is_optional()
   lu.assertStrContains(select(2, fake.knbl(nil, { "run", "--help" })), "Commands:")
 end
 
+function TestCli:test_which_kernels_starve()
+  local starves = require("knbl.command.doctor").starves
+  for release, expected in pairs { ["6.1.0-57-cloud-amd64"] = false, ["6.12.90"] = false, ["6.13.0"] = true,
+    ["6.18.44-fc-v669"] = true, ["6.18.45"] = false, ["6.18"] = true, ["7.0.1"] = false, unknown = false } do
+    lu.assertEquals(starves(release), expected, release)
+  end
+end
+
 -- What is made takes its time too, and so does the sender's ceiling, once for each kind of work.
 function TestCli:test_a_plan_has_all_that_takes_time()
   local lab =

@@ -92,6 +92,21 @@ local function cpus(core)
   return yes(text)
 end
 
+-- Whether this release's scheduler may let processes wait for seconds while others wake each other (its
+-- reweight_entity() places the running group again: since 6.13, reverted in 6.18.45).
+function M.starves(release)
+  local major, minor, patch = release:match "^(%d+)%.(%d+)%.?(%d*)"
+  local n = (tonumber(major) or 0) * 1000 + (tonumber(minor) or 0)
+  return n >= 6013 and (n < 6018 or n == 6018 and (tonumber(patch) or 0) < 45)
+end
+
+local function scheduler()
+  local release = machine.line "/proc/sys/kernel/osrelease" or "unknown"
+  if not M.starves(release) then return yes("Linux " .. release) end
+  return no(("Linux %s can starve a process for seconds while the pods of one node wake each other"):format(release),
+    "use 6.18.45 or newer; sysctl kernel.sched_autogroup_enabled=0 helps beside a lab")
+end
+
 local function congestion()
   local now = machine.line "/proc/sys/net/ipv4/tcp_congestion_control"
   if not now then return no("cannot read net.ipv4.tcp_congestion_control") end
@@ -136,7 +151,8 @@ end
 
 local probes = {
   { "lab", lab }, { "runtimes", runtimes }, { "cluster", cluster }, { "profiles", profiles }, { "ping", ping },
-  { "ipv6", ipv6 }, { "conntrack", conntrack }, { "cpus", cpus }, { "congestion", congestion },
+  { "ipv6", ipv6 }, { "conntrack", conntrack }, { "cpus", cpus }, { "scheduler", scheduler },
+  { "congestion", congestion },
   { "pmtu", pmtu },
 }
 
