@@ -427,6 +427,23 @@ function TestMeasure:test_together_measures_the_ceiling_of_each_sender()
   for _, m in ipairs(json.decode(out).measurements) do lu.assertEquals(m.ceiling, 50000, m.case) end
 end
 
+-- The ceiling of a server that waits is not that of one that answers at once.
+function TestMeasure:test_other_options_have_another_ceiling()
+  local core = fake.core()
+  local code, out, err = fake.knbl([[
+    local knbl = require "knbl"
+    local cluster <close> = knbl.cluster { provider = "loopback" }
+    cluster.module = setmetatable({ via = false }, { __index = cluster.module })
+    local a, b = cluster:pair()
+    for i, delay in ipairs { "20ms", 0, 0 } do
+      knbl.tcp_rr { case = "rr " .. i, from = a, to = b, duration = "5s", delay = delay }
+      knbl.http { case = "http " .. i, from = a, to = b, duration = "5s", keepalive = i == 1 }
+    end]], { "--json", "-", "-q" }, core)
+  lu.assertEquals(code, 0, err)
+  lu.assertEquals(#core.asked, 6 + 4)
+  for _, m in ipairs(json.decode(out).measurements) do lu.assertEquals(m.ceiling, 50000, m.case) end
+end
+
 -- A ceiling is short: where the machine was too busy for it, it is tried once more.
 function TestMeasure:test_a_starved_ceiling_is_tried_again()
   local durations = {}

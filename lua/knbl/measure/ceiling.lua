@@ -8,16 +8,6 @@ local M = {
   cheap_s = 5,      -- a measurement this long grows by at most an eighth, and only once for each kind of work
 }
 
--- Parameters that change the generator's work; all others concern the path.
-local alike = { "size", "response", "flows", "threads", "burst", "wait", "tune", "gso", "zerocopy", "fin", "body",
-  "nodelay", "reverse", "bidir" }
-
-local function key_of(from, test, spec)
-  local parts = { from.name, test }
-  for _, name in ipairs(alike) do parts[#parts + 1] = tostring(spec[name]) end
-  return table.concat(parts, "\31")
-end
-
 local function loopback_spec(spec)
   local copy = {}
   for key, value in pairs(spec) do copy[key] = value end
@@ -25,6 +15,18 @@ local function loopback_spec(spec)
   copy.duration = math.min(M.seconds, tonumber(spec.duration) or M.seconds)
   copy.warmup = math.min(0.1, tonumber(spec.warmup) or 0.1)
   return copy
+end
+
+-- What would be measured over loopback: measurements of a sender that agree in it share a ceiling.
+local function key_of(from, test, spec)
+  local short = loopback_spec(spec)
+  short.interval, short.timeout = nil, nil
+  local names = {}
+  for name in pairs(short) do names[#names + 1] = name end
+  table.sort(names)
+  local parts = { from.name, test }
+  for _, name in ipairs(names) do parts[#parts + 1] = name .. "=" .. tostring(short[name]) end
+  return table.concat(parts, "\31")
 end
 
 -- A busy machine may leave a short measurement without any data: it is tried once more, with the whole time.
