@@ -124,6 +124,21 @@ function TestReport:test_what_is_wrong_with_nearly_all_stands_above_the_table()
   end
 end
 
+-- It says where, if not everywhere: in the column of the ceiling, or in many but not all.
+function TestReport:test_what_is_wrong_with_nearly_all_names_its_columns()
+  local list = {}
+  for i = 1, 4 do list[i] = rr("c" .. i, 1000, { ceiling = 1e-9, flags = { "throttled" } }) end
+  local out = show(book_of(list, { { rows = "case", columns = { "rate", "share" } } }))
+  lu.assertStrContains(out, "! all 4 figures in column of ceiling: more than the ceiling")
+  for _, m in ipairs(list) do
+    m.metrics.latency_ns = { count = 1e6, min = 1, mean = 1, p50 = 1, p90 = 1, p95 = 1, p99 = 1, max = 1 }
+  end
+  list[1].metrics.retransmits = 1
+  out = show(book_of(list, { { rows = "case",
+    columns = { "rate", "min", "mean", "p50", "p90", "p95", "p99", "max", "retransmits" } } }))
+  lu.assertStrContains(out, "! all 32 figures in 8 of 9 columns: throttled")
+end
+
 function TestReport:test_rows_of_one_first_key_stand_together()
   local list = {}
   for _, by in ipairs { "direct", "service" } do

@@ -125,7 +125,8 @@ function TestTable:test_notes_in_a_line()
   local note_text = require("knbl.format.table").note_text
   for want, note in pairs { ["a: 1, b: {c: 2.5}"] = { a = 1, b = { c = 2.5 }, line = 3 }, ["x, [y]"] = { "x", { "y" } },
     ["t"] = { text = "t" }, ["t (a: 1)"] = { text = "t", a = 1 },
-    ["plain"] = "plain", ["r: 0.333333"] = { r = 1 / 3 } } do
+    ["plain"] = "plain", ["r: 0.333333"] = { r = 1 / 3 },
+    ["lo: UP; eth0: UP"] = "lo: UP\n  eth0: UP\n", ["said: a; b"] = { said = "a\nb\n" } } do
     lu.assertEquals(note_text(note), want)
   end
 end

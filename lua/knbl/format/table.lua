@@ -181,16 +181,19 @@ local function plain(value)
   return "{" .. table.concat(parts, ", ") .. "}"
 end
 
+-- The output of a program has lines.
+local function in_a_line(said) return (said:gsub("%s+$", ""):gsub("%s*[\r\n]%s*", "; ")) end
+
 -- What a script noted, in a line: its own text, its keys and values.
 function M.note_text(note)
-  if type(note) ~= "table" then return plain(note) end
+  if type(note) ~= "table" then return in_a_line(plain(note)) end
   local rest = {}
   for key, value in pairs(note) do
     if key ~= "line" and key ~= "text" then rest[key] = value end
   end
   local told = plain(rest):gsub("^[%[{](.*)[%]}]$", "%1")
-  if not note.text then return told end
-  return next(rest) and ("%s (%s)"):format(tostring(note.text), told) or tostring(note.text)
+  if not note.text then return in_a_line(told) end
+  return in_a_line(next(rest) and ("%s (%s)"):format(tostring(note.text), told) or tostring(note.text))
 end
 
 local verdicts = { fail = "an expectation failed", inconclusive = "too few samples to tell",

@@ -198,10 +198,11 @@ local function hoist_notes(grid)
     for i, column in ipairs(grid.columns) do
       if columns[i] then names[#names + 1] = column.title end
     end
-    local whole = #names == #grid.columns or #names > 6
+    local where = (" in column%s %s"):format(#names == 1 and "" or "s", table.concat(names, ", "))
+    if #names == #grid.columns then where = ""
+    elseif #names > 6 then where = (" in %d of %d columns"):format(#names, #grid.columns) end
     grid.warnings[#grid.warnings + 1] = ("%s figures%s: %s"):format(
-      n == total and ("all %d"):format(n) or ("%d of %d"):format(n, total),
-      whole and "" or " of " .. table.concat(names, ", "), note)
+      n == total and ("all %d"):format(n) or ("%d of %d"):format(n, total), where, note)
   end
 end
 
