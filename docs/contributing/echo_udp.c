@@ -91,13 +91,7 @@ static int serve(struct kn_served *s, int fd, struct kn_error *err)
 
 /* ---- the test ---- */
 
-static int check(const struct kn_spec *spec, struct kn_error *err)
-{
-    if (spec->threads && spec->threads != spec->flows)
-        return kn_fail(err, KN_E_ARGUMENT, "threads must equal flows: echo_udp has one flow a thread");
-    return 0;
-}
-
+/* `threads` is none of its options: it follows from them. */
 static void complete(struct kn_spec *spec)
 {
     spec->threads = spec->flows;
@@ -120,11 +114,10 @@ const struct kn_test kn_echo_udp = {
     .headline = "rate",
     .columns = columns,
     .compared = compared,
-    .options = KN_TEST_OPTIONS | KN_HAS(SIZE),
+    .options = (KN_TEST_OPTIONS & ~KN_HAS(THREADS)) | KN_HAS(SIZE),
     .presets = presets,
     .limits = limits,
     .complete = complete,
-    .check = check,
     .client = client,
     .serve = serve,
 };
