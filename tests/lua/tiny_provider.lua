@@ -1,5 +1,5 @@
 -- A provider of the smallest kind: nodes and pods are agents in this process, on 127.0.0.1; a Service is the address of
--- its first endpoint. docs/contributing.md goes through it; provider_test.lua runs a scenario on it.
+-- its first endpoint. CONTRIBUTING.md names it; provider_test.lua runs a scenario on it.
 local machine = require "knbl.base.machine"
 
 local M = {
