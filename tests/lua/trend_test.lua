@@ -101,6 +101,19 @@ function TestTrend:test_a_change_between_two_runs()
   lu.assertEquals(trend(dir, "--fail-if", "p99 +5%", "-q"), 2, "it matches no series")
 end
 
+-- Of so few runs nothing can be told: that is no pass.
+function TestTrend:test_too_few_runs_are_inconclusive()
+  local dir <close> = folder()
+  for i = 1, 13 do write(dir, i, i <= 6 and 50000 + i or 25000 + i) end
+  local code, out, err = trend(dir, "--fail-if", "rate -5%")
+  lu.assertEquals({ code, err }, { 98, "knbl: 1 of 1 limits inconclusive\n" })
+  lu.assertStrContains(out, "1 of 1 series have too few runs to show a change: 14 are the least\n"
+    .. "? tcp_rr svc: rate -5% (too few runs to show a change: 13, and 14 are the least)\n")
+  write(dir, 14, 25014)
+  lu.assertEquals(trend(dir, "--fail-if", "rate -5%", "-q"), 99)
+  lu.assertStrContains(select(3, trend(dir, "--alpha", "0.0001")), "--alpha must be between 0.001 and 0.5")
+end
+
 function TestTrend:test_machines_are_held_apart()
   local dir <close> = folder()
   for i = 1, 20 do

@@ -97,7 +97,7 @@ end
 function M.run(context, values, words)
   local limits, _ = compare_command.check(context.core, { fail_if = values.fail_if })
   local alpha = values.alpha or steps.alpha
-  if alpha <= 0 or alpha >= 0.5 then errors.usage("--alpha must be between 0 and 0.5, got %g", alpha) end
+  if alpha < 0.001 or alpha >= 0.5 then errors.usage("--alpha must be between 0.001 and 0.5, got %g", alpha) end
   if #words == 0 then errors.usage("which ledgers? %s", M.usage) end
   output.prepare(context.core, values)
   local runs, left_out = read(context, values, words)

@@ -6,6 +6,7 @@ local figures = require "knbl.results.figures"
 local json = require "knbl.json"
 local table_format = require "knbl.format.table"
 local text = require "knbl.base.text"
+local trend = require "knbl.results.trend"
 
 local M = {}
 
@@ -58,10 +59,17 @@ local function machines_of(result)
 end
 
 local function remarks(result)
-  local list, flat = {}, 0
-  for _, series in ipairs(result.series) do flat = flat + (#series.changes == 0 and 1 or 0) end
+  local list, flat, short, least = {}, 0, 0, nil
+  for _, series in ipairs(result.series) do
+    if trend.is_short(series) then short, least = short + 1, series.fewest
+    elseif #series.changes == 0 then flat = flat + 1 end
+  end
   list[1] = ("%d run%s, %d series, %d without a change of their level"):format(#result.runs,
     #result.runs == 1 and "" or "s", #result.series, flat)
+  if short > 0 then
+    list[2] = ("%d of %d series have too few runs to show a change: %d are the least"):format(short, #result.series,
+      least)
+  end
   local machines = machines_of(result)
   if #machines > 1 then
     list[#list + 1] = ("%d machines, each with series of its own: %s"):format(#machines, table.concat(machines, "; "))

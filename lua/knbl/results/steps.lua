@@ -92,6 +92,15 @@ local function p_of(n, statistic)
   return (#list - low + 2) / (#list + 1)
 end
 
+-- The fewest values in which a change can be found: those of which the plainest split is rare enough.
+function M.fewest(alpha)
+  for n = 2 * M.least, 40 do
+    local ranks = {}
+    for i = 1, n do ranks[i] = i - (n + 1) / 2 end
+    if p_of(n, (best_split(ranks))) <= alpha then return n end
+  end
+end
+
 -- ---- all splits ----
 
 local function search(values, from, to, alpha, out)

@@ -65,6 +65,7 @@ end
 
 function M.find(series, alpha)
   series.changes = steps.find(series.values, alpha)
+  series.fewest = #series.values <= 40 and steps.fewest(alpha or steps.alpha) or 0
   for _, c in ipairs(series.changes) do
     c.before_run, c.after_run = series.runs[c.at - 1], series.runs[c.at]
     c.between = told(c.before_run, c.after_run)
@@ -141,6 +142,9 @@ end
 
 -- ---- limits ----
 
+-- Whether a series has too few runs to show a change.
+function M.is_short(series) return #series.values < series.fewest end
+
 -- Judges limits (expect.parse_change): a series fails where its last change goes beyond one.
 function M.judge(core, list, limits)
   local out = json.array()
@@ -157,8 +161,13 @@ function M.judge(core, list, limits)
         local reason = last and last.change and ("%s since %s: %s, was %s"):format(compare.percent(last.change),
           last.after_run.started, figures.show(core, series.figure, last.after),
           figures.show(core, series.figure, last.before)) or "no change of its level"
-        out[#out + 1] = { test = about.test, case = about.case, expression = limit.source,
-          status = beyond and "fail" or "pass", reason = reason, value = last and last.change, limit = limit.change }
+        local status = beyond and "fail" or "pass"
+        if M.is_short(series) then
+          status, reason = "inconclusive", ("too few runs to show a change: %d, and %d are the least"):format(
+            #series.values, series.fewest)
+        end
+        out[#out + 1] = { test = about.test, case = about.case, expression = limit.source, status = status,
+          reason = reason, value = last and last.change, limit = limit.change }
       end
     end
     if not any then
