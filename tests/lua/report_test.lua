@@ -101,6 +101,22 @@ function TestReport:test_figures_by_their_path_keep_their_fractions()
   lu.assertStrMatches(out, ".*\nc +70%.0 %% +75%.0 %% +4%.50 +9 +0%.04\n.*")
 end
 
+-- Without a declaration too: how soon a change was known is what knbl.ready was asked for.
+function TestReport:test_the_plain_table_has_the_figures_of_ready()
+  local metrics = { outage_total = 0.1, outage_longest = 0.1, ready = { state = "open", first = 0.003, last = 0.002,
+    change = 0.004 } }
+  local function table_of(m, flags)
+    return show(book_of { { test = "probe", case = "c", via = "service", metrics = m, flags = flags or {} } })
+  end
+  lu.assertStrMatches(table_of(metrics),
+    ".*longest +first after +all after +change\n.* 3%.00 ms +2%.00 ms +4%.00 ms\n.*")
+  metrics.ready = { state = "open", change = 0.004 }
+  local out = table_of(metrics, { "no_change" })
+  lu.assertStrMatches(out, ".* – %[1%] +– %[1%] +4%.00 ms\n%[1%] no_change: .*")
+  metrics.ready = nil
+  lu.assertNotStrContains(table_of(metrics), "after")
+end
+
 function TestReport:test_repeats_show_the_median_and_its_interval()
   local list = {}
   for i = 1, 9 do list[i] = rr("a", 1000 + i, { round = i }) end

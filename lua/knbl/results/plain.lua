@@ -30,12 +30,20 @@ local function kinds_of(data)
   return kinds
 end
 
+-- Whether a measurement has a figure, or says why it has none.
+local function tells(m, figure)
+  if m.ok and figures.value(m, figure) then return true end
+  for _, flag in ipairs(m.flags or {}) do
+    if flag == "no_change" and figures.concerns(flag, figure) then return true end
+  end
+end
+
 local function columns_of_kind(list, kind)
   local columns = {}
   for i, name in ipairs(kind.show) do
     local figure = figures.get(name)
     for _, m in ipairs(list) do
-      if i == 1 or m.ok and figures.value(m, figure) then
+      if i == 1 or tells(m, figure) then
         columns[#columns + 1] = { title = figure.title, show = name, test = kind.tests }
         break
       end

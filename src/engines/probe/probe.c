@@ -194,8 +194,9 @@ static int check(const struct kn_spec *spec, struct kn_error *err)
     return 0;
 }
 
-static const char *const columns[] = {"outage_total", "outage_longest", "blind",  "p50", "p99",
-                                      "max",          "timeouts",       "errors", NULL};
+static const char *const columns[] = {"outage_total", "outage_longest", "ready_first", "ready_last",
+                                      "ready_change", "blind",          "p50",         "p99",
+                                      "max",          "timeouts",       "errors",      NULL};
 static const char *const compared[] = {"outage_total", "outage_longest", "p99", NULL};
 static const char *const kinds[] = {[KN_PROBE_CONNECT] = "connect",
                                     [KN_PROBE_SESSION] = "session",
