@@ -52,10 +52,18 @@ function TestMeasure:test_refused_before_the_first_packet()
   refused("knbl.tcp_rr { from = a, to = b, duration = 0 / 0 }", "tcp_rr: duration must be a finite number, got ")
   refused("knbl.tcp_rr { from = a, to = b, flows = 1 / 0 }", "tcp_rr: flows must be a finite number, got inf")
   refused("knbl.ready { from = a, to = b }", "change must be a function, got nil")
+  for _, key in ipairs { "before", "settle", "within" } do
+    refused(("knbl.ready { from = a, to = b, change = print, %s = 'soon' }"):format(key), "knbl.ready: " .. key
+      .. ": \"soon\" is not a number")
+  end
   refused("knbl.note()", "takes a string or a table, got nil")
   refused("knbl.tcp_rr { from = a, to = b, case = 5 }", "case must be a non-empty string, got 5")
   refused("knbl.tcp_rr { from = a, to = b, case = ' ' }", 'case must be a non-empty string, got " "')
   refused("knbl.tcp_rr { from = a, to = b, labels = 5 }", "labels must be a table, got 5")
+  refused("knbl.tcp_rr { from = a, to = b, labels = { x = { 1 } } }",
+    "label x must be a string or a number, or a table with a name")
+  refused("knbl.together { knbl.tcp_rr { from = a, to = b, duration = '10ms' } }",
+    'measurement 1 is a result; expected { test = "tcp_rr", from = …')
   refused("knbl.tcp_rr(5)", "takes a table")
   refused("knbl.tcp_rr { a, b }", "every value needs a key")
   refused("knbl.tcp_rt { from = a, to = b }", "knbl has no 'tcp_rt'", "tcp_rr")
@@ -147,6 +155,7 @@ function TestMeasure:test_the_cluster_is_checked()
   refused("knbl.tcp_rr(a, b)", "knbl.tcp_rr takes a table: knbl.tcp_rr { from = a, to = b }")
   refused("knbl.report { columns = { 'latencyy' } }", "'latencyy' is no figure, did you mean 'latency'?")
   refused("knbl.report { columns = { 'latencyy', 'p99' } }", "'latencyy' is no figure, did you mean 'latency'?")
+  refused("knbl.report { columns = { 'p98.5' } }", "'p98.5' is no figure")
   refused("b:exec 'true'", "takes a program and its arguments")
   refused("b:exec { 'echo', true }", "argument 2 must be a string, got a boolean")
   refused("knbl.cluster { overlai = 'vxlan', provider = 'loopback' }", "did you mean 'overlay'")

@@ -14,7 +14,8 @@ local M = {
 
 -- ---- arguments ----
 
-local function seconds_of(s, what, time)
+-- A time, in seconds; raises what is wrong with it.
+function M.seconds(s, what, time)
   local seconds, err = s.core.duration(type(time) == "number" and time .. "s" or tostring(time))
   if not seconds then errors.misuse("%s: %s", what, tostring(type(err) == "table" and err.message or err)) end
   return seconds
@@ -29,7 +30,7 @@ function M.take(s, what, t)
   if type(t.during) ~= "function" then
     errors.misuse("%s: during must be a function, got a %s", what, type(t.during))
   end
-  local settle = t.settle ~= nil and seconds_of(s, what .. ": settle", t.settle) or nil
+  local settle = t.settle ~= nil and M.seconds(s, what .. ": settle", t.settle) or nil
   return { change = t.during, settle = settle, where = errors.where(), ready = t.ready }
 end
 
@@ -92,7 +93,7 @@ local function mark_of(s, jobs, marks, state)
   end
   local mark = {}
   function mark.wait(time)
-    local seconds = seconds_of(s, "mark.wait", time)
+    local seconds = M.seconds(s, "mark.wait", time)
     local until_s, last = s.core.now() + seconds, 0
     while s.core.now() < until_s do
       check()

@@ -11,7 +11,7 @@ local json = require "knbl.json"
 local M = {}
 
 -- The label of a value: of a table its name or its first string.
-local function label_of(value)
+function M.label(value)
   if type(value) == "boolean" then return tostring(value) end
   if type(value) ~= "table" then return value end
   local label = value.name or value[1]
@@ -22,7 +22,7 @@ end
 local function check_values(row)
   local seen = {}
   for i = 2, #row do
-    local label = label_of(row[i])
+    local label = M.label(row[i])
     if type(label) ~= "string" and type(label) ~= "number" then
       errors.misuse("knbl.matrix: value %d of %s has no label: a table needs a `name`, or a string as its first item",
         i - 1, row[1])
@@ -98,7 +98,7 @@ function M.iterate(s, rows)
     for key, value in pairs(before or {}) do labels[key] = value end
     local words = { before_case }
     for _, row in ipairs(rows) do
-      local label = label_of(c[row[1]])
+      local label = M.label(c[row[1]])
       labels[row[1]] = label
       words[#words + 1] = type(label) == "number" and ("%s %.14g"):format(row[1], label) or label
     end

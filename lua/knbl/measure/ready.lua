@@ -5,6 +5,7 @@
 local check = require "knbl.base.check"
 local errors = require "knbl.base.errors"
 local clusters = require "knbl.cluster"
+local during = require "knbl.measure.during"
 local measure = require "knbl.measure"
 local tests = require "knbl.base.tests"
 
@@ -49,6 +50,9 @@ function M.run(s, t)
     if t[key] ~= nil then
       errors.misuse("knbl.ready: unknown key '%s': it takes change, before, settle and within", key)
     end
+  end
+  for _, key in ipairs { "before", "settle", "within" } do
+    if t[key] ~= nil then during.seconds(s, "knbl.ready: " .. key, t[key]) end
   end
   local list = probes_of(s, t)
   list.settle, list.ready = t.settle or M.settle, true

@@ -6,6 +6,7 @@ local during = require "knbl.measure.during"
 local errors = require "knbl.base.errors"
 local expect = require "knbl.results.expect"
 local json = require "knbl.json"
+local matrix = require "knbl.measure.matrix"
 local targets = require "knbl.measure.targets"
 local tests = require "knbl.base.tests"
 
@@ -57,8 +58,10 @@ local function labels_of(s, test, given)
   check.type(test, "labels", given, "table")
   for key, value in pairs(given or {}) do
     if type(key) ~= "string" then errors.misuse("%s: labels must have names, got %s", test, tostring(key)) end
-    if type(value) == "table" and value.name then value = value.name end
-    if type(value) == "table" then value = tostring(value) end
+    if type(value) == "table" then value = matrix.label(value) end
+    if type(value) ~= "string" and type(value) ~= "number" and type(value) ~= "boolean" then
+      errors.misuse("%s: label %s must be a string or a number, or a table with a name", test, key)
+    end
     if type(value) == "number" and not json.is_finite(value) then
       errors.misuse("label %s must be a finite number, got %s", key, tostring(value))
     end
@@ -254,6 +257,10 @@ end
 function M.member(s, i, t, group)
   local what = ("knbl.together: measurement %d"):format(i)
   if type(t) ~= "table" then errors.misuse("%s must be a table, got a %s", what, type(t)) end
+  if t.ok ~= nil and t.flags then
+    errors.misuse("%s is a result; expected { test = \"%s\", from = …, to = … }, which it measures", what,
+      tostring(t.test))
+  end
   local options = {}
   for key, value in pairs(t) do options[key] = value end
   options.test = nil

@@ -110,6 +110,7 @@ function M.get(name)
     return { name = name, percent = tonumber(percent), unit = "time", better = "less", title = name,
       path = "latency_ns." .. name }
   end
+  if name:match "^p%d" then return nil end -- "p98.5" is no path
   if name:match "^after_mark%.[^.]+%.%a+_%a+$" then
     return { name = name, path = name, unit = "seconds", better = "less", title = name, free = true }
   end
