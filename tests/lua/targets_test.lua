@@ -167,6 +167,10 @@ function TestTargets:test_a_table_of_the_targets_follows_by_itself()
   lu.assertStrContains(out, "by target\ntest case target asked share rate p50 p99 failed\n")
   lu.assertStrContains(out, "\ntcp_rr x server 90.0 % 90.0 % 900 /s 1.00 ms 2.00 ms 0\n")
   lu.assertStrContains(out, "\ntcp_rr x third 10.0 % 10.0 % 100 /s 3.00 ms 4.00 ms")
+  out = tables "knbl.tcp_rr { case = 'y', from = a, to = { b, c }, size = { 1, '1K' } }"
+  lu.assertStrContains(out, "by target\ntest case size target asked share rate p50 p99 failed\n")
+  lu.assertStrContains(out, "\ntcp_rr y 1 KiB server 90.0 % ")
+  lu.assertNotStrContains(out, "not repeats")
 end
 
 function TestTargets:test_the_table_says_why_a_target_never_answered()

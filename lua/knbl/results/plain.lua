@@ -52,18 +52,25 @@ local function columns_of_kind(list, kind)
   return columns
 end
 
+local function has_sizes(list)
+  local sizes = {}
+  for _, m in ipairs(list) do
+    if m.params and m.params.size then sizes[tostring(m.params.size)] = true end
+  end
+  local first = next(sizes)
+  return first and next(sizes, first) ~= nil
+end
+
 -- A row for each measurement, told apart by what differs.
 local function rows_of_kind(list)
-  local sizes, given, starts, armed = {}, false, {}, false
+  local given, starts, armed = false, {}, false
   for _, m in ipairs(list) do
     armed = armed or m.labels and m.labels.arm ~= nil
     given = given or m.params and m.params.rate ~= nil
     starts[ledger.start(m)] = tests.of(m.test).shape ~= "echo" or nil
-    if m.params and m.params.size then sizes[tostring(m.params.size)] = true end
   end
   local rows = { "test", "case", "via" }
-  local first = next(sizes)
-  if first and next(sizes, first) then rows[#rows + 1] = "size" end
+  if has_sizes(list) then rows[#rows + 1] = "size" end
   if given then rows[#rows + 1] = "load" end -- a rate that was asked for should not pass for one that was reached
   if starts.cold and starts.warm then rows[#rows + 1] = "start" end
   for _, key in ipairs { "from", "to" } do
@@ -86,7 +93,8 @@ function M.of_targets(data)
     "target_failed" } }
   for name in pairs(names) do tests_of[#tests_of + 1] = name end
   kind.tests = tests_of
-  return { title = "by target", rows = { "test", "case", "target" }, columns = columns_of_kind(list, kind) }
+  local rows = has_sizes(list) and { "test", "case", "size", "target" } or { "test", "case", "target" }
+  return { title = "by target", rows = rows, columns = columns_of_kind(list, kind) }
 end
 
 -- The declarations for a ledger's data.
