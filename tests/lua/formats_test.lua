@@ -119,6 +119,17 @@ function TestFormats:test_hostile_names_in_markdown()
   end
 end
 
+-- The figures that a measurement is about, and no others: a path MTU has no rate, a metric only its value.
+function TestFormats:test_junit_has_each_test_s_headline()
+  local data = book.of({ { test = "metric", case = "cost", metrics = { value = 3.5 }, metric = { name = "cost",
+    unit = "EUR" } }, { test = "pmtu", case = "path", metrics = { rate_per_s = 500, forward = { mtu_path = 1400 } } },
+    { test = "probe", case = "gone", metrics = { outage_longest = 0.016, rate_per_s = 300 } } }).data
+  local out = require("knbl.format.junit").render(data, { core = core })
+  for _, text in ipairs { "cost 3.50 EUR", "MTU 1400", "longest 16.0 ms" } do
+    lu.assertStrContains(out, "<system-out>" .. text .. "</system-out>")
+  end
+end
+
 function TestFormats:test_hostile_names_in_junit()
   local out = require("knbl.format.junit").render(hostile().data, { core = core })
   lu.assertNil(out:find("[%z\1-\9\11-\31]"))

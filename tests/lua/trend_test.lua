@@ -114,6 +114,20 @@ function TestTrend:test_too_few_runs_are_inconclusive()
   lu.assertStrContains(select(3, trend(dir, "--alpha", "0.0001")), "--alpha must be between 0.001 and 0.5")
 end
 
+-- The folder of a watch, maybe on a file system that is read-only.
+function TestTrend:test_what_a_watch_keeps()
+  local dir <close> = folder()
+  history(dir)
+  core.write_file(dir.path .. "/state.json", "{}")
+  local rename = os.rename
+  rawset(os, "rename", function() return nil, "Read-only file system" end)
+  local code, out, err = trend(dir)
+  rawset(os, "rename", rename)
+  lu.assertEquals({ code, err }, { 0, "" })
+  lu.assertStrContains(out, "40 runs, 1 series, 0 without a change of their level\n")
+  lu.assertNotStrContains(out, "no ledger")
+end
+
 function TestTrend:test_machines_are_held_apart()
   local dir <close> = folder()
   for i = 1, 20 do

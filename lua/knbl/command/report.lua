@@ -16,6 +16,7 @@ for _, flag in ipairs(require("knbl.program.cli").flags) do
 end
 
 function M.run(context, values, words)
+  if #words > 1 then errors.usage("report takes one file, got %d; knbl compare and knbl trend take several", #words) end
   if #words ~= 1 then errors.usage("usage: %s", M.usage) end
   local data, err = ledger.read(words[1])
   if not data then errors.usage("%s", err.message) end

@@ -39,7 +39,9 @@ local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 local function find(words)
   local quoted = {}
   for i, word in ipairs(words) do
-    if not os.rename(word, word) then errors.usage("cannot read %s: no such file or directory", word) end
+    local opened, err = io.open(word) -- a folder too
+    if not opened then errors.usage("cannot read %s", err) end
+    opened:close()
     quoted[i] = quote((word:gsub("^%-", "./-")))
   end
   local pipe = assert(io.popen(("find %s -type f -name '*.json' -printf '%%s %%T@ %%p\\n'"):format(
@@ -47,7 +49,9 @@ local function find(words)
   local list = {}
   for line in pipe:lines() do
     local size, path = line:match "^(%d+) [%d.]+ (.*)$"
-    list[#list + 1] = { path = path, size = tonumber(size), stamp = line }
+    if not path:find "/state%.json$" then -- of knbl watch, beside its ledgers
+      list[#list + 1] = { path = path, size = tonumber(size), stamp = line }
+    end
   end
   pipe:close()
   table.sort(list, function(a, b) return a.path < b.path end)

@@ -110,8 +110,11 @@ local function environment_html(data)
   for key in pairs(rows) do keys[#keys + 1] = key end
   table.sort(keys)
   for _, key in ipairs(keys) do
-    out[#out + 1] = ("<tr><th>%s</th><td style=\"white-space:normal\">%s</td></tr>"):format(
-      escape((key:gsub("_", " "))), escape(flat(rows[key])))
+    local value = flat(rows[key])
+    if value ~= "" then
+      out[#out + 1] = ("<tr><th>%s</th><td style=\"white-space:normal\">%s</td></tr>"):format(
+        escape((key:gsub("_", " "))), escape(value))
+    end
   end
   return table.concat(out) .. "</table></div>"
 end

@@ -4,6 +4,7 @@ local expect = require "knbl.results.expect"
 local figures = require "knbl.results.figures"
 local ledger = require "knbl.results.ledger"
 local table_format = require "knbl.format.table"
+local tests = require "knbl.base.tests"
 local text = require "knbl.base.text"
 
 local M = {}
@@ -24,11 +25,14 @@ local function name_of(m)
   return ("%s %s%s"):format(m.test, ledger.subject(m), m.round and (" round %.0f"):format(m.round) or "")
 end
 
+-- Of the figures in the test's own table its headline, and these.
+local also = { throughput = true, rate = true, mean = true, p99 = true, loss = true, ready_last = true }
+
 local function summary(core, m)
-  local parts = {}
-  for _, name in ipairs { "throughput", "rate", "mean", "p99", "loss" } do
-    local figure = figures.get(name)
-    local value = figures.value(m, figure)
+  local parts, headline = {}, figures.headline(m.test).name
+  for _, name in ipairs(tests.of(m.test).columns) do
+    local figure = figures.of(m, name)
+    local value = (name == headline or also[name]) and figures.value(m, figure)
     if value then parts[#parts + 1] = ("%s %s"):format(figure.title, figures.show(core, figure, value, true)) end
   end
   for _, flag in ipairs(m.flags) do parts[#parts + 1] = ("%s: %s"):format(flag, figures.explain(flag)) end
