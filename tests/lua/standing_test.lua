@@ -30,7 +30,8 @@ local function book(list)
       skipped = m.skipped, error = m.code and { code = m.code, message = "why" } or nil, labels = m.labels,
       metrics = { ops = 10 * #values, errors = m.errors or 0, connect_errors = m.refused, rate_per_s = 100,
         latency_ns = { p50 = 100, p99 = 200, count = 10 * #values } },
-      latency_histogram = #values > 0 and histogram(values, values) or nil }
+      latency_histogram = #values > 0 and histogram(values, values) or nil,
+      metric = m.test == "metric" and { name = "x" } or nil }
   end
   return assert(ledger.parse(json.encode(data), "test"))
 end
@@ -47,6 +48,19 @@ local function value(text, series) return tonumber(text:match("\n" .. series:gsu
 local of_x = '{scenario="s.lua",test="tcp_rr",case="x",from="a",to="b",via=""}'
 
 local function with(series, label) return series:sub(1, -2) .. "," .. label .. "}" end
+
+-- What is not counted is absent, not 0.
+function TestStanding.test_counters_of_what_has_none()
+  local list = { { test = "tcp_stream", case = "s" }, { test = "metric", case = "m" }, { case = "r" } }
+  local text = format.metrics(enter(standing.new(), list))
+  for series, there in pairs { ['operations_total{scenario="s.lua",test="tcp_stream"'] = false,
+    ['errors_total{scenario="s.lua",test="tcp_stream"'] = true,
+    ['operations_total{scenario="s.lua",test="tcp_rr"'] = true,
+    ['operations_total{scenario="s.lua",test="metric"'] = false,
+    ['timeouts_total{scenario="s.lua",test="metric"'] = false } do
+    lu.assertEquals(text:find("knbl_" .. series, 1, true) ~= nil, there, series)
+  end
+end
 
 function TestStanding.test_counters_and_histograms_go_on()
   local state = standing.new()

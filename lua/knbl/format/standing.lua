@@ -2,6 +2,7 @@
 -- ratios. Every family has its type and its help, and no series is there twice.
 local openmetrics = require "knbl.format.openmetrics"
 local standing = require "knbl.results.standing"
+local tests = require "knbl.base.tests"
 
 local M = {}
 
@@ -108,9 +109,15 @@ local function outcomes(out, state, ids)
   each(state, ids, function(s, id)
     if s.ok == false then why:add(id .. "," .. labels { "code", s.code }, 1) end
   end)
+  -- a stream has no operations, and a metric nothing to count: that is no 0
+  local function counts(s, what)
+    return s.totals[what] > 0 or not s.metric and (what ~= "operations" or tests.of(s.test).shape ~= "bulk")
+  end
   for _, row in ipairs(counters) do
     local of = family(out, row[1], "counter", nil, row[3])
-    for i, s in ipairs(state.series) do of:add(ids[i], s.totals[row[2]], "_total") end
+    for i, s in ipairs(state.series) do
+      if counts(s, row[2]) then of:add(ids[i], s.totals[row[2]], "_total") end
+    end
   end
 end
 
