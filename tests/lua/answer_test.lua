@@ -17,7 +17,7 @@ local function grid_of(paths, ways, repeats, mean, more)
     for _, path in ipairs(paths) do
       for _, by in ipairs(ways) do
         local value, p99, load = mean(path, by, round)
-        book:add { test = "tcp_rr", case = path .. by, ok = true, round = round, labels = { path = path, by = by },
+        book:add { test = "tcp_rr", case = path .. by, ok = true, round = round, labels = { path = path, by = by, to = by },
           params = { rate = load }, metrics = { latency_ns = { mean = value, p99 = p99 or 5000 } } }
       end
     end
@@ -67,14 +67,19 @@ function TestAnswer:test_only_like_is_compared_with_like()
 end
 
 function TestAnswer:test_a_baseline_and_a_pivot()
+  local function mean_of(_, by, round) return (by == "direct" and 1000 or 1100) + round end
   local function mean(_, by, round) return ({ x = 1000, y = 2000, z = 500 })[by] + round end
   local grid = grid_of({ "a" }, { "x", "y", "z" }, 6, mean, { baseline = "x" })
   lu.assertEquals(answer.sentences(core, grid),
     { "y against x: lat is 99.7 % (1.00 µs) higher; no difference shown in lat p99.",
       "z against x: lat is 49.8 % (500 ns) lower; no difference shown in lat p99.",
       "Highest lat: a y (2.00 µs), then a x (1.00 µs)." })
-  grid = grid_of(paths, both, 6, function(_, by, round) return (by == "direct" and 1000 or 1100) + round end,
-    { rows = "path", columns = "by", show = "mean" })
+  grid = grid_of(paths, both, 1, mean_of, { rows = { "test", "path", "to" } })
+  lu.assertEquals(answer.sentences(core, grid), {}, "ends are no alternatives …")
+  grid = grid_of(paths, both, 1, mean_of, { rows = { "test", "path", "to" }, baseline = "direct" })
+  lu.assertStrContains(answer.sentences(core, grid)[1] or "", "whether service and direct differ",
+    nil, "… unless one is a baseline")
+  grid = grid_of(paths, both, 6, mean_of, { rows = "path", columns = "by", show = "mean" })
   lu.assertStrContains(answer.sentences(core, grid)[1], "service against direct: mean is 9.97 % (100 ns) higher, shown "
     .. "on 6 of 6 paths")
 end

@@ -12,7 +12,7 @@ local ledger = require "knbl.results.ledger"
 
 local M = { most = 6 }
 
--- Keys whose values are no alternatives of one another.
+-- Keys whose values are no alternatives of one another, unless a report names one as its baseline.
 local no_choice = { from = true, to = true, round = true, test = true }
 
 -- ---- what is compared ----
@@ -55,12 +55,13 @@ local function key_of(grid)
       end
     end
   end
-  if declaration.pivot and not no_choice[declaration.pivot] then
+  local function is_choice(key) return declaration.baseline ~= nil or not no_choice[key] end
+  if declaration.pivot and is_choice(declaration.pivot) then
     local found, values = choose(pivot_values(grid), 0)
     if found then return found, values end
   end
   for k = #grid.heads, 1, -1 do
-    if not no_choice[grid.heads[k]] then
+    if is_choice(grid.heads[k]) then
       local found, values = choose(row_values(grid, k), k)
       if found then return found, values end
     end
