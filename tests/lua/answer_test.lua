@@ -17,8 +17,8 @@ local function grid_of(paths, ways, repeats, mean, more)
     for _, path in ipairs(paths) do
       for _, by in ipairs(ways) do
         local value, p99, load = mean(path, by, round)
-        book:add { test = "tcp_rr", case = path .. by, ok = true, round = round, labels = { path = path, by = by, to = by },
-          params = { rate = load }, metrics = { latency_ns = { mean = value, p99 = p99 or 5000 } } }
+        book:add { test = "tcp_rr", case = path .. by, ok = true, round = round, params = { rate = load },
+          labels = { path = path, by = by, to = by }, metrics = { latency_ns = { mean = value, p99 = p99 or 5000 } } }
       end
     end
   end

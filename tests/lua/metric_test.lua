@@ -33,6 +33,20 @@ function TestMetric:test_a_metric_is_a_measurement()
     { "metric", "near", 3.25, { name = "cost", unit = "ms", better = "less" }, "near" })
 end
 
+-- Each in a chart of its own, with its unit: bars of euros and of requests say nothing beside one another.
+function TestMetric:test_metrics_of_two_kinds_have_two_charts()
+  local data = ledger_of [[
+    for _, case in ipairs { "x", "y" } do
+      knbl.metric { name = "cost", case = case, value = 3.5, unit = "EUR", better = "less" }
+      knbl.metric { name = "requests", case = case, value = 21000, better = "more" }
+    end]]
+  local page = require("knbl.format.html").render(data, { core = require "knbl.native" })
+  lu.assertStrContains(page, "metric: cost <small>less is better<")
+  lu.assertStrContains(page, "metric: requests <small>more is better<")
+  lu.assertStrContains(page, "3.50 EUR")
+  lu.assertNotStrContains(page, "metric: value")
+end
+
 function TestMetric:test_the_case_may_be_the_combination()
   local data = ledger_of [[
     for c in knbl.matrix { { "path", "near", { "far", b } }, { "n", 1 } } do

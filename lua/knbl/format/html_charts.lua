@@ -10,33 +10,61 @@ local report = require "knbl.results.report"
 
 local M = {}
 
+-- The groups of a test that share a chart: metrics of a script's own are of many kinds.
+local function alike(groups)
+  local kinds, by_name = {}, {}
+  for _, g in ipairs(groups) do
+    local metric = g.first.metric or {}
+    local name = ("%s\31%s"):format(metric.name or "", metric.unit or "")
+    if not by_name[name] then
+      by_name[name] = {}
+      kinds[#kinds + 1] = by_name[name]
+    end
+    table.insert(by_name[name], g)
+  end
+  return kinds
+end
+
+-- { figure, list, doubtful, intervals } of groups that share a chart.
+local function bars_of(core, test, groups)
+  local figure = figures.headline(test)
+  -- the rate of an open loop is what was asked for
+  for _, g in ipairs(figure.name == "rate" and groups or {}) do
+    if g.first.params.rate then figure = figures.get "p50" end
+  end
+  local bars = { figure = figures.of(groups[1].first, figure.name), list = {} }
+  for _, g in ipairs(groups) do
+    local values = parts.values_of(g.list, figure)
+    if #values > 0 then
+      local bar = { label = g.label }
+      for _, flag in ipairs(g.first.flags or {}) do bar.doubtful = bar.doubtful or figures.concerns(flag, figure) end
+      bar.value, bar.low, bar.high = core.median_interval(values, 0.95)
+      bars.doubtful, bars.intervals = bars.doubtful or bar.doubtful, bars.intervals or bar.low
+      table.insert(bars.list, bar)
+    end
+  end
+  return bars
+end
+
 -- `drawn`: by test, how many bars the charts of pairs have of it.
 local function bar_charts(data, core, out, drawn)
   local order, by_test = parts.tests_of(parts.groups_of(data, "size"), core)
   for _, test in ipairs(order) do
-    local figure, bars, doubtful, intervals = figures.headline(test), {}, false, false
-    -- the rate of an open loop is what was asked for
-    for _, g in ipairs(figure.name == "rate" and by_test[test] or {}) do
-      if g.first.params.rate then figure = figures.get "p50" end
+    local kinds, n = {}, 0
+    for i, groups in ipairs(alike(by_test[test])) do
+      kinds[i] = bars_of(core, test, groups)
+      n = n + #kinds[i].list
     end
-    for _, g in ipairs(by_test[test]) do
-      local values = parts.values_of(g.list, figure)
-      if #values > 0 then
-        local bar = { label = g.label }
-        for _, flag in ipairs(g.first.flags or {}) do bar.doubtful = bar.doubtful or figures.concerns(flag, figure) end
-        bar.value, bar.low, bar.high = core.median_interval(values, 0.95)
-        doubtful, intervals = doubtful or bar.doubtful, intervals or bar.low
-        bars[#bars + 1] = bar
+    for _, bars in ipairs((drawn[test] or 0) < n and kinds or {}) do
+      local from, figure = #out + 1, bars.figure
+      if #bars.list > 0 then
+        out[from] = parts.figure(test .. ": " .. figure.title, parts.better_note(figure)
+          .. (bars.intervals and ", with 95 % intervals" or "")
+          .. (bars.doubtful and "; * is doubtful, see the tables" or ""),
+            chart.bars(bars.list, { show = parts.shower(data, core, test, figure) }))
       end
-    end
-    if #bars > 0 and (drawn[test] or 0) < #bars then
-      local from = #out + 1
-      out[from] = parts.figure(test .. ": " .. figure.title, parts.better_note(figure)
-        .. (intervals and ", with 95 % intervals" or "")
-        .. (doubtful and "; * is doubtful, see the tables" or ""),
-          chart.bars(bars, { show = parts.shower(data, core, test, figure) }))
-      if #bars > parts.many then
-        parts.folded(out, from, ("%s: %s, all %d of them"):format(test, figure.title, #bars))
+      if #bars.list > parts.many then
+        parts.folded(out, from, ("%s: %s, all %d of them"):format(test, figure.title, #bars.list))
       end
     end
   end

@@ -50,6 +50,7 @@ function M.groups_of(data, split)
     if m.ok and m.metrics then
       local key = m.test .. "\0" .. m.case .. "\0" .. (m.via or "") .. "\0"
         .. (split and tostring(m.params[split]) or "") .. "\0" .. tostring(m.params.rate)
+        .. "\0" .. (m.metric and m.metric.name or "")
       local g = by_key[key]
       if not g then
         g = { test = m.test, list = {}, first = m }
