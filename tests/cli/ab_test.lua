@@ -45,6 +45,16 @@ function TestAb.test_options_of_each_arm()
   end)
 end
 
+-- A label of its own keeps them apart, not that they are arms.
+function TestAb.test_why_arms_are_not_compared()
+  with(function(dir)
+    local labelled = scenario:gsub('case = "x",', 'case = "x", labels = { bytes = opt.size },')
+    local path = shell.write(dir:file "l.lua", labelled)
+    local got = shell.run(("exec $KNBL ab %s --rounds 1 --a '--size 1' --b '--size 2'"):format(path))
+    lu.assertStrContains(got.out, "not compared (label bytes 1, now 2; size 1, now 2): tcp_rr x\n")
+  end)
+end
+
 function TestAb.test_a_command_before_each_round_of_its_arm()
   with(function(dir, path)
     local order = dir:file "order"

@@ -163,6 +163,10 @@ function M.compare(core, data, names, options)
   local seen = {}
   local result, matched = compare.run(core, side_of(data, names[1], seen), side_of(data, names[2], seen),
     { figures = options.figure, alpha = options.alpha, any_environment = true })
+  for _, row in ipairs(result.not_compared) do -- that the arms differ keeps nothing apart
+    local reason = row.reason:gsub("label arm [^;]*;? ?", ""):gsub("; $", "")
+    row.reason = reason ~= "" and reason or row.reason
+  end
   result.files = { old = data.arms[1].rounds, new = data.arms[2].rounds }
   result.environments = json.array()
   local differs = compare.differs(data.arms[1], data.arms[2])
