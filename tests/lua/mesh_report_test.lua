@@ -56,6 +56,12 @@ function TestReport:test_one_test_alone_is_measured_alone()
   lu.assertEquals({ #mesh.tests, mesh.tests[1].test, #mesh.tests[1].pairs }, { 1, "tcp_stream", 380 })
 end
 
+function TestReport:test_runs_that_failed_are_runs_too()
+  local one = { test = "tcp_lat", pairs = { {}, {}, {} }, failed = { {}, {} } }
+  lu.assertStrContains(require("knbl.format.mesh").summary { nodes = { {}, {} }, plan = { kind = "all" }, cost = {},
+    tests = { one } }, "tcp_lat; 5 runs, 2 of which failed, ")
+end
+
 -- With more noise than the plan assumes, the report says how many partners would be enough.
 function TestReport:test_too_much_noise_for_the_partners()
   schedule { noise = 0.15 }

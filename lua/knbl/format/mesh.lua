@@ -30,12 +30,12 @@ end
 function M.summary(mesh)
   local tests, runs, failed = {}, 0, 0
   for i, one in ipairs(mesh.tests) do
-    tests[i], runs, failed = one.test, runs + #one.pairs, failed + #one.failed
+    tests[i], runs, failed = one.test, runs + #one.pairs + #one.failed, failed + #one.failed
   end
   local partners = mesh.plan.partners and (" (%d of each node)"):format(mesh.plan.partners) or ""
   local parts = { ("Mesh of %d nodes by %s%s: %s; %d runs"):format(#mesh.nodes, plans[mesh.plan.kind] or
     mesh.plan.kind, partners, table.concat(tests, ", "), runs) }
-  if failed > 0 then parts[1] = ("%s, %d failed"):format(parts[1], failed) end
+  if failed > 0 then parts[1] = ("%s, %d of which failed"):format(parts[1], failed) end
   parts[2] = ("%s, %d requests"):format(duration(mesh.cost.seconds or 0), mesh.cost.requests or 0)
   if mesh.cost.clock_error_ns then
     parts[3] = ("clocks known to %s ms"):format(text.rough(mesh.cost.clock_error_ns / 1e6))
