@@ -99,6 +99,22 @@ function TestProvider:test_a_missing_field_of_an_endpoint_is_refused_by_its_name
   end, "Service 'x' of provider tiny: field 'port' must be a number, got nil")
 end
 
+-- The lab's addresses mean other machines outside of it: nothing is sent there.
+function TestProvider:test_a_host_beside_the_lab_is_skipped()
+  local code, out, err = fake.knbl('local knbl = require "knbl" local c <close> = knbl.cluster { provider = "lab" } '
+    .. 'local host = knbl.host "hosts:10.0.0.9" knbl.tcp_rr { from = host, to = c:node(1) }\n'
+    .. 'knbl.tcp_rr { from = c:pod {}, to = host } knbl.tcp_rr { from = host, to = host }', { "--dry-run" })
+  lu.assertEquals(code, 0, err)
+  lu.assertEquals(select(2, out:gsub("skipped: the lab is a network of its own", "")), 2, out)
+end
+
+function TestProvider:test_a_firewall_is_no_reason_for_a_permission()
+  local hosts = require("knbl.cluster.machines").new({}, {}, {})
+  local ends = { {}, { port = 7099, node = "b" } }
+  lu.assertStrContains(hosts:explain_path(ends, "timeout"), "port 7099 of b")
+  lu.assertNil(hosts:explain_path(ends, "permission"))
+end
+
 -- Those that are built in keep it: each names what it lacks.
 function TestProvider:test_the_built_in_providers_are_modules_of_the_contract()
   for _, name in ipairs(names) do

@@ -9,6 +9,7 @@ local machine = require "knbl.base.machine"
 
 local M = {
   name = "lab", pods_max = 1000, one_machine = true,
+  enclosed = "the lab is a network of its own: it does not reach the hosts outside of it, nor they the lab",
   options = check.set "mtu pod_mtu overlay families services mode encryption zones racks",
   costs = { open = 0.3, node = 0.05, pod = 0.05, service = 0.02, gvisor = 0.5, kata = 3 },
   cannot = {

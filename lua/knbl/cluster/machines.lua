@@ -79,9 +79,9 @@ function Machines:environment()
 end
 
 -- A firewall is the usual reason why two machines that both can be reached do not reach each other.
-function Machines:explain_path(endpoints) -- luacheck: no self
+function Machines:explain_path(endpoints, code) -- luacheck: no self
   local to = endpoints[2]
-  if not to or not to.port then return nil end
+  if not to or not to.port or code == "permission" then return nil end -- that is about the sender alone
   return ("; measurements go straight from host to host: a firewall must let TCP and UDP port %d of %s pass"):format(
     to.port, to.node or to.name)
 end

@@ -17,6 +17,7 @@
 --   labels_of?(options) -> a function of a node's number: the labels it will have (`topology`), for --dry-run
 --   pods_max?           the most pods that one cluster holds
 --   time_wait?          true where a server's machine can drop the SYN of a connection whose ports it has in TIME_WAIT
+--   enclosed?           why hosts beside the cluster (knbl.host) and its ends do not reach each other
 --   via?                how results name every way between two of its ends, where they do not tell ways apart
 --
 -- `options` are the keys of knbl.cluster{…} and

@@ -98,6 +98,12 @@ local function backends_of(to)
   return names
 end
 
+-- Why a host beside a cluster and that cluster's ends do not reach each other, or nil.
+local function apart(from, to)
+  if from.cluster == to.cluster then return nil end
+  return from.cluster.module.enclosed or to.cluster.module.enclosed
+end
+
 -- Checks from and to of a test. Returns the route: to_name, via, addresses, port, token, backends, skip.
 function M.check(test, from, to)
   check_from(test, from)
@@ -123,7 +129,8 @@ function M.check(test, from, to)
   return {
     to_name = to.name, to = to, via = via(from, to), addresses = to.addresses or to.endpoint and to.endpoint.addresses,
     port = own_port or to.port, token = server.endpoint and server.endpoint.token or "",
-    backends = not external and backends_of(to) or nil, skip = to.skip, external = external, settled = to.settled,
+    backends = not external and backends_of(to) or nil, external = external, settled = to.settled,
+    skip = to.skip or apart(from, to),
   }
 end
 
