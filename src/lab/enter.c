@@ -174,35 +174,36 @@ static int outside(const struct entry *entry)
 /* Until the end of the output, or until the program (`pid_fd`) has ended and what it wrote is read: a process that it
  * started and left behind may hold the pipe for ever. What does not fit is read and dropped, so that the program can
  * end. NULL: it was to stop. */
-static char *read_output(int fd, int pid_fd, int stop_fd)
+static char *read_output(int fd, int pid_fd, int stop_fd, size_t *size)
 {
-    struct kn_text text = {.data = NULL};
+    char *output = malloc(CAPTURE_MAX);
     struct pollfd polls[] = {
         {.fd = fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}, {.fd = pid_fd, .events = POLLIN}};
     char chunk[4096];
-    kn_text_add(&text, "%s", "");
-    for (;;) {
+    for (*size = 0; output;) {
         if (poll(polls, 3, -1) < 0)
             continue; /* a signal, which may be what makes the other readable */
         if (polls[1].revents)
             break;
         if (!polls[0].revents)
-            return text.data;
+            return output;
         ssize_t n = read(fd, chunk, sizeof chunk);
         if (n == 0 || (n < 0 && errno != EINTR))
-            return text.data;
-        if (n > 0 && text.used + (size_t)n < CAPTURE_MAX)
-            kn_text_add(&text, "%.*s", (int)n, chunk);
+            return output;
+        if (n > 0 && *size + (size_t)n <= CAPTURE_MAX) {
+            memcpy(output + *size, chunk, (size_t)n);
+            *size += (size_t)n;
+        }
     }
-    free(text.data);
+    free(output);
     return NULL;
 }
 
-static json_t *answer(int status, char *output)
+static json_t *answer(int status, char *output, size_t size)
 {
     json_t *json = json_pack("{s:i}", "status", status);
     if (output) {
-        json_t *text = json_string(output);
+        json_t *text = json_stringn(output, size);
         json_object_set_new(json, "output", text ? text : json_string("(not UTF-8)"));
     }
     free(output);
@@ -247,7 +248,7 @@ static json_t *attached(struct entry *entry, bool shell)
     signals_back(old);
     if (entry->terminal)
         take_terminal_back();
-    return answer(status, NULL);
+    return answer(status, NULL, 0);
 }
 
 static json_t *captured(struct entry *entry, struct kn_error *err)
@@ -268,7 +269,8 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(fds[1]);
     int pid_fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    char *output = read_output(fds[0], pid_fd, entry->stop_fd);
+    size_t size;
+    char *output = read_output(fds[0], pid_fd, entry->stop_fd, &size);
     close(fds[0]);
     if (pid_fd >= 0)
         close(pid_fd);
@@ -280,7 +282,7 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
         kn_fail(err, KN_E_INTERRUPTED, "interrupted");
         return NULL;
     }
-    return answer(pid < 0 ? CANNOT : status_of(pid), output);
+    return answer(pid < 0 ? CANNOT : status_of(pid), output, size);
 }
 
 static char **words(const json_t *list, struct kn_error *err)

@@ -170,6 +170,8 @@ function TestPaths:test_programs_run_in_pods_and_on_nodes()
     local _, absent = client:exec { "/no/such/program" }
     local words = client:exec { "printf", "%s|", "a b", 2 }
     local on_node = a:exec { "cat", "/proc/sys/net/ipv4/ip_forward" }
+    local zeros = client:exec { "cat", "/proc/self/cmdline" }
+    assert(zeros == "cat\0/proc/self/cmdline\0", zeros)
     local gone, reason = cluster:pod { runtime = "no-such" }:exec { "true" }
     knbl.note { text = text, status = status, absent = absent, words = words, on_node = on_node, gone = gone == nil,
       reason = reason }
