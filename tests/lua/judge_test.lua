@@ -155,6 +155,16 @@ function TestJudge:test_a_limit_inside_the_interval_is_inconclusive()
   lu.assertEquals(verdict({ m }, { "mean < 170ns" }).exit, 99)
 end
 
+-- An interval does not go where the figure cannot.
+function TestJudge:test_an_interval_ends_at_zero()
+  local bursts = { test = "tcp_stream", metrics = { throughput_bps = 1e6, intervals = { { bps = 5e6 }, { bps = 0 },
+    { bps = 0 }, { bps = 0 }, { bps = 0 } } } }
+  local _, list = verdict({ bursts }, { "throughput > 500kbit/s" })
+  lu.assertStrContains(list[1].reason, "between 0 bit/s and ")
+  _, list = verdict({ latency(200, 30, { stddev = 2000 }) }, { "mean > 150ns" })
+  lu.assertStrContains(list[1].reason, "between 0 ns and ")
+end
+
 function TestJudge:test_matching_nothing_is_an_error()
   local v = verdict({ latency(200, 10000) }, { "nosuch: p99 < 1ms" })
   lu.assertEquals({ v.status, v.exit }, { "error", 2 })

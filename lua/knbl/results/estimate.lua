@@ -29,7 +29,7 @@ local function series_bounds(m, value, key)
   if n < 5 or sum == 0 then return nil end
   local mean = sum / n
   local relative = z * math.sqrt(math.max(0, squares / n - mean * mean) / (n - 1)) / mean
-  return value * (1 - relative), value * (1 + relative)
+  return math.max(0, value * (1 - relative)), value * (1 + relative)
 end
 
 -- So many samples of which all hold a limit carry a percentile with 95 %: less than share^n is the chance that all of n
@@ -61,7 +61,7 @@ local function bounds_of(core, m, figure, value)
   if percent and count and count > 0 then return percentile_bounds(core, m, percent, count) end
   if (figure.name == "mean" or figure.name == "latency") and count and count > 1 and tonumber(latency.stddev) then
     local half = z * latency.stddev / math.sqrt(count)
-    return value - half, value + half
+    return math.max(0, value - half), value + half
   end
   if figure.name == "throughput" or figure.name == "rate" then
     return series_bounds(m, value, figure.name == "throughput" and "bps" or "ops_per_s")
