@@ -46,12 +46,20 @@ static double rate_share(const struct kn_view *v, const json_t *metrics)
     return 1;
 }
 
-/* Of a worker's operations one can be due and not over at either end of the window, which is no lack of speed. */
+/* Of a worker's operations one can be due and not over at either end of the window, which is no lack of speed. A
+ * datagram is an operation too. */
 static bool lacks_operations(const struct kn_view *v, const json_t *metrics)
 {
-    double window_s = kn_seconds(v->window_ns), asked = (double)v->spec->rate_per_1000s / 1000 * window_s,
-           done = json_number_value(json_object_get(metrics, "rate_per_s")) * window_s;
-    return !v->spec->rate_per_1000s || asked - done > v->run->n_slots;
+    const struct kn_spec *spec = v->spec;
+    double asked = (double)spec->rate_per_1000s / 1000,
+           done = json_number_value(json_object_get(metrics, "rate_per_s"));
+    if (!spec->rate_per_1000s && kn_view_is_tcp(v))
+        return true;
+    if (!spec->rate_per_1000s) {
+        asked = (double)spec->rate_bps / 8 / (double)spec->size;
+        done = json_number_value(json_object_get(metrics, "throughput_bps")) / 8 / (double)spec->size;
+    }
+    return (asked - done) * kn_seconds(v->window_ns) > v->run->n_slots;
 }
 
 static bool rate_missed(const struct kn_view *v, const json_t *metrics)

@@ -85,6 +85,7 @@ static bool flagged(const char *mine, const char *theirs, uint64_t busy_ns, uint
     m.view.client.cpu_ns = busy_ns;
     if (asked_bps) {
         m.run.spec.test = &kn_udp_stream;
+        m.run.spec.size = 1;
         m.run.spec.rate_bps = asked_bps;
         m.view.sender = &m.view.client;
     }
@@ -144,13 +145,18 @@ static void only_lost_segments_are_a_doubt(void **state)
     assert_true(loses(452, 400));
 }
 
-static bool misses_rate(double rate_per_s, unsigned workers)
+/* Of 50 operations a second, or of as many datagrams of 60,000 bytes. */
+static bool misses_rate_of(const struct kn_test *test, double rate_per_s, unsigned workers)
 {
     struct made_up m;
     make_up(&m, "{}", (const char *[]){"{}", NULL});
-    m.run.spec.rate_per_1000s = 50 * 1000;
+    m.run.spec.test = test;
+    m.run.spec.size = 60000;
+    m.run.spec.rate_per_1000s = test == &kn_tcp_rr ? 50 * 1000 : 0;
+    m.run.spec.rate_bps = test == &kn_tcp_rr ? 0 : 50 * 8 * 60000;
     m.run.n_slots = workers;
-    json_t *metrics = json_pack("{s:f}", "rate_per_s", rate_per_s), *flags = kn_result_flags(&m.view, metrics, m.mine);
+    json_t *metrics = json_pack("{s:f, s:f}", "rate_per_s", rate_per_s, "throughput_bps", rate_per_s * 8 * 60000),
+           *flags = kn_result_flags(&m.view, metrics, m.mine);
     size_t n = json_array_size(flags); /* it is the last, and here the only one */
     assert_true(!n || !strcmp(json_string_value(json_array_get(flags, 0)), "rate_not_reached"));
     json_decref(flags);
@@ -159,7 +165,14 @@ static bool misses_rate(double rate_per_s, unsigned workers)
     return n;
 }
 
-/* Of 50 operations in a second one may be under way at the end, for each worker. */
+static bool misses_rate(double rate_per_s, unsigned workers)
+{
+    bool datagrams = misses_rate_of(&kn_udp_stream, rate_per_s, workers);
+    assert_true(datagrams == misses_rate_of(&kn_tcp_rr, rate_per_s, workers));
+    return datagrams;
+}
+
+/* Of 50 operations in a second one may be under way at the end, for each worker. A stream of TCP has no such parts. */
 static void a_rate_is_missed_by_more_than_what_is_under_way(void **state)
 {
     (void)state;
@@ -167,6 +180,8 @@ static void a_rate_is_missed_by_more_than_what_is_under_way(void **state)
     assert_true(misses_rate(48, 1));
     assert_false(misses_rate(48, 2));
     assert_true(misses_rate(40, 2));
+    assert_false(misses_rate_of(&kn_tcp_stream, 49, 1));
+    assert_true(misses_rate_of(&kn_tcp_stream, 48.9, 1));
 }
 
 static void expect_why(uint64_t timeouts, uint64_t rejected, uint64_t errors, const char *figures, const char *expected)
