@@ -39,10 +39,12 @@ function TestMetric:test_metrics_of_two_kinds_have_two_charts()
     for _, case in ipairs { "x", "y" } do
       knbl.metric { name = "cost", case = case, value = 3.5, unit = "EUR", better = "less" }
       knbl.metric { name = "requests", case = case, value = 21000, better = "more" }
+      for round = 1, 6 do knbl.metric { name = "ratio", case = case, value = round } end
     end]]
   local page = require("knbl.format.html").render(data, { core = require "knbl.native" })
   lu.assertStrContains(page, "metric: cost <small>less is better<")
   lu.assertStrContains(page, "metric: requests <small>more is better<")
+  lu.assertStrContains(page, "metric: ratio <small>with 95 % intervals<")
   lu.assertStrContains(page, "3.50 EUR")
   lu.assertNotStrContains(page, "metric: value")
 end

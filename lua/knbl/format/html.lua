@@ -185,7 +185,8 @@ local function trend_chart(core, series, tools)
   if #levels > 0 then lines[2] = { label = "level", points = levels } end
   local figure = series.figure
   local function show(v) return figures.show(core, figure, v) end
-  local note = ("%d runs, %s; %s"):format(#points, series.machine, shared.better_note(figure))
+  local note, better = ("%d runs, %s"):format(#points, series.machine), shared.better_note(figure)
+  if better ~= "" then note = note .. "; " .. better end
   return shared.figure(("%s: %s"):format(tools.title_of(series), figure.title), note,
     chart.lines(lines,
       { title = tools.title_of(series), x_ticks = marks, show_x = tostring, show_y = show }))

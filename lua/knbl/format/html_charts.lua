@@ -58,10 +58,11 @@ local function bar_charts(data, core, out, drawn)
     for _, bars in ipairs((drawn[test] or 0) < n and kinds or {}) do
       local from, figure = #out + 1, bars.figure
       if #bars.list > 0 then
-        out[from] = parts.figure(test .. ": " .. figure.title, parts.better_note(figure)
-          .. (bars.intervals and ", with 95 % intervals" or "")
-          .. (bars.doubtful and "; * is doubtful, see the tables" or ""),
-            chart.bars(bars.list, { show = parts.shower(data, core, test, figure) }))
+        local how = parts.better_note(figure) -- "" of a metric that is neither
+        if bars.intervals then how = how .. (how ~= "" and ", " or "") .. "with 95 % intervals" end
+        if bars.doubtful then how = how .. (how ~= "" and "; " or "") .. "* is doubtful, see the tables" end
+        out[from] = parts.figure(test .. ": " .. figure.title, how,
+          chart.bars(bars.list, { show = parts.shower(data, core, test, figure) }))
       end
       if #bars.list > parts.many then
         parts.folded(out, from, ("%s: %s, all %d of them"):format(test, figure.title, #bars.list))
