@@ -67,7 +67,7 @@ local list = {
     "a change-point test over the intervals (at least 16; Pettitt, p < 1 %): the level changed by a fifth and by \z
       three times the scatter; noise without a step is flagged in fewer than 1 % of cases" },
   { "stopped", "it was stopped early", "by the user or the orchestrator" },
-  { "errors", "some operations failed", "any" },
+  { "errors", "some operations failed", "any, but over UDP no timeouts: a datagram without an answer is a loss" },
   { "unverified", "TLS without verification: the server was not asked to prove its name", "http: verify = false" },
   { "bad_status", "the server answered with 4xx or 5xx: this may be the cost of its error page",
     "http: any response other than 2xx and 3xx" },
