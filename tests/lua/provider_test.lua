@@ -124,6 +124,12 @@ function TestProvider:test_the_built_in_providers_are_modules_of_the_contract()
   end
 end
 
+function TestProvider:test_a_provider_that_takes_no_words()
+  local code, _, err = fake.knbl("require('knbl').cluster()", { "--on", "loopback:x", "--dry-run", at = 4 })
+  lu.assertEquals(code, 2)
+  lu.assertStrContains(err, "--on loopback takes no 'x'")
+end
+
 function TestProvider:test_an_unknown_provider()
   local code, _, err = fake.knbl("require('knbl').cluster()", { "--on", "k9s", at = 3 })
   lu.assertEquals(code, 2)

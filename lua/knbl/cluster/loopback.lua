@@ -55,6 +55,11 @@ function Provider:close()
   self.agents = {}
 end
 
+function M.check(options)
+  if not options.on then return true end
+  return nil, { code = "usage", message = ("--on loopback takes no '%s'"):format(options.on) }
+end
+
 function M.open(options)
   return setmetatable({ core = options.core, token = options.token, agents = {} }, Provider)
 end

@@ -14,7 +14,7 @@ local M = {}
 
 M.flags = {
   { name = "on", value = "PROVIDER[:…]",
-    help = "where to measure: lab, k8s, ssh:USER@A,USER@B, hosts:a=ADDR,b=ADDR, loopback",
+    help = "where to measure: lab, k8s[:CONTEXT], ssh:USER@A,USER@B, hosts:a=ADDR,b=ADDR, loopback",
     default = "lab", group = "where",
     words = { "lab", "k8s", "ssh:", "hosts:", "loopback" } },
   { name = "nodes", value = "N|A,B", help = "how many nodes, or which", group = "where" },
