@@ -1,8 +1,6 @@
 #include "agent/config.h"
 
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 
@@ -15,21 +13,11 @@ void kn_agent_defaults(struct kn_agent_config *config)
     config->hello_ns = 5 * KN_NS_PER_S;
 }
 
-/* [::] takes both families; a kernel without IPv6 has 0.0.0.0 only. */
-static const char *any_address(void)
-{
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return "0.0.0.0";
-    close(fd);
-    return "::";
-}
-
 int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err)
 {
     char host[256];
     uint16_t port = KN_DEFAULT_PORT;
     if (kn_addr_split(text, host, sizeof host, &port, err) < 0)
         return -1;
-    return kn_addr_resolve(*host ? host : any_address(), port, 0, 5 * KN_NS_PER_S, out, err);
+    return kn_addr_resolve(host, port, 0, 5 * KN_NS_PER_S, out, err);
 }

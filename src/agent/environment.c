@@ -179,12 +179,11 @@ static void read_until(int fd, char *answer, size_t size, uint64_t deadline_ns)
 bool kn_proxy_mode(uint16_t port, uint64_t timeout_ns, char mode[KN_PROXY_MODE_SIZE])
 {
     static const char ask[] = "GET /proxyMode HTTP/1.0\r\n\r\n";
-    struct kn_addr to = {
-        .u.v4 = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-        .len = sizeof to.u.v4};
+    struct kn_addr to = kn_addr_any(false, port);
     char answer[2048] = "";
     struct kn_error ignored;
     uint64_t deadline_ns = kn_now_ns() + timeout_ns;
+    to.u.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = kn_tcp_connect(&to, NULL, deadline_ns, &ignored);
     if (fd < 0)
         return false;

@@ -34,16 +34,12 @@ static int enter_node(struct kn_error *err)
 
 static struct kn_addr address_of(const struct kn_lab_pod *pod)
 {
-    struct kn_addr addr = {.len = 0};
-    if (pod->ip[0].family) {
-        addr.u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(pod->port)};
+    bool v4 = pod->ip[0].family;
+    struct kn_addr addr = kn_addr_any(!v4, pod->port);
+    if (v4)
         memcpy(&addr.u.v4.sin_addr, pod->ip[0].bytes, 4);
-        addr.len = sizeof addr.u.v4;
-    } else {
-        addr.u.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(pod->port)};
+    else
         memcpy(&addr.u.v6.sin6_addr, pod->ip[1].bytes, 16);
-        addr.len = sizeof addr.u.v6;
-    }
     return addr;
 }
 

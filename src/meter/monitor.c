@@ -49,7 +49,7 @@ static void *monitor_main(void *argument)
     uint64_t next_ns = m->started_ns + m->interval_ns;
     pthread_mutex_lock(&m->lock);
     while (!m->stop) {
-        struct timespec until = {.tv_sec = (time_t)(next_ns / KN_NS_PER_S), .tv_nsec = (long)(next_ns % KN_NS_PER_S)};
+        struct timespec until = kn_timespec(next_ns);
         if (kn_now_ns() < next_ns) {
             pthread_cond_timedwait(&m->wake, &m->lock, &until);
             continue;

@@ -20,7 +20,7 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
         struct timespec left, *timeout = NULL;
         if (deadline_ns) {
             uint64_t now = kn_now_ns(), ns = now < deadline_ns ? deadline_ns - now : 0;
-            left = (struct timespec){.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S)};
+            left = kn_timespec(ns);
             timeout = &left;
         }
         int n = ppoll(&p, 1, timeout, NULL);
