@@ -111,8 +111,7 @@ static int measure(struct kn_h2_client *h)
     h->measured = true;
     h->wake_ns = 0;
     h->now_ns = kn_now_ns();
-    if (h->open_loop)
-        kn_pace_init(&h->pace, h->w->spec->rate_per_1000s, h->w->start_ns, h->w->index, h->w->n_workers);
+    kn_worker_pace(h->w, &h->pace);
     kn_h2_tick(h);
     while (!h->failed && !kn_worker_over(h->w, h->now_ns) && !(h->dry && !h->busy)) {
         if (h->open_loop)

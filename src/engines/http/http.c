@@ -201,8 +201,7 @@ static int measure(struct loop *l)
     int failed = go(l, EPOLL);
     h->measured = true;
     h->wake_ns = 0;
-    if (h->open_loop)
-        kn_pace_init(&h->pace, h->w->spec->rate_per_1000s, h->w->start_ns, h->w->index, h->w->n_workers);
+    kn_worker_pace(h->w, &h->pace);
     if (!failed && !can_sweep(h))
         failed = settle(l, EPOLL);
     while (!failed) {
