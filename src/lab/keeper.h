@@ -43,6 +43,11 @@ struct kn_lab_options {
     char token[129];
     struct kn_lab_cgroups cgroups; /* made by the warden */
 };
+/* Whether it has the family of the addresses [i]: IPv4, IPv6. */
+static inline bool kn_lab_has(const struct kn_lab_options *options, int i)
+{
+    return i == 0 ? options->v4 : options->v6;
+}
 
 struct kn_lab_node {
     char name[LAB_NAME_MAX + 1];
@@ -276,7 +281,8 @@ int kn_nft_backends(const struct kn_lab_keeper *keeper, const struct kn_lab_node
                     json_t *into, struct kn_error *err);
 
 /* ---- nft_run.c: the program nft, in the caller's namespace ---- */
-int kn_nft_run(const char *commands, struct kn_error *err); /* in as few transactions as possible */
+/* In a node's namespace, where the caller is afterwards; in as few transactions as possible. Frees the rules. */
+int kn_nft_run(const struct kn_lab_node *node, struct kn_text *rules, struct kn_error *err);
 int kn_nft_ask(const char *command, json_t **answer, struct kn_error *err);
 
 /* ---- spawn.c: processes in a pod or on a node ---- */

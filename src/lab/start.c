@@ -158,9 +158,7 @@ static void stand_watch(int opener, int keeper, pid_t pid)
     struct pollfd fds[2] = {{.fd = opener, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
     while (poll(fds, 2, -1) < 0 && errno == EINTR) {
     }
-    kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    kn_end_process(&pid);
 }
 
 /* Starts the keeper and waits for its end. Only the warden holds the writing end of the pipe `life`. */
