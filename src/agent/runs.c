@@ -249,11 +249,9 @@ static bool wait_for(struct kn_runs *runs, struct run *r, uint64_t wait_ns)
 
 json_t *kn_runs_report(struct kn_runs *runs, const char *id, uint64_t wait_ns, struct kn_error *err)
 {
-    struct run *r = (struct run *)kn_leases_take(&runs->leases, id);
-    if (!r) {
-        kn_leases_missing(&runs->leases, id, err);
+    struct run *r = (struct run *)kn_leases_take(&runs->leases, id, err);
+    if (!r)
         return NULL;
-    }
     json_t *out = describe(r, wait_for(runs, r, wait_ns), err);
     kn_leases_give_back(&runs->leases, &r->lease, false);
     return out;
@@ -261,11 +259,9 @@ json_t *kn_runs_report(struct kn_runs *runs, const char *id, uint64_t wait_ns, s
 
 json_t *kn_runs_end(struct kn_runs *runs, const char *id, struct kn_error *err)
 {
-    struct run *r = (struct run *)kn_leases_take(&runs->leases, id);
-    if (!r) {
-        kn_leases_missing(&runs->leases, id, err);
+    struct run *r = (struct run *)kn_leases_take(&runs->leases, id, err);
+    if (!r)
         return NULL;
-    }
     kn_run_stop(r->run);
     bool over = kn_run_wait(r->run, END_NS);
     json_t *out = describe(r, over, err);
