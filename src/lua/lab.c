@@ -59,14 +59,9 @@ static int l_lab_check(lua_State *L)
     return kn_lua_true_or_fail(L, rc, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_lab[] = {
     {"lab", l_lab},
     {"lab_check", l_lab_check},
     {"lab_exec", l_lab_exec},
     {NULL, NULL},
 };
-
-void kn_lua_lab(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

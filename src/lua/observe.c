@@ -33,12 +33,7 @@ static int l_observe(lua_State *L)
     return (watch->ptr = kn_observation_new(request, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_observe[] = {
     {"observe", l_observe},
     {NULL, NULL},
 };
-
-void kn_lua_observe(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

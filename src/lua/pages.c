@@ -49,12 +49,7 @@ static int l_pages(lua_State *L)
     return (pages->ptr = kn_pages_new(&at, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_pages[] = {
     {"pages", l_pages},
     {NULL, NULL},
 };
-
-void kn_lua_pages(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -204,12 +204,7 @@ static int l_spawn(lua_State *L)
     return start(p, argv, input, size, &err) ? kn_lua_fail(L, &err) : 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_process[] = {
     {"spawn", l_spawn},
     {NULL, NULL},
 };
-
-void kn_lua_process(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -50,14 +50,9 @@ static void push_value(lua_State *L, const json_t *value)
         }
 }
 
-static void free_json(void *json)
-{
-    json_decref(json);
-}
-
 static int push_list(lua_State *L, json_t *(*make)(const struct kn_registry *))
 {
-    struct kn_box *box = kn_lua_box(L, free_json);
+    struct kn_box *box = kn_lua_json_box(L);
     if (!(box->ptr = make(&kn_engines)))
         return luaL_error(L, "out of memory");
     push_value(L, box->ptr);
@@ -90,11 +85,6 @@ static int l_nearest(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_spec[] = {
     {"check", l_check}, {"fields", l_fields}, {"tests", l_tests}, {"nearest", l_nearest}, {NULL, NULL},
 };
-
-void kn_lua_spec(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -187,7 +187,7 @@ static int l_machine(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_system[] = {
     {"now", l_now},
     {"wall", l_wall},
     {"sleep", l_sleep},
@@ -204,8 +204,3 @@ static const luaL_Reg functions[] = {
     {"machine", l_machine},
     {NULL, NULL},
 };
-
-void kn_lua_system(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -103,7 +103,7 @@ static int l_format_rate(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_units[] = {
     {"duration", l_duration},
     {"size", l_size},
     {"count", l_count},
@@ -115,8 +115,3 @@ static const luaL_Reg functions[] = {
     {"format_rate", l_format_rate},
     {NULL, NULL},
 };
-
-void kn_lua_units(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}
