@@ -233,15 +233,13 @@ local function why_none(group)
 end
 
 -- The rate of an open loop is what was asked for.
-local function is_given(m, name)
-  return name == "rate" and m.params and m.params.rate ~= nil
-end
+function M.is_given(m, name) return name == "rate" and m.params and m.params.rate ~= nil end
 
 local function compare_pair(core, pair, names, alpha, list, skipped)
   local m, any = pair.new[1], false
   for _, name in ipairs(names or tests.of(m.test).compare) do
     local figure = figures.of(m, name)
-    local c = (names or not is_given(m, name)) and M.change(core, pair.old, pair.new, figure, alpha)
+    local c = (names or not M.is_given(m, name)) and M.change(core, pair.old, pair.new, figure, alpha)
     if c then
       any = true
       c.test, c.case, c.via, c.figure, c.verdict = m.test, subject(m), m.via, name, direction(c, figure)
