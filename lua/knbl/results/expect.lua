@@ -257,6 +257,16 @@ function M.as_wanted(m)
   return false
 end
 
+-- How many measurements of a ledger were measured, failed and skipped.
+function M.counts(data)
+  local counts = { measured = 0, failed = 0, skipped = 0 }
+  for _, m in ipairs(data.measurements) do
+    local word = m.skipped and "skipped" or (m.ok or M.as_wanted(m)) and "measured" or "failed"
+    counts[word] = counts[word] + 1
+  end
+  return counts
+end
+
 -- The text with a mark under the column that is wrong.
 function M.point(wrong)
   return ("column %d: %s\n    %s\n    %s^"):format(wrong.column, wrong.message, wrong.source,
