@@ -123,10 +123,8 @@ static int take_target(const json_t *to, struct kn_target *target, struct kn_err
 static struct kn_target *take_targets(const json_t *to, const struct kn_key *key, unsigned *n, struct kn_error *err)
 {
     size_t size = json_is_array(to) ? json_array_size(to) : 1;
-    if (size < 1 || size > KN_TARGETS_MAX) {
-        kn_fail(err, KN_E_ARGUMENT, "\"to\" must have 1 to %u targets, got %zu", KN_TARGETS_MAX, size);
-        return NULL;
-    }
+    if (size < 1 || size > KN_TARGETS_MAX)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "\"to\" must have 1 to %u targets, got %zu", KN_TARGETS_MAX, size));
     struct kn_target *targets = calloc(size, sizeof *targets);
     int failed = targets ? 0 : kn_fail_memory(err);
     for (size_t i = 0; i < size && !failed; i++) {

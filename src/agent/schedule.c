@@ -128,10 +128,8 @@ json_t *kn_schedules_add(struct kn_schedules *schedules, const json_t *request, 
     uint64_t taken_ns = kn_now_ns();
     char id[KN_ID_SIZE];
     struct kn_schedule *s = calloc(1, sizeof *s);
-    if (!s) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail_memory(err));
     s->shared = schedules->shared;
     pthread_mutex_init(&s->lock, NULL);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -170,10 +168,8 @@ json_t *kn_schedules_start(struct kn_schedules *schedules, const char *id, const
 {
     uint64_t taken_ns = kn_now_ns();
     struct kn_schedule *s = (struct kn_schedule *)kn_leases_take(&schedules->leases, id, err);
-    if (!s) {
-        kn_fail(err, KN_E_LOST, "no such schedule: it was deleted, or it expired");
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail(err, KN_E_LOST, "no such schedule: it was deleted, or it expired"));
     json_t *out = set_start(s, request, taken_ns, err) ? NULL : describe(s, taken_ns, false, err);
     kn_leases_give_back(&schedules->leases, &s->lease, false);
     return out;

@@ -41,10 +41,8 @@ json_t *kn_frame_receive(int fd, struct kn_error *err)
     uint32_t size;
     if (transfer(fd, false, &size, sizeof size, err))
         return NULL;
-    if (size > FRAME_MAX) {
-        kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes from the lab is too long", size);
-        return NULL;
-    }
+    if (size > FRAME_MAX)
+        return kn_null(kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes from the lab is too long", size));
     char *text = malloc(size + 1u);
     json_t *message = NULL;
     if (!text) {

@@ -19,7 +19,7 @@
 /* Each function sends one request and waits for its acknowledgement. A NULL from libnl means out of memory. */
 
 #define DONE(what, code) ((code) < 0 ? kn_fail(err, KN_E_SYSTEM, "cannot %s: %s", (what), nl_geterror(code)) : 0)
-#define NO_MEMORY kn_fail(err, KN_E_MEMORY, "out of memory")
+#define NO_MEMORY kn_fail_memory(err)
 
 static struct nl_addr *address(const struct kn_ip *ip, unsigned bits)
 {

@@ -96,15 +96,11 @@ static struct kn_lab_network *network_named(struct kn_lab_keeper *keeper, const 
     for (; *end; end = &(*end)->next, index++)
         if (strcmp((*end)->name, name) == 0)
             return *end;
-    if (index > LAB_NETWORKS_MAX) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d secondary networks", LAB_NETWORKS_MAX);
-        return NULL;
-    }
+    if (index > LAB_NETWORKS_MAX)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d secondary networks", LAB_NETWORKS_MAX));
     struct kn_lab_network *network = calloc(1, sizeof *network);
-    if (!network) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!network)
+        return kn_null(kn_fail_memory(err));
     network->index = index;
     snprintf(network->name, sizeof network->name, "%s", name);
     if (make_bridge(keeper, index, err)) {

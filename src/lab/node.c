@@ -121,15 +121,11 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_node *node, struct 
 json_t *kn_lab_node_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     unsigned index = free_index(keeper);
-    if (index == 0) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d nodes", LAB_NODES_MAX);
-        return NULL;
-    }
+    if (index == 0)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d nodes", LAB_NODES_MAX));
     struct kn_lab_node *node = calloc(1, sizeof *node), **end = &keeper->nodes;
-    if (!node) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!node)
+        return kn_null(kn_fail_memory(err));
     node->index = index;
     node->netns = -1;
     node->mtu = kn_lab_pod_mtu(&keeper->options);

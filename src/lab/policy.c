@@ -268,10 +268,8 @@ static json_t *describe(const struct kn_lab_policy *policy)
 json_t *kn_lab_policy_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     struct kn_lab_policy *policy = calloc(1, sizeof *policy), **end = &keeper->policies;
-    if (!policy) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!policy)
+        return kn_null(kn_fail_memory(err));
     if (build(keeper, policy, request, err)) {
         release(policy);
         return NULL;

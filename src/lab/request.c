@@ -71,8 +71,7 @@ static json_t *place(struct kn_lab_keeper *keeper, const json_t *request, struct
     pid_t pid = pod ? pod->pid : node->pid;
     if (pid > 0)
         return kn_place_json(&keeper->options.cgroups, pid, name);
-    kn_fail(err, KN_E_LOST, "'%s' has ended", name);
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_LOST, "'%s' has ended", name));
 }
 
 static json_t *find_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -81,8 +80,7 @@ static json_t *find_op(struct kn_lab_keeper *keeper, const json_t *request, stru
     const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
     if (!pod || !pod->runtime->guest)
         return place(keeper, request, err);
-    kn_fail(err, KN_E_UNSUPPORTED, "cannot run programs in '%s': a guest runs only the agent", name);
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_UNSUPPORTED, "cannot run programs in '%s': a guest runs only the agent", name));
 }
 
 static json_t *usage_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)

@@ -270,15 +270,11 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_service *service, c
 json_t *kn_lab_service_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     unsigned index = free_index(keeper);
-    if (index == 0) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d Services", LAB_SERVICES_MAX);
-        return NULL;
-    }
+    if (index == 0)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d Services", LAB_SERVICES_MAX));
     struct kn_lab_service *service = calloc(1, sizeof *service), **end = &keeper->services;
-    if (!service) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!service)
+        return kn_null(kn_fail_memory(err));
     service->index = index;
     if (build(keeper, service, request, err)) {
         release(service);

@@ -115,10 +115,8 @@ void *kn_monitor_start_under(const char *root, const json_t *options, struct kn_
         return NULL;
     }
     struct kn_monitor_state *m = calloc(1, sizeof *m);
-    if (!m) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!m)
+        return kn_null(kn_fail_memory(err));
     m->root = root;
     m->interval_ns = interval_ns < INTERVAL_MIN_NS ? INTERVAL_MIN_NS : interval_ns;
     kn_clocks_read(&m->clocks);

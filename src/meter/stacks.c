@@ -234,10 +234,8 @@ static int start_thread(struct kn_stacks *s, struct kn_error *err)
 struct kn_stacks *kn_stacks_start(const struct kn_stacks_options *options, struct kn_error *err)
 {
     struct kn_stacks *s = calloc(1, sizeof *s);
-    if (!s) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail_memory(err));
     s->options = *options;
     s->quit = -1;
     if (s->options.hz == 0)

@@ -28,10 +28,8 @@ static struct kn_slot *slot_new(struct kn_run *run, struct kn_part *part, unsign
 {
     size_t size = (sizeof(struct kn_slot) + 127) / 128 * 128; /* workers share no cache line */
     struct kn_slot *slot = aligned_alloc(128, size);
-    if (!slot) {
-        kn_fail(err, KN_E_MEMORY, "no memory for a worker");
-        return NULL;
-    }
+    if (!slot)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a worker"));
     memset(slot, 0, size);
     slot->w.run = run;
     slot->w.part = part;
@@ -115,10 +113,8 @@ struct kn_run *kn_run_new_to(const struct kn_spec *spec, const struct kn_target 
                              struct kn_error *err)
 {
     struct kn_run *run = calloc(1, sizeof *run);
-    if (!run) {
-        kn_fail(err, KN_E_MEMORY, "no memory for a run");
-        return NULL;
-    }
+    if (!run)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a run"));
     init_lock(run);
     run->spec = *spec;
     if (!run->spec.flows)

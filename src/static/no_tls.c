@@ -9,11 +9,11 @@ const char *const kn_tls_fault_names[KN_TLS_FAULTS] = {"name", "expired", "autho
 
 struct kn_tls_context *kn_tls_context_new(const struct kn_tls_config *config, struct kn_error *err)
 {
-    kn_fail(err, KN_E_UNSUPPORTED,
-            "https to %s: the static agent has no TLS; use the image (--image) on Kubernetes, or start `knbl agent` on "
-            "the host",
-            config->name);
-    return NULL;
+    return kn_null(kn_fail(
+        err, KN_E_UNSUPPORTED,
+        "https to %s: the static agent has no TLS; use the image (--image) on Kubernetes, or start `knbl agent` on "
+        "the host",
+        config->name));
 }
 
 void kn_tls_context_free(struct kn_tls_context *context)
@@ -24,8 +24,7 @@ void kn_tls_context_free(struct kn_tls_context *context)
 struct kn_tls *kn_tls_new(struct kn_tls_context *context, int fd, struct kn_error *err)
 {
     (void)context, (void)fd;
-    kn_fail(err, KN_E_UNSUPPORTED, "the static agent has no TLS");
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_UNSUPPORTED, "the static agent has no TLS"));
 }
 
 void kn_tls_free(struct kn_tls *tls)
