@@ -203,8 +203,8 @@ int kn_lab_name_take(struct kn_lab_keeper *keeper, const json_t *request, const 
 struct kn_lab_node *kn_lab_node_find(struct kn_lab_keeper *keeper, const char *name);
 struct kn_lab_pod *kn_lab_pod_find(struct kn_lab_keeper *keeper, const char *name);
 struct kn_lab_service *kn_lab_service_find(struct kn_lab_keeper *keeper, const char *name);
-/* For "did you mean"; NULL if no name is similar. */
-const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool nodes, bool pods, bool services);
+/* For "did you mean", among the nodes, and the pods and Services if asked; NULL if no name is similar. */
+const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool pods, bool services);
 /* Fails if `owner` is an endpoint of a Service. */
 int kn_lab_service_free_of(const struct kn_lab_keeper *keeper, const void *owner, const char *name,
                            struct kn_error *err);

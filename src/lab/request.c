@@ -20,7 +20,7 @@ static const char *name_of(const json_t *request, const char *what, struct kn_er
 static json_t *nothing(struct kn_lab_keeper *keeper, const char *name, struct kn_error *err)
 {
     kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.60s'", name);
-    kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true, true));
+    kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true));
     return NULL;
 }
 

@@ -83,7 +83,7 @@ static int no_endpoint(struct kn_lab_keeper *keeper, const char *name, struct kn
     if (!name)
         return kn_fail(err, KN_E_ARGUMENT, "endpoints must be a list of names");
     kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.70s'", name);
-    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true, false));
+    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, false));
 }
 
 static int read_endpoints(struct kn_lab_keeper *keeper, struct kn_lab_service *service, const json_t *request,

@@ -14,7 +14,7 @@ static void free_agent(void *agent)
 
 static int agent_port(lua_State *L)
 {
-    lua_pushinteger(L, kn_agent_port(kn_lua_check_handle(L, 1, TYPE)));
+    lua_pushinteger(L, kn_agent_port(kn_lua_check_handle(L, TYPE)));
     return 1;
 }
 

@@ -106,11 +106,11 @@ struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *met
     return box;
 }
 
-void *kn_lua_check_handle(lua_State *L, int arg, const char *name)
+void *kn_lua_check_handle(lua_State *L, const char *name)
 {
-    struct kn_box *box = luaL_checkudata(L, arg, name);
+    struct kn_box *box = luaL_checkudata(L, 1, name);
     if (!box->ptr)
-        luaL_argerror(L, arg, lua_pushfstring(L, "the %s is closed", strchr(name, '.') + 1));
+        luaL_argerror(L, 1, lua_pushfstring(L, "the %s is closed", strchr(name, '.') + 1));
     return box->ptr;
 }
 

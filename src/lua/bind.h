@@ -42,7 +42,7 @@ struct kn_box *kn_lua_box(lua_State *L, void (*free_it)(void *));
 struct kn_box *kn_lua_json_box(lua_State *L); /* of a json_t */
 /* A pointer with methods and close(), which frees it. Pushes one value; set ptr once the resource is open. */
 struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *methods, void (*free_it)(void *));
-void *kn_lua_check_handle(lua_State *L, int arg, const char *name); /* raises if it is closed */
+void *kn_lua_check_handle(lua_State *L, const char *name); /* the first argument; raises if it is closed */
 int kn_lua_push_json(lua_State *L, json_t *owned); /* as compact text; takes the reference; returns 1, or raises */
 /* Parses the JSON text at `index` into a box that is pushed. Invalid JSON raises. */
 json_t *kn_lua_check_json(lua_State *L, int index);

@@ -174,7 +174,7 @@ static int l_fetch(lua_State *L)
 
 static struct kn_fetch_stream *check_stream(lua_State *L)
 {
-    return kn_lua_check_handle(L, 1, STREAM);
+    return kn_lua_check_handle(L, STREAM);
 }
 
 static void free_stream(void *stream)

@@ -6,7 +6,7 @@
 
 static struct kn_fetch_pool *check_pool(lua_State *L)
 {
-    return kn_lua_check_handle(L, 1, POOL);
+    return kn_lua_check_handle(L, POOL);
 }
 
 static void free_pool(void *pool)

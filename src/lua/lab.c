@@ -23,7 +23,7 @@ static int answer(lua_State *L, json_t *json)
 
 static int lab_request(lua_State *L)
 {
-    struct kn_lab *lab = kn_lua_check_handle(L, 1, TYPE);
+    struct kn_lab *lab = kn_lua_check_handle(L, TYPE);
     struct kn_error err;
     kn_lab_stop_fd(lab, kn_lua_interrupt_fd(L));
     json_t *json = kn_lab_request(lab, kn_lua_check_json(L, 2), &err);

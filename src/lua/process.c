@@ -119,7 +119,7 @@ static bool look(struct process *p)
 /* process:wait(seconds) -> its exit code (128 and the signal, as in a shell) | nil while it goes on | nil, err */
 static int process_wait(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     uint64_t until_ns = kn_now_ns() + kn_lua_check_seconds(L, 2), now_ns;
     struct kn_interrupt *interrupt = kn_lua_interrupt(L);
     struct pollfd polls[] = {{.fd = p->pidfd, .events = POLLIN}, {.fd = kn_lua_interrupt_fd(L), .events = POLLIN}};
@@ -136,7 +136,7 @@ static int process_wait(lua_State *L)
 
 static int process_signal(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     int sig = (int)luaL_checkinteger(L, 2);
     if (p->pid > 0)
         kill(p->pid, sig);
@@ -158,7 +158,7 @@ static void push_file(lua_State *L, int fd)
 /* process:output() -> what it has written to standard output, and to standard error */
 static int process_output(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     push_file(L, p->out);
     push_file(L, p->err);
     return 2;
