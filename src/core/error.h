@@ -53,8 +53,8 @@ static inline void *kn_null(int failed)
     return NULL;
 }
 
-/* Prefixes the message with "context: ". */
-void kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prefixes the message with "context: "; returns -1. */
+int kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The names of codes in scripts and files: "refused", "timeout", … */
 const char *kn_code_name(enum kn_code code);

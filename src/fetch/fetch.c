@@ -218,14 +218,13 @@ int kn_fetch_stream_read(struct kn_fetch_stream *s, bool line, uint64_t timeout_
 {
     make_room(s);
     if (wait_for(s, line, kn_now_ns() + timeout_ns, err) < 0)
-        return kn_error_context(err, "%s", s->url), -1;
+        return kn_error_context(err, "%s", s->url);
     if (s->t.body.size && (!line || have_line(&s->t) || s->t.over))
         return give(s, line, chunk, size);
     if (s->t.result == CURLE_OK)
         return 0;
     kn_transfer_failed(&s->t, err);
-    kn_error_context(err, "%s", s->url);
-    return -1;
+    return kn_error_context(err, "%s", s->url);
 }
 
 void kn_fetch_stream_free(struct kn_fetch_stream *s)

@@ -124,8 +124,7 @@ static int take_pem(json_t *out, const char *out_key, const json_t *entry, const
     char *pem = kn_pem_extract(kind, text, size, err);
     free(text);
     if (!pem)
-        return kn_error_context(err, "kubeconfig: %s%s%s", data ? data_key : key, data ? "" : " ", data ? "" : path),
-               -1;
+        return kn_error_context(err, "kubeconfig: %s%s%s", data ? data_key : key, data ? "" : " ", data ? "" : path);
     kn_json_set(out, out_key, json_string(pem));
     free(pem);
     return 0;

@@ -39,7 +39,7 @@ static int read_one(struct kn_lab_pod *pod, const char *text, struct kn_error *e
         return kn_fail(err, KN_E_ARGUMENT, "networks: a name must have at most %d characters, got '%.80s'",
                        LAB_NAME_MAX, text);
     if (kn_lab_name_check(extra->network, err))
-        return kn_error_context(err, "networks"), -1;
+        return kn_error_context(err, "networks");
     for (const struct kn_lab_extra *other = pod->extra; other < extra; other++)
         if (strcmp(other->network, extra->network) == 0)
             return kn_fail(err, KN_E_ARGUMENT, "networks: '%s' is listed twice", extra->network);

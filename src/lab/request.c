@@ -20,8 +20,7 @@ static const char *name_of(const json_t *request, const char *what, struct kn_er
 static json_t *nothing(struct kn_lab_keeper *keeper, const char *name, struct kn_error *err)
 {
     kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.60s'", name);
-    kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true));
-    return NULL;
+    return kn_null(kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true)));
 }
 
 static json_t *node_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -175,8 +174,7 @@ json_t *kn_lab_handle(struct kn_lab_keeper *keeper, const json_t *request, struc
             return ops[i].act(keeper, request, err);
     }
     if (!op)
-        return kn_fail(err, KN_E_ARGUMENT, "op is required"), NULL;
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "op is required"));
     kn_fail(err, KN_E_ARGUMENT, "unknown op '%.40s'", op);
-    kn_lab_suggest(err, kn_nearest(op, names, OPS));
-    return NULL;
+    return kn_null(kn_lab_suggest(err, kn_nearest(op, names, OPS)));
 }
