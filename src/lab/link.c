@@ -14,7 +14,6 @@
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <netlink/socket.h>
-#include <string.h>
 
 /* Each function sends one request and waits for its acknowledgement. A NULL from libnl means out of memory. */
 

@@ -1,6 +1,5 @@
 #include "lab/keeper.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <sched.h>

@@ -1,10 +1,8 @@
 #include "lab/keeper.h"
 
 #include <arpa/inet.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static const int families[2] = {AF_INET, AF_INET6};

@@ -1,6 +1,5 @@
 #include "lab/keeper.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/units.h"

@@ -2,10 +2,7 @@
 
 #include "agent/agent.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 char *kn_control_path(const struct kn_lab_keeper *keeper, const char *name, char *buf, size_t size)

@@ -1,6 +1,5 @@
 /* lua/hist - histograms as JSON text, and statistics over lists of figures. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "core/hist.h"
 #include "core/json.h"

@@ -1,9 +1,7 @@
 /* lua/kube - kubeconfig, credential plugins and YAML for knbl.kube; the rest of the client is Lua over core.fetch. */
 #include <sodium.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/clock.h"
 #include "kube/config.h"
 #include "kube/plugin.h"
 #include "kube/yaml.h"

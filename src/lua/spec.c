@@ -1,5 +1,4 @@
 /* lua/spec - descriptions and checks of specifications. */
-#include <stdlib.h>
 
 #include "core/spec.h"
 #include "core/units.h"

@@ -1,11 +1,9 @@
 /* A row of the monitor: the kernel's counters of this node, this network namespace and this cgroup. */
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "meter/monitor.h"
 

@@ -1,6 +1,5 @@
 /* The timing of a run: starts its workers, opens and closes its window, and ends workers that hang. */
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/cpus.h"
 #include "meter/meter.h"

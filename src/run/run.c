@@ -1,7 +1,6 @@
 /* A run from its owner's view: new, start, progress, stop, free. */
 #include "run/run.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>

@@ -1,7 +1,6 @@
 /* In place of net/tls.c in the agent that is one static file: OpenSSL would make it 5 MB
  * large, and a ConfigMap holds 1 MiB. No context can be made, so the rest is never called. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "net/tls.h"
 

@@ -9,7 +9,6 @@
 
 #include "engines/crr/crr.h"
 #include "net/io.h"
-#include "run/flow.h"
 #include "run/loop.h"
 
 #define LOOK_NS (50 * KN_NS_PER_MS) /* between two looks at what waits for too long */

@@ -1,7 +1,6 @@
 #include "engines/http/h2.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -1,6 +1,5 @@
 /* The http test with http2: a worker's connections from their opening to their end. Every socket is registered once,
  * for all edges; one that was not read to its end has `more`. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

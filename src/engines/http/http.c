@@ -9,18 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "core/json.h"
 #include "core/stats.h"
 #include "engines/engines.h"
 #include "engines/http/conn.h"
 #include "engines/http/h2.h"
 #include "engines/http/serve.h"
-#include "net/io.h"
 #include "run/flow.h"
-#include "run/result.h"
 #include "run/short.h"
 
 #define TICK_NS KN_NS_PER_MS             /* between two looks at all connections, at least */

@@ -3,9 +3,7 @@
 #include "engines/rr/rr.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 

@@ -1,7 +1,6 @@
 /* Streams on the agent's side over many flows: sockets that never block, a few calls a flow in turn, so that all get
  * their share. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "core/pace.h"
 #include "engines/engines.h"

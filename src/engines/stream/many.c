@@ -2,7 +2,6 @@
  * their share. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include "core/pace.h"

@@ -5,16 +5,13 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "core/pace.h"
-#include "run/payload.h"
 #include "engines/engines.h"
 #include "engines/stream/stream.h"
 #include "net/io.h"
-#include "run/flow.h"
 
 #define ARMS 2
 #define SMALL (1u << 10) /* messages below that are gathered, unless calibration finds that it does not pay */
