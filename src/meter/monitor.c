@@ -72,12 +72,7 @@ static void *monitor_main(void *argument)
 
 static int start_thread(struct kn_monitor_state *m, struct kn_error *err)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&m->lock, NULL);
+    kn_lock_init(&m->lock, &m->wake);
     if ((errno = kn_thread_start(&m->thread, "knbl-monitor", monitor_main, m)) != 0)
         return kn_fail_errno(err, "cannot start the monitor's thread");
     m->running = true;

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/thread.h"
 
 /* ---- text ---- */
 
@@ -163,7 +163,6 @@ static void *lookup_main(void *argument)
 
 static struct lookup *lookup_new(const char *host, const struct addrinfo *hints)
 {
-    pthread_condattr_t monotonic;
     size_t n = strlen(host) + 1;
     struct lookup *job = calloc(1, sizeof *job + n);
     if (!job)
@@ -171,11 +170,7 @@ static struct lookup *lookup_new(const char *host, const struct addrinfo *hints)
     memcpy(job->host, host, n);
     job->hints = *hints;
     job->owners = 2;
-    pthread_mutex_init(&job->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&job->done_cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    kn_lock_init(&job->lock, &job->done_cond);
     return job;
 }
 

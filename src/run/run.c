@@ -7,6 +7,7 @@
 
 #include "core/cpus.h"
 #include "core/json.h"
+#include "core/thread.h"
 #include "run/inside.h"
 
 /* ---- new and free ---- */
@@ -93,16 +94,6 @@ static int make_slots(struct kn_run *run, struct kn_error *err)
     return 0;
 }
 
-static void init_lock(struct kn_run *run)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&run->changed, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&run->lock, NULL);
-}
-
 struct kn_run *kn_run_new(const struct kn_spec *spec, const struct kn_target *target, struct kn_error *err)
 {
     return kn_run_new_to(spec, target, 1, err);
@@ -114,7 +105,7 @@ struct kn_run *kn_run_new_to(const struct kn_spec *spec, const struct kn_target 
     struct kn_run *run = calloc(1, sizeof *run);
     if (!run)
         return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a run"));
-    init_lock(run);
+    kn_lock_init(&run->lock, &run->changed);
     run->spec = *spec;
     if (!run->spec.flows)
         run->spec.flows = 1;
