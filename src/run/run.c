@@ -164,7 +164,8 @@ void kn_run_free(struct kn_run *run)
 
 /* ---- what any thread may do ---- */
 
-void kn_run_halt(struct kn_run *run)
+/* No further operation. */
+static void halt(struct kn_run *run)
 {
     atomic_store(&run->stop, true);
     pthread_mutex_lock(&run->lock);
@@ -178,7 +179,7 @@ void kn_run_stop(struct kn_run *run)
     if (!run->over) /* else it stops nothing, and the result is whole */
         atomic_store(&run->asked_to_stop, true);
     pthread_mutex_unlock(&run->lock);
-    kn_run_halt(run);
+    halt(run);
 }
 
 /* The lock is held. */
@@ -195,7 +196,7 @@ void kn_run_fail(struct kn_run *run, const struct kn_error *err)
     pthread_mutex_lock(&run->lock);
     set_failed(run, err);
     pthread_mutex_unlock(&run->lock);
-    kn_run_halt(run);
+    halt(run);
 }
 
 /* Out of memory is an error here: a result without one of its flags would look better than it is. The lock is held. */
