@@ -108,10 +108,8 @@ static struct kn_run *start(const char *spec_json, const knbl_target *const *tar
     struct kn_run *run = NULL;
     if (take_spec(spec_json, &spec, err) < 0)
         return NULL;
-    if (n < 1 || n > KN_TARGETS_MAX) {
-        kn_fail(err, KN_E_ARGUMENT, "n must be from 1 to %u targets, got %u", KN_TARGETS_MAX, n);
-        return NULL;
-    }
+    if (n < 1 || n > KN_TARGETS_MAX)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "n must be from 1 to %u targets, got %u", KN_TARGETS_MAX, n));
     struct kn_target *to = calloc(n, sizeof *to);
     int failed = to ? 0 : kn_fail_memory(err);
     for (uint32_t i = 0; i < n && !failed; i++)
@@ -174,13 +172,11 @@ KNBL_API int32_t knbl_run_stats(knbl_run *run, knbl_stats *stats)
 /* The result of a run that is over or was stopped. */
 static json_t *result_of(knbl_run *run, struct kn_error *err)
 {
-    if (!kn_run_wait(run->run, atomic_load(&run->stopped) ? STOP_NS : 0)) {
-        kn_fail(err, KN_E_ARGUMENT, "the run is not over yet");
-        return NULL;
-    }
+    if (!kn_run_wait(run->run, atomic_load(&run->stopped) ? STOP_NS : 0))
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "the run is not over yet"));
     json_t *result = kn_run_result(run->run);
     if (!result)
-        kn_fail(err, KN_E_MEMORY, "out of memory");
+        kn_fail_memory(err);
     return result;
 }
 

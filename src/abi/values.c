@@ -7,7 +7,6 @@
 #include "engines/engines.h"
 #include "core/file.h"
 #include "core/hist.h"
-#include "core/spec.h"
 #include "core/stats.h"
 #include "core/units.h"
 

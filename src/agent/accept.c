@@ -320,10 +320,8 @@ static int start_acceptor(struct kn_acceptors *all, unsigned index)
 struct kn_acceptors *kn_acceptors_new(struct kn_gate *gate, struct kn_poller *poller, int tcp_fd, struct kn_error *err)
 {
     struct kn_acceptors *all = calloc(1, sizeof *all);
-    if (!all) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!all)
+        return kn_null(kn_fail_memory(err));
     unsigned cpus = kn_cpus_allowed();
     all->gate = gate;
     all->poller = poller;

@@ -64,10 +64,8 @@ static int start_parts(struct kn_agent *agent, struct kn_error *err)
 struct kn_agent *kn_agent_new(const struct kn_agent_config *config, struct kn_error *err)
 {
     struct kn_agent *agent = calloc(1, sizeof *agent);
-    if (!agent) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!agent)
+        return kn_null(kn_fail_memory(err));
     agent->sockets = (struct kn_sockets){.tcp_fd = -1, .unix_fd = -1, .udp = {.fd = -1}};
     if (kn_shared_init(&agent->shared, config, err) ||
         kn_sockets_open(&agent->sockets, &config->listen, agent->shared.config.unix_path, err) ||

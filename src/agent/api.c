@@ -130,9 +130,7 @@ static json_t *keep_or_end_watch(const struct kn_api *api, const char *id, bool 
     *status = OK;
     if (end)
         seen = kn_watches_stop(api->watches, id, &err);
-    else if (!kn_leases_touch(&api->watches->leases, id))
-        kn_leases_missing(&api->watches->leases, id, &err);
-    else if (!(seen = json_pack("{s:s}", "id", id)))
+    else if (!kn_leases_touch(&api->watches->leases, id, &err) && !(seen = json_pack("{s:s}", "id", id)))
         kn_fail_memory(&err);
     return seen ? seen : kn_api_error(&err, status);
 }

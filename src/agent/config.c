@@ -1,8 +1,6 @@
 #include "agent/config.h"
 
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 
@@ -15,16 +13,6 @@ void kn_agent_defaults(struct kn_agent_config *config)
     config->hello_ns = 5 * KN_NS_PER_S;
 }
 
-/* [::] takes both families; a kernel without IPv6 has 0.0.0.0 only. */
-static const char *any_address(void)
-{
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return "0.0.0.0";
-    close(fd);
-    return "::";
-}
-
 int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err)
 {
     char host[256];
@@ -33,5 +21,5 @@ int kn_agent_listen(const char *text, struct kn_addr *out, struct kn_error *err)
         return -1;
     if (*text && strspn(text, "0123456789") == strlen(text)) /* which is an address too: 0.0.36.249 */
         return kn_fail(err, KN_E_ARGUMENT, "\"%s\" has no colon; expected [ADDRESS]:PORT, as in \":%s\"", text, text);
-    return kn_addr_resolve(*host ? host : any_address(), port, 0, 5 * KN_NS_PER_S, out, err);
+    return kn_addr_resolve(host, port, 0, 5 * KN_NS_PER_S, out, err);
 }

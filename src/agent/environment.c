@@ -83,32 +83,28 @@ static FILE *open_routes(const char *name)
     return fopen(path, "re");
 }
 
-static bool default_route_v4(char name[IF_NAMESIZE])
+static bool is_default_v4(const char *line, char interface[IF_NAMESIZE])
 {
-    char line[256], interface[IF_NAMESIZE];
-    unsigned long to, gateway, mask;
-    unsigned flags;
-    bool found = false;
-    FILE *f = open_routes("route");
-    while (f && !found && fgets(line, sizeof line, f))
-        if (sscanf(line, "%15s %lx %lx %x %*d %*d %*d %lx", interface, &to, &gateway, &flags, &mask) == 5)
-            found = to == 0 && mask == 0;
-    if (f)
-        fclose(f);
-    if (found)
-        memcpy(name, interface, IF_NAMESIZE);
-    return found;
+    unsigned long to, mask;
+    return sscanf(line, "%15s %lx %*x %*x %*d %*d %*d %lx", interface, &to, &mask) == 3 && to == 0 && mask == 0;
 }
 
-static bool default_route_v6(char name[IF_NAMESIZE])
+static bool is_default_v6(const char *line, char interface[IF_NAMESIZE])
 {
-    char line[256], interface[IF_NAMESIZE], to[33];
     unsigned length;
+    return sscanf(line, "%*32s %x %*32s %*x %*32s %*x %*x %*x %*x %15s", &length, interface) == 2 && length == 0 &&
+           strcmp(interface, "lo") != 0;
+}
+
+/* Of the machine's table of that name. */
+static bool default_route(const char *table, bool (*is_default)(const char *line, char interface[IF_NAMESIZE]),
+                          char name[IF_NAMESIZE])
+{
+    char line[256], interface[IF_NAMESIZE];
     bool found = false;
-    FILE *f = open_routes("ipv6_route");
+    FILE *f = open_routes(table);
     while (f && !found && fgets(line, sizeof line, f))
-        if (sscanf(line, "%32s %x %*32s %*x %*32s %*x %*x %*x %*x %15s", to, &length, interface) == 3)
-            found = length == 0 && strcmp(interface, "lo") != 0;
+        found = is_default(line, interface);
     if (f)
         fclose(f);
     if (found)
@@ -120,7 +116,7 @@ static void put_interface(json_t *out)
 {
     struct ifreq request;
     char name[IF_NAMESIZE] = "";
-    if (!default_route_v4(name) && !default_route_v6(name))
+    if (!default_route("route", is_default_v4, name) && !default_route("ipv6_route", is_default_v6, name))
         return;
     memset(&request, 0, sizeof request);
     memcpy(request.ifr_name, name, IF_NAMESIZE - 1);
@@ -179,12 +175,11 @@ static void read_until(int fd, char *answer, size_t size, uint64_t deadline_ns)
 bool kn_proxy_mode(uint16_t port, uint64_t timeout_ns, char mode[KN_PROXY_MODE_SIZE])
 {
     static const char ask[] = "GET /proxyMode HTTP/1.0\r\n\r\n";
-    struct kn_addr to = {
-        .u.v4 = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-        .len = sizeof to.u.v4};
+    struct kn_addr to = kn_addr_any(false, port);
     char answer[2048] = "";
     struct kn_error ignored;
     uint64_t deadline_ns = kn_now_ns() + timeout_ns;
+    to.u.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = kn_tcp_connect(&to, NULL, deadline_ns, &ignored);
     if (fd < 0)
         return false;

@@ -116,7 +116,7 @@ int kn_leases_add(struct kn_leases *t, struct kn_lease *lease, struct kn_error *
     return rc;
 }
 
-int kn_leases_missing(const struct kn_leases *t, const char *id, struct kn_error *err)
+static int missing(const struct kn_leases *t, const char *id, struct kn_error *err)
 {
     char quoted[KN_QUOTE_MAX];
     int times = t->ops->is_over ? 2 : 1; /* a result is kept for as long again */
@@ -132,25 +132,27 @@ unsigned kn_leases_active(struct kn_leases *t)
     return n;
 }
 
-bool kn_leases_touch(struct kn_leases *t, const char *id)
+int kn_leases_touch(struct kn_leases *t, const char *id, struct kn_error *err)
 {
     pthread_mutex_lock(&t->lock);
     struct kn_lease **at = find(t, id);
     if (at)
         (*at)->asked_ns = kn_now_ns();
     pthread_mutex_unlock(&t->lock);
-    return at != NULL;
+    return at ? 0 : missing(t, id, err);
 }
 
-struct kn_lease *kn_leases_remove(struct kn_leases *t, const char *id)
+struct kn_lease *kn_leases_remove(struct kn_leases *t, const char *id, struct kn_error *err)
 {
     pthread_mutex_lock(&t->lock);
     struct kn_lease **at = find(t, id), *lease = at ? unlink_at(at) : NULL;
     pthread_mutex_unlock(&t->lock);
+    if (!lease)
+        missing(t, id, err);
     return lease;
 }
 
-struct kn_lease *kn_leases_take(struct kn_leases *t, const char *id)
+struct kn_lease *kn_leases_take(struct kn_leases *t, const char *id, struct kn_error *err)
 {
     pthread_mutex_lock(&t->lock);
     struct kn_lease **at = find(t, id), *lease = at ? *at : NULL;
@@ -159,6 +161,8 @@ struct kn_lease *kn_leases_take(struct kn_leases *t, const char *id)
         lease->asked_ns = kn_now_ns();
     }
     pthread_mutex_unlock(&t->lock);
+    if (!lease)
+        missing(t, id, err);
     return lease;
 }
 

@@ -54,11 +54,12 @@ int kn_lease_id(const char *given, char id[KN_ID_SIZE], struct kn_error *err);
 int kn_leases_add(struct kn_leases *t, struct kn_lease *lease, struct kn_error *err);
 unsigned kn_leases_active(struct kn_leases *t);
 
-bool kn_leases_touch(struct kn_leases *t, const char *id); /* a poll; false: no such id */
-/* The error where there is no such id; returns -1. */
-int kn_leases_missing(const struct kn_leases *t, const char *id, struct kn_error *err);
-struct kn_lease *kn_leases_remove(struct kn_leases *t, const char *id); /* the caller's from now on; NULL: no such id */
-struct kn_lease *kn_leases_take(struct kn_leases *t, const char *id); /* it stays until given back; NULL: no such id */
+/* Where there is no such id, these fail. */
+int kn_leases_touch(struct kn_leases *t, const char *id, struct kn_error *err); /* a poll */
+/* It is the caller's from now on. */
+struct kn_lease *kn_leases_remove(struct kn_leases *t, const char *id, struct kn_error *err);
+/* It stays until given back. */
+struct kn_lease *kn_leases_take(struct kn_leases *t, const char *id, struct kn_error *err);
 void kn_leases_give_back(struct kn_leases *t, struct kn_lease *lease, bool forget);
 
 uint64_t kn_leases_tick(struct kn_leases *t, uint64_t now_ns); /* expires what must; returns when to look again */

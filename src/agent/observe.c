@@ -50,11 +50,9 @@ int kn_watches_start(struct kn_watches *watches, const json_t *request, char id[
 
 json_t *kn_watches_stop(struct kn_watches *watches, const char *id, struct kn_error *err)
 {
-    struct watch *w = (struct watch *)kn_leases_remove(&watches->leases, id);
-    if (!w) {
-        kn_leases_missing(&watches->leases, id, err);
+    struct watch *w = (struct watch *)kn_leases_remove(&watches->leases, id, err);
+    if (!w)
         return NULL;
-    }
     json_t *out = kn_observation_stop(w->observation);
     if (!out)
         kn_fail_memory(err);

@@ -203,10 +203,8 @@ static struct MHD_Daemon *start(struct kn_pages *pages, int fd)
 struct kn_pages *kn_pages_new(const struct kn_addr *listen, struct kn_error *err)
 {
     struct kn_pages *pages = calloc(1, sizeof *pages);
-    if (!pages) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!pages)
+        return kn_null(kn_fail_memory(err));
     pthread_mutex_init(&pages->lock, NULL);
     struct kn_addr at = {.len = sizeof at.u};
     int fd = kn_tcp_listen(listen, BACKLOG, err);

@@ -123,7 +123,7 @@ static void wait_until(struct kn_poller *k, uint64_t until_ns)
     struct timespec left, *timeout = NULL;
     if (until_ns != UINT64_MAX) {
         uint64_t now = kn_now_ns(), ns = now < until_ns ? until_ns - now : 0;
-        left = (struct timespec){.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S)};
+        left = kn_timespec(ns);
         timeout = &left;
     }
     nfds_t n = fill_polls(k);

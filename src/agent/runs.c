@@ -123,10 +123,8 @@ static int take_target(const json_t *to, struct kn_target *target, struct kn_err
 static struct kn_target *take_targets(const json_t *to, const struct kn_key *key, unsigned *n, struct kn_error *err)
 {
     size_t size = json_is_array(to) ? json_array_size(to) : 1;
-    if (size < 1 || size > KN_TARGETS_MAX) {
-        kn_fail(err, KN_E_ARGUMENT, "\"to\" must have 1 to %u targets, got %zu", KN_TARGETS_MAX, size);
-        return NULL;
-    }
+    if (size < 1 || size > KN_TARGETS_MAX)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "\"to\" must have 1 to %u targets, got %zu", KN_TARGETS_MAX, size));
     struct kn_target *targets = calloc(size, sizeof *targets);
     int failed = targets ? 0 : kn_fail_memory(err);
     for (size_t i = 0; i < size && !failed; i++) {
@@ -249,11 +247,9 @@ static bool wait_for(struct kn_runs *runs, struct run *r, uint64_t wait_ns)
 
 json_t *kn_runs_report(struct kn_runs *runs, const char *id, uint64_t wait_ns, struct kn_error *err)
 {
-    struct run *r = (struct run *)kn_leases_take(&runs->leases, id);
-    if (!r) {
-        kn_leases_missing(&runs->leases, id, err);
+    struct run *r = (struct run *)kn_leases_take(&runs->leases, id, err);
+    if (!r)
         return NULL;
-    }
     json_t *out = describe(r, wait_for(runs, r, wait_ns), err);
     kn_leases_give_back(&runs->leases, &r->lease, false);
     return out;
@@ -261,11 +257,9 @@ json_t *kn_runs_report(struct kn_runs *runs, const char *id, uint64_t wait_ns, s
 
 json_t *kn_runs_end(struct kn_runs *runs, const char *id, struct kn_error *err)
 {
-    struct run *r = (struct run *)kn_leases_take(&runs->leases, id);
-    if (!r) {
-        kn_leases_missing(&runs->leases, id, err);
+    struct run *r = (struct run *)kn_leases_take(&runs->leases, id, err);
+    if (!r)
         return NULL;
-    }
     kn_run_stop(r->run);
     bool over = kn_run_wait(r->run, END_NS);
     json_t *out = describe(r, over, err);

@@ -128,10 +128,8 @@ json_t *kn_schedules_add(struct kn_schedules *schedules, const json_t *request, 
     uint64_t taken_ns = kn_now_ns();
     char id[KN_ID_SIZE];
     struct kn_schedule *s = calloc(1, sizeof *s);
-    if (!s) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail_memory(err));
     s->shared = schedules->shared;
     pthread_mutex_init(&s->lock, NULL);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -144,7 +142,7 @@ json_t *kn_schedules_add(struct kn_schedules *schedules, const json_t *request, 
         schedule_free(&s->lease);
     else
         kn_shared_wake(schedules->shared);
-    struct kn_schedule *kept = rc < 0 ? NULL : (struct kn_schedule *)kn_leases_take(&schedules->leases, id);
+    struct kn_schedule *kept = rc < 0 ? NULL : (struct kn_schedule *)kn_leases_take(&schedules->leases, id, err);
     if (!kept)
         return rc < 0 ? NULL : (kn_fail(err, KN_E_LOST, "the schedule is gone"), NULL);
     json_t *out = describe(kept, taken_ns, false, err);
@@ -169,11 +167,9 @@ static int set_start(struct kn_schedule *s, const json_t *request, uint64_t now_
 json_t *kn_schedules_start(struct kn_schedules *schedules, const char *id, const json_t *request, struct kn_error *err)
 {
     uint64_t taken_ns = kn_now_ns();
-    struct kn_schedule *s = (struct kn_schedule *)kn_leases_take(&schedules->leases, id);
-    if (!s) {
-        kn_fail(err, KN_E_LOST, "no such schedule: it was deleted, or it expired");
-        return NULL;
-    }
+    struct kn_schedule *s = (struct kn_schedule *)kn_leases_take(&schedules->leases, id, err);
+    if (!s)
+        return kn_null(kn_fail(err, KN_E_LOST, "no such schedule: it was deleted, or it expired"));
     json_t *out = set_start(s, request, taken_ns, err) ? NULL : describe(s, taken_ns, false, err);
     kn_leases_give_back(&schedules->leases, &s->lease, false);
     return out;
@@ -190,11 +186,9 @@ static void await_end(struct kn_schedule *s)
 json_t *kn_schedules_report(struct kn_schedules *schedules, const char *id, bool end, struct kn_error *err)
 {
     uint64_t taken_ns = kn_now_ns();
-    struct kn_schedule *s = (struct kn_schedule *)kn_leases_take(&schedules->leases, id);
-    if (!s) {
-        kn_leases_missing(&schedules->leases, id, err);
+    struct kn_schedule *s = (struct kn_schedule *)kn_leases_take(&schedules->leases, id, err);
+    if (!s)
         return NULL;
-    }
     if (end) {
         schedule_stop(&s->lease);
         await_end(s);

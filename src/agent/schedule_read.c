@@ -1,8 +1,6 @@
 /* The body of POST /v1/schedule: docs/agent.md has its form. Whatever it says is limited before it is allocated. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "agent/schedule_inside.h"
 

@@ -51,7 +51,7 @@ static int open_port(struct kn_sockets *s, const struct kn_addr *at, struct kn_e
         rc = open_pair(s, at, err);
     if (rc == 0 || !is_any_v6(at) || err->code == KN_E_IN_USE || err->code == KN_E_PERMISSION)
         return rc;
-    struct kn_addr v4 = {.u.v4 = {.sin_family = AF_INET, .sin_port = at->u.v6.sin6_port}, .len = sizeof v4.u.v4};
+    struct kn_addr v4 = kn_addr_any(false, kn_addr_port(at));
     return open_pair(s, &v4, err); /* a machine without IPv6 */
 }
 

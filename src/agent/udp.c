@@ -2,7 +2,6 @@
 
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -118,7 +117,7 @@ static void refuse(struct kn_udp_listener *l, const struct arrival *a, const str
  */
 static void unmap(struct kn_addr *a)
 {
-    struct kn_addr v4 = {.u.v4 = {.sin_family = AF_INET, .sin_port = a->u.v6.sin6_port}, .len = sizeof v4.u.v4};
+    struct kn_addr v4 = kn_addr_any(false, kn_addr_port(a));
     memcpy(&v4.u.v4.sin_addr, &a->u.v6.sin6_addr.s6_addr[12],
            sizeof v4.u.v4.sin_addr); /* of [::] too, which is 0.0.0.0 */
     *a = v4;
@@ -127,13 +126,13 @@ static void unmap(struct kn_addr *a)
 static bool is_ipv4_over_ipv6(const struct arrival *a)
 {
     const struct in6_addr *to = &a->to.u.v6.sin6_addr;
-    return kn_addr_is_v6(&a->from) && IN6_IS_ADDR_V4MAPPED(&a->from.u.v6.sin6_addr) && kn_addr_is_v6(&a->to) &&
+    return kn_addr_is_mapped(&a->from) && kn_addr_is_v6(&a->to) &&
            (IN6_IS_ADDR_V4MAPPED(to) || IN6_IS_ADDR_UNSPECIFIED(to));
 }
 
 static struct kn_addr mapped(const struct kn_addr *a)
 {
-    struct kn_addr v6 = {.u.v6 = {.sin6_family = AF_INET6, .sin6_port = a->u.v4.sin_port}, .len = sizeof v6.u.v6};
+    struct kn_addr v6 = kn_addr_any(true, kn_addr_port(a));
     v6.u.v6.sin6_addr.s6_addr[10] = v6.u.v6.sin6_addr.s6_addr[11] = 0xff;
     memcpy(&v6.u.v6.sin6_addr.s6_addr[12], &a->u.v4.sin_addr, sizeof a->u.v4.sin_addr);
     return v6;

@@ -31,7 +31,7 @@ uint64_t kn_process_cpu_ns(void)
 
 void kn_sleep_until_ns(uint64_t when_ns)
 {
-    struct timespec t = {.tv_sec = (time_t)(when_ns / KN_NS_PER_S), .tv_nsec = (long)(when_ns % KN_NS_PER_S)};
+    struct timespec t = kn_timespec(when_ns);
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 

@@ -116,7 +116,7 @@ int kn_fail_from(struct kn_error *err, int sys_errno, const char *format, ...)
     return -1;
 }
 
-void kn_error_context(struct kn_error *err, const char *format, ...)
+int kn_error_context(struct kn_error *err, const char *format, ...)
 {
     char message[sizeof err->message];
     va_list args;
@@ -127,6 +127,7 @@ void kn_error_context(struct kn_error *err, const char *format, ...)
     append(message, sizeof message, err->message);
     memcpy(err->message, message, sizeof message);
     kn_text_clean(err->message);
+    return -1;
 }
 
 const char *kn_code_name(enum kn_code code)

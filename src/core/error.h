@@ -46,9 +46,15 @@ int kn_fail_with(struct kn_error *err, enum kn_code code, int sys_errno, const c
 int kn_fail_from(struct kn_error *err, int sys_errno, const char *format, ...) __attribute__((format(printf, 3, 4)));
 #define kn_fail_errno(err, ...) kn_fail_from((err), errno, __VA_ARGS__)
 #define kn_fail_memory(err) kn_fail((err), KN_E_MEMORY, "out of memory")
+/* For functions that return a pointer: `return kn_null(kn_fail(...))`. */
+static inline void *kn_null(int failed)
+{
+    (void)failed;
+    return NULL;
+}
 
-/* Prefixes the message with "context: ". */
-void kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prefixes the message with "context: "; returns -1. */
+int kn_error_context(struct kn_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The names of codes in scripts and files: "refused", "timeout", … */
 const char *kn_code_name(enum kn_code code);

@@ -290,10 +290,7 @@ static int get_hist(const json_t *json, const char *name, struct kn_hist **h, st
         return 0;
     kn_hist_free(*h);
     *h = kn_hist_from_json(value, err);
-    if (*h)
-        return 0;
-    kn_error_context(err, "%s", name);
-    return -1;
+    return *h ? 0 : kn_error_context(err, "%s", name);
 }
 
 static int get_series(const json_t *json, struct kn_series *s, struct kn_error *err)

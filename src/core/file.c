@@ -177,7 +177,7 @@ static char *read_all(int fd, const char *path, size_t most, struct kn_error *er
     while (text && size <= most && (n = read(fd, text + size, most + 1 - size)) > 0)
         size += (size_t)n;
     if (!text)
-        kn_fail(err, KN_E_MEMORY, "out of memory");
+        kn_fail_memory(err);
     else if (n < 0)
         kn_fail_errno(err, "cannot read %s", path);
     else if (size > most)
@@ -191,10 +191,8 @@ static char *read_all(int fd, const char *path, size_t most, struct kn_error *er
 char *kn_read_file(const char *path, size_t most, struct kn_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        kn_fail_errno(err, "cannot read %s", path);
-        return NULL;
-    }
+    if (fd < 0)
+        return kn_null(kn_fail_errno(err, "cannot read %s", path));
     char *text = read_all(fd, path, most, err);
     close(fd);
     return text;

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/json.h"
 
@@ -254,10 +253,8 @@ struct kn_hist *kn_hist_from_json(const json_t *json, struct kn_error *err)
 {
     struct kn_hist *h = kn_hist_new();
     const json_t *buckets = json_object_get(json, "buckets");
-    if (!h) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!h)
+        return kn_null(kn_fail_memory(err));
     h->count = h->min = h->max = 0;
     bool good = json_is_array(buckets) && kn_json_u64_member(json, "count", &h->count, err) == 0 &&
                 kn_json_u64_member(json, "min", &h->min, err) == 0 &&
@@ -279,11 +276,9 @@ json_t *kn_hist_merge_json(const json_t *list, struct kn_error *err)
 {
     struct kn_hist *sum = json_is_array(list) ? kn_hist_new() : NULL;
     size_t n = json_array_size(list);
-    if (!sum) {
-        kn_fail(err, json_is_array(list) ? KN_E_MEMORY : KN_E_ARGUMENT,
-                json_is_array(list) ? "out of memory" : "expected a list of histograms");
-        return NULL;
-    }
+    if (!sum)
+        return kn_null(kn_fail(err, json_is_array(list) ? KN_E_MEMORY : KN_E_ARGUMENT,
+                               json_is_array(list) ? "out of memory" : "expected a list of histograms"));
     size_t i = 0;
     for (; i < n; i++) {
         struct kn_hist *one = kn_hist_from_json(json_array_get(list, i), err);
@@ -294,7 +289,7 @@ json_t *kn_hist_merge_json(const json_t *list, struct kn_error *err)
     }
     json_t *merged = i == n ? kn_hist_to_json(sum) : NULL;
     if (i == n && !merged)
-        kn_fail(err, KN_E_MEMORY, "out of memory");
+        kn_fail_memory(err);
     kn_hist_free(sum);
     return merged;
 }

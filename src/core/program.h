@@ -2,8 +2,6 @@
 #ifndef KN_CORE_PROGRAM_H
 #define KN_CORE_PROGRAM_H
 
-#include "core/error.h"
-
 #define KN_PROGRAM_SELF "/proc/self/exe"
 
 /* Calls `take` for each loaded shared object, including the dynamic loader, with the name by which it is loaded

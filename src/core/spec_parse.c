@@ -1,6 +1,5 @@
 #include "core/spec.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -252,10 +251,7 @@ static int read_key(struct parse *p, const char *key, const json_t *value, struc
     if (p->given >> i & 1)
         return kn_fail(err, KN_E_ARGUMENT, "%s: given twice, also as %s", key, alias ? name : "one of its aliases");
     p->given |= 1ull << i;
-    if (read_value(p, option, value, err) == 0)
-        return 0;
-    kn_error_context(err, "%s", key);
-    return -1;
+    return read_value(p, option, value, err) == 0 ? 0 : kn_error_context(err, "%s", key);
 }
 
 /* ---- defaults that depend on other options ---- */

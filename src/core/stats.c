@@ -47,6 +47,16 @@ static size_t inner_rank(size_t n, double confidence, double *covered)
     return rank;
 }
 
+/* The median of the values, and those `rank` from both ends. Frees them. */
+static void take_interval(double *values, size_t n, size_t rank, struct kn_interval *out)
+{
+    qsort(values, n, sizeof *values, compare);
+    out->median = values[(n - 1) / 2] / 2 + values[n / 2] / 2;
+    out->low = values[rank];
+    out->high = values[n - 1 - rank];
+    free(values);
+}
+
 int kn_stats_median(const double *values, size_t n, double confidence, struct kn_interval *out, struct kn_error *err)
 {
     if (n == 0)
@@ -59,12 +69,7 @@ int kn_stats_median(const double *values, size_t n, double confidence, struct kn
     if (!sorted)
         return kn_fail_memory(err);
     memcpy(sorted, values, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, compare);
-    size_t rank = inner_rank(n, confidence, &out->confidence);
-    out->median = sorted[(n - 1) / 2] / 2 + sorted[n / 2] / 2;
-    out->low = sorted[rank];
-    out->high = sorted[n - 1 - rank];
-    free(sorted);
+    take_interval(sorted, n, inner_rank(n, confidence, &out->confidence), out);
     return 0;
 }
 
@@ -248,10 +253,6 @@ int kn_stats_shift(const double *a, size_t n_a, const double *b, size_t n_b, dou
     for (size_t i = 0; i < n_a; i++)
         for (size_t j = 0; j < n_b; j++)
             differences[i * n_b + j] = b[j] - a[i];
-    qsort(differences, n, sizeof *differences, compare);
-    out->median = differences[(n - 1) / 2] / 2 + differences[n / 2] / 2;
-    out->low = differences[rank];
-    out->high = differences[n - 1 - rank];
-    free(differences);
+    take_interval(differences, n, rank, out);
     return 0;
 }

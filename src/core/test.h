@@ -29,14 +29,12 @@ enum kn_warmup {
     KN_WARMUP_NONE
 };
 
-struct kn_spec;
 struct kn_target;
 struct kn_worker;
 struct kn_served;
 struct kn_server;
 struct kn_hello;
 struct kn_view;
-struct kn_figures;
 struct kn_desk_test;
 
 /* The first member of a list's last row is 0. */

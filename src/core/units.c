@@ -350,8 +350,7 @@ int kn_size_list_parse(const char *text, uint64_t *sizes, size_t most, struct kn
             return REFUSE(wrong, list_example);
         if (wrong) {
             char quoted[KN_QUOTE_MAX];
-            kn_error_context(err, "%s", kn_quote(quoted, text));
-            return -1;
+            return kn_error_context(err, "%s", kn_quote(quoted, text));
         }
         at += length;
         if (*at == 0)

@@ -43,8 +43,7 @@ struct kn_fetch_client *kn_fetch_client_new(struct kn_error *err)
     if (c && c->multi && c->easy)
         return c;
     kn_fetch_client_free(c);
-    kn_fail(err, KN_E_MEMORY, "out of memory");
-    return NULL;
+    return kn_null(kn_fail_memory(err));
 }
 
 void kn_fetch_client_free(struct kn_fetch_client *c)
@@ -81,7 +80,7 @@ int kn_transfer_answer(struct kn_transfer *t, struct kn_fetch_response *response
     if (response->headers && response->body)
         return 0;
     kn_fetch_response_fini(response);
-    return kn_fail(err, KN_E_MEMORY, "out of memory");
+    return kn_fail_memory(err);
 }
 
 int kn_fetch(struct kn_fetch_client *client, const struct kn_fetch_request *r, struct kn_fetch_response *response,
@@ -121,7 +120,7 @@ static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request 
     s->t.pause_at = STREAM_ROOM;
     s->url = strdup(r->unix_path ? r->unix_path : r->url);
     if (!s->url || !(s->client = kn_fetch_client_new(err)))
-        return kn_fail(err, KN_E_MEMORY, "out of memory");
+        return kn_fail_memory(err);
     uint64_t until_ns = kn_fetch_deadline(r);
     if (kn_transfer_start(&s->t, s->client->multi, s->client->easy, r, err) < 0 ||
         kn_transfer_drive(&s->t, have_head, until_ns, err) < 0)
@@ -129,16 +128,14 @@ static int open_stream(struct kn_fetch_stream *s, const struct kn_fetch_request 
     if (!s->t.head_done)
         return kn_transfer_failed(&s->t, err);
     s->status = kn_transfer_status(&s->t);
-    return kn_buffer_add(&s->t.head, "", 0) < 0 ? kn_fail(err, KN_E_MEMORY, "out of memory") : 0;
+    return kn_buffer_add(&s->t.head, "", 0) < 0 ? kn_fail_memory(err) : 0;
 }
 
 struct kn_fetch_stream *kn_fetch_stream_open(const struct kn_fetch_request *r, struct kn_error *err)
 {
     struct kn_fetch_stream *s = calloc(1, sizeof *s);
-    if (!s) {
-        kn_fail(err, KN_E_MEMORY, "out of memory");
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail_memory(err));
     if (open_stream(s, r, err) == 0)
         return s;
     kn_error_context(err, "%s", r->unix_path ? r->unix_path : r->url);
@@ -221,14 +218,13 @@ int kn_fetch_stream_read(struct kn_fetch_stream *s, bool line, uint64_t timeout_
 {
     make_room(s);
     if (wait_for(s, line, kn_now_ns() + timeout_ns, err) < 0)
-        return kn_error_context(err, "%s", s->url), -1;
+        return kn_error_context(err, "%s", s->url);
     if (s->t.body.size && (!line || have_line(&s->t) || s->t.over))
         return give(s, line, chunk, size);
     if (s->t.result == CURLE_OK)
         return 0;
     kn_transfer_failed(&s->t, err);
-    kn_error_context(err, "%s", s->url);
-    return -1;
+    return kn_error_context(err, "%s", s->url);
 }
 
 void kn_fetch_stream_free(struct kn_fetch_stream *s)

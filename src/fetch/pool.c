@@ -28,8 +28,7 @@ struct kn_fetch_pool *kn_fetch_pool_new(struct kn_error *err)
         return pool;
     }
     free(pool);
-    kn_fail_memory(err);
-    return NULL;
+    return kn_null(kn_fail_memory(err));
 }
 
 static void job_free(struct job *job)

@@ -166,7 +166,7 @@ static int set_url(struct kn_transfer *t, const struct kn_fetch_request *r, stru
     CURLU *url = curl_url();
     char *host = NULL, *whole = NULL;
     if (!url)
-        return kn_fail(err, KN_E_MEMORY, "out of memory");
+        return kn_fail_memory(err);
     CURLUcode bad = curl_url_set(url, CURLUPART_URL, r->url, 0);
     if (!bad)
         bad = curl_url_get(url, CURLUPART_HOST, &host, 0);
@@ -202,13 +202,13 @@ static int set_headers(struct kn_transfer *t, const struct kn_fetch_request *r, 
             return kn_fail(err, KN_E_ARGUMENT, "a header contains a line break");
         struct curl_slist *more = curl_slist_append(t->headers, *h);
         if (!more)
-            return kn_fail(err, KN_E_MEMORY, "out of memory");
+            return kn_fail_memory(err);
         t->headers = more;
     }
     /* no Expect: 100-continue: it costs a round trip, and a second where the peer ignores it */
     struct curl_slist *more = curl_slist_append(t->headers, "Expect:");
     if (!more)
-        return kn_fail(err, KN_E_MEMORY, "out of memory");
+        return kn_fail_memory(err);
     t->headers = more;
     return 0;
 }

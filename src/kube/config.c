@@ -52,15 +52,13 @@ static const json_t *entry_named(const json_t *merged, const char *list, const c
     json_t *value;
     json_object_foreach((json_t *)all, key, value) if (n < 256) names[n++] = key;
     const char *near = kn_nearest(name, names, n);
-    if (near) {
-        kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; did you mean \"%s\"?", kind, name, near);
-        return NULL;
-    }
+    if (near)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; did you mean \"%s\"?",
+                               kind, name, near));
     char there[200] = "none";
     list_names(there, sizeof there, names, n);
-    kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; there %s %s", kind, name,
-            n == 1 ? "is" : "are", there);
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_ARGUMENT, "kubeconfig: there is no %s named \"%s\"; there %s %s", kind, name,
+                           n == 1 ? "is" : "are", there));
 }
 
 /* The names of the keys, each with the type that a value must have. Null is "not given", as in Go. */
@@ -126,8 +124,7 @@ static int take_pem(json_t *out, const char *out_key, const json_t *entry, const
     char *pem = kn_pem_extract(kind, text, size, err);
     free(text);
     if (!pem)
-        return kn_error_context(err, "kubeconfig: %s%s%s", data ? data_key : key, data ? "" : " ", data ? "" : path),
-               -1;
+        return kn_error_context(err, "kubeconfig: %s%s%s", data ? data_key : key, data ? "" : " ", data ? "" : path);
     kn_json_set(out, out_key, json_string(pem));
     free(pem);
     return 0;
@@ -249,19 +246,15 @@ static int take_user(json_t *out, const json_t *user, struct kn_error *err)
 static json_t *resolve(const json_t *merged, const struct kn_kube_options *o, struct kn_error *err)
 {
     const char *context = o->context && *o->context ? o->context : kn_kube_field(merged, "current-context");
-    if (!context) {
-        kn_fail(err, KN_E_ARGUMENT, "kubeconfig: no current-context is set; choose one with --context");
-        return NULL;
-    }
+    if (!context)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "kubeconfig: no current-context is set; choose one with --context"));
     const json_t *c = entry_named(merged, "contexts", "context", context, err);
     if (!c)
         return NULL;
     const char *cluster = o->cluster && *o->cluster ? o->cluster : kn_kube_field(c, "cluster");
     const char *user = o->user && *o->user ? o->user : kn_kube_field(c, "user");
-    if (!cluster) {
-        kn_fail(err, KN_E_ARGUMENT, "kubeconfig: the context \"%s\" names no cluster", context);
-        return NULL;
-    }
+    if (!cluster)
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "kubeconfig: the context \"%s\" names no cluster", context));
     const json_t *cluster_entry = entry_named(merged, "clusters", "cluster", cluster, err);
     const json_t *user_entry = cluster_entry && user ? entry_named(merged, "users", "user", user, err) : NULL;
     if (!cluster_entry || (user && !user_entry))
@@ -360,6 +353,5 @@ out:
     if (kn_json_losses() == losses)
         return out;
     json_decref(out); /* without its authority, say */
-    kn_fail_memory(err);
-    return NULL;
+    return kn_null(kn_fail_memory(err));
 }

@@ -90,10 +90,8 @@ static int merge_file(json_t *merged, const char *path, bool must_exist, struct 
     }
     json_t *documents = kn_yaml_parse(text, size, err);
     free(text);
-    if (!documents) {
-        kn_error_context(err, "kubeconfig %s", path);
-        return -1;
-    }
+    if (!documents)
+        return kn_error_context(err, "kubeconfig %s", path);
     const json_t *config = json_array_get(documents, 0);
     int result = 0;
     if (config && !json_is_object(config)) {

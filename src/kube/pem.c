@@ -91,10 +91,8 @@ char *kn_pem_extract(enum kn_pem kind, const char *bytes, size_t size, struct kn
     bool key = kind == KN_PEM_KEY, encrypted = false;
     char *text = malloc(2 * (size + 2)); /* a block ends in "\n" where its file does not; behind it, what is decoded */
     size_t used = 0;
-    if (!text) {
-        kn_fail(err, KN_E_MEMORY, "out of memory");
-        return NULL;
-    }
+    if (!text)
+        return kn_null(kn_fail_memory(err));
     for (struct block b; next_block(at, to, &b) && !(key && used); at = b.to) {
         if (key && is_key(&b))
             encrypted = is_encrypted(&b);

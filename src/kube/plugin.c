@@ -161,10 +161,8 @@ char *kn_plugin_run(const char *const *argv, const char *const *extra, uint64_t 
     int fd, status = 0;
     size_t size = 0;
     char *text = malloc(OUTPUT_MAX + 2);
-    if (!text) {
-        kn_fail(err, KN_E_MEMORY, "credential plugin %s: out of memory", argv[0]);
-        return NULL;
-    }
+    if (!text)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "credential plugin %s: out of memory", argv[0]));
     if (spawn(argv, extra, &pid, &fd, err)) {
         free(text);
         return NULL;

@@ -371,10 +371,8 @@ char *kn_yaml_emit(const json_t *value, struct kn_error *err)
     struct writer w = {0};
     yaml_emitter_t e;
     yaml_event_t event;
-    if (!yaml_emitter_initialize(&e)) {
-        kn_fail(err, KN_E_MEMORY, "YAML: out of memory");
-        return NULL;
-    }
+    if (!yaml_emitter_initialize(&e))
+        return kn_null(kn_fail(err, KN_E_MEMORY, "YAML: out of memory"));
     yaml_emitter_set_output(&e, append, &w);
     yaml_emitter_set_unicode(&e, 1);
     yaml_emitter_set_width(&e, -1);

@@ -12,30 +12,24 @@
  *   networks   172.16.0.0/16 …   fd00:10:17:N::/64      secondary networks, the first 172.16.0.0/16; pod p is .0.p+10
  *   Services   10.96.0.0/12      fd00:10:96::/108       idle ones from 10.100.0.1 */
 
-static void v4(struct kn_ip *ip, uint32_t address)
+/* `v4`, or fd00:10:B:C::D with the words in hex */
+static void set(struct kn_ip *ip, int family, uint32_t v4, uint16_t b, unsigned c, unsigned d)
 {
-    uint32_t network = htonl(address);
-    *ip = (struct kn_ip){.family = AF_INET};
-    memcpy(ip->bytes, &network, 4);
-}
-
-/* fd00:10:B:C::D, with the words in hex */
-static void v6(struct kn_ip *ip, uint16_t b, unsigned c, unsigned d)
-{
+    uint32_t network = htonl(v4);
     uint16_t words[8] = {htons(0xfd00),     htons(0x10), htons(b), htons((uint16_t)c), 0, 0, htons((uint16_t)(d >> 16)),
                          htons((uint16_t)d)};
-    *ip = (struct kn_ip){.family = AF_INET6};
-    memcpy(ip->bytes, words, 16);
+    *ip = (struct kn_ip){.family = family};
+    if (family == AF_INET)
+        memcpy(ip->bytes, &network, 4);
+    else
+        memcpy(ip->bytes, words, 16);
 }
 
 #define QUAD(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 
 static void fabric(int family, unsigned host, struct kn_ip *ip)
 {
-    if (family == AF_INET)
-        v4(ip, QUAD(172, 30, 0, 0) + host);
-    else
-        v6(ip, 0x30, 0, host);
+    set(ip, family, QUAD(172, 30, 0, 0) + host, 0x30, 0, host);
 }
 
 void kn_lab_fabric_ip(int family, struct kn_ip *ip)
@@ -49,10 +43,8 @@ void kn_lab_node_ip(unsigned node, int family, struct kn_ip *ip)
 
 void kn_lab_pod_ip(unsigned node, unsigned slot, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET)
-        v4(ip, QUAD(10, 240, 0, 0) + ((QUAD(0, 4, 0, 0) + ((node - 1) << 10)) & QUAD(0, 15, 255, 255)) + slot);
-    else
-        v6(ip, 0x244, node, slot);
+    uint32_t range = (QUAD(0, 4, 0, 0) + ((node - 1) << 10)) & QUAD(0, 15, 255, 255);
+    set(ip, family, QUAD(10, 240, 0, 0) + range + slot, 0x244, node, slot);
 }
 
 void kn_lab_pod_range(unsigned node, int family, struct kn_ip *ip)
@@ -62,26 +54,17 @@ void kn_lab_pod_range(unsigned node, int family, struct kn_ip *ip)
 
 void kn_lab_network_ip(unsigned network, unsigned pod, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET)
-        v4(ip, QUAD(172, 15, 0, 0) + (network << 16) + 10 + pod);
-    else
-        v6(ip, 0x17, network, 10 + pod);
+    set(ip, family, QUAD(172, 15, 0, 0) + (network << 16) + 10 + pod, 0x17, network, 10 + pod);
 }
 
 void kn_lab_service_ip(unsigned service, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET)
-        v4(ip, QUAD(10, 96, 0, 9) + service);
-    else
-        v6(ip, 0x96, 0, 9 + service);
+    set(ip, family, QUAD(10, 96, 0, 9) + service, 0x96, 0, 9 + service);
 }
 
 void kn_lab_idle_ip(unsigned i, int family, struct kn_ip *ip)
 {
-    if (family == AF_INET)
-        v4(ip, QUAD(10, 100, 0, 1) + i);
-    else
-        v6(ip, 0x96, 0, 0x10001 + i);
+    set(ip, family, QUAD(10, 100, 0, 1) + i, 0x96, 0, 0x10001 + i);
 }
 
 unsigned kn_lab_range_bits(int family)

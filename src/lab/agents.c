@@ -46,15 +46,12 @@ static int unpack(const struct packed *p, uint8_t *to, size_t size)
 uint8_t *kn_agent_binary(const char *arch, size_t *size, struct kn_error *err)
 {
     const struct packed *p = find(arch);
-    if (!p) {
-        kn_fail(err, KN_E_UNSUPPORTED, "this build of knbl has no agent for %.30s", arch);
-        return NULL;
-    }
+    if (!p)
+        return kn_null(kn_fail(err, KN_E_UNSUPPORTED, "this build of knbl has no agent for %.30s", arch));
     *size = size_of(p);
     uint8_t *bytes = malloc(*size);
     if (bytes && unpack(p, bytes, *size) == 0)
         return bytes;
     free(bytes);
-    kn_fail_memory(err);
-    return NULL;
+    return kn_null(kn_fail_memory(err));
 }

@@ -41,13 +41,14 @@ static bool write_at(const char *folder, const char *name, const char *file, con
     return ok;
 }
 
-static bool has_word(const char *folder, const char *file, const char *word)
+/* Whether the groups below a folder have a controller. */
+static bool passes_on(const char *folder, const char *controller)
 {
     char text[512], path[PATH_MAX], *save;
-    if (!path_of(path, folder, "", file) || kn_file_read("", path, text, sizeof text) < 0)
+    if (!path_of(path, folder, "", "cgroup.subtree_control") || kn_file_read("", path, text, sizeof text) < 0)
         return false;
     for (char *p = strtok_r(text, " \n", &save); p; p = strtok_r(NULL, " \n", &save))
-        if (strcmp(p, word) == 0)
+        if (strcmp(p, controller) == 0)
             return true;
     return false;
 }
@@ -109,7 +110,7 @@ static bool make_at(struct kn_lab_cgroups *cgroups, int i, const char *parent)
 static void make_unified(struct kn_lab_cgroups *cgroups, const struct kn_cgroup *own)
 {
     cgroups->version = 2;
-    const char *parent = has_word(own->folder, "cgroup.subtree_control", "cpu") ? own->folder : own->mount;
+    const char *parent = passes_on(own->folder, "cpu") ? own->folder : own->mount;
     if (!make_at(cgroups, 0, parent) && !make_at(cgroups, 0, own->folder))
         return;
     write_at(cgroups->folder[0], "", "cgroup.subtree_control", "+cpu");
@@ -185,9 +186,8 @@ int kn_cgroup_pod(const struct kn_lab_cgroups *cgroups, const char *name, uint64
 const char *kn_cgroup_limits(const struct kn_lab_cgroups *cgroups)
 {
     bool v2 = cgroups->version == 2;
-    bool cpu = cgroups->folder[0][0] && (!v2 || has_word(cgroups->folder[0], "cgroup.subtree_control", "cpu"));
-    bool memory = v2 ? cgroups->folder[0][0] && has_word(cgroups->folder[0], "cgroup.subtree_control", "memory")
-                     : cgroups->folder[2][0] != '\0';
+    bool cpu = cgroups->folder[0][0] && (!v2 || passes_on(cgroups->folder[0], "cpu"));
+    bool memory = v2 ? cgroups->folder[0][0] && passes_on(cgroups->folder[0], "memory") : cgroups->folder[2][0] != '\0';
     return cpu && memory ? "CPU and memory" : cpu ? "CPU" : memory ? "memory" : "none";
 }
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -55,21 +54,11 @@ int kn_cpio_device(struct kn_cpio *cpio, const char *name, unsigned major, unsig
     return head(cpio, &(struct entry){name, S_IFCHR | 0600, major, minor, 0}, err);
 }
 
-static int put_bytes(struct kn_cpio *cpio, const char *name, unsigned mode, const void *bytes, size_t size,
-                     struct kn_error *err)
+int kn_cpio_bytes(struct kn_cpio *cpio, const char *name, unsigned mode, const void *bytes, size_t size,
+                  struct kn_error *err)
 {
     struct entry e = {.name = name, .mode = S_IFREG | mode, .size = size};
     return head(cpio, &e, err) || put(cpio, bytes, size, err) || pad(cpio, err) ? -1 : 0;
-}
-
-int kn_cpio_bytes(struct kn_cpio *cpio, const char *name, const void *bytes, size_t size, struct kn_error *err)
-{
-    return put_bytes(cpio, name, 0600, bytes, size, err);
-}
-
-int kn_cpio_program(struct kn_cpio *cpio, const char *name, const void *bytes, size_t size, struct kn_error *err)
-{
-    return put_bytes(cpio, name, 0755, bytes, size, err);
 }
 
 static int copy(struct kn_cpio *cpio, int fd, const char *path, size_t size, struct kn_error *err)

@@ -254,10 +254,8 @@ static json_t *attached(struct entry *entry, bool shell)
 static json_t *captured(struct entry *entry, struct kn_error *err)
 {
     int fds[2];
-    if (pipe2(fds, O_CLOEXEC)) {
-        kn_fail_errno(err, "cannot make a pipe");
-        return NULL;
-    }
+    if (pipe2(fds, O_CLOEXEC))
+        return kn_null(kn_fail_errno(err, "cannot make a pipe"));
     entry->output = fds[1];
     sigset_t term, before;
     sigemptyset(&term);
@@ -279,8 +277,7 @@ static json_t *captured(struct entry *entry, struct kn_error *err)
             kill(pid, SIGTERM);
             status_of(pid);
         }
-        kn_fail(err, KN_E_INTERRUPTED, "interrupted");
-        return NULL;
+        return kn_null(kn_fail(err, KN_E_INTERRUPTED, "interrupted"));
     }
     return answer(pid < 0 ? CANNOT : status_of(pid), output, size);
 }
@@ -295,8 +292,7 @@ static char **words(const json_t *list, struct kn_error *err)
     if (argv && n > 0 && i == n)
         return argv;
     free(argv);
-    kn_fail(err, KN_E_ARGUMENT, "exec requires argv, a non-empty list of strings");
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_ARGUMENT, "exec requires argv, a non-empty list of strings"));
 }
 
 json_t *kn_lab_run(pid_t keeper, const json_t *where, const json_t *request, int stop_fd, struct kn_error *err)

@@ -9,26 +9,12 @@
 
 #define FRAME_MAX (64u << 20)
 
-static int write_all(int fd, const void *data, size_t size, struct kn_error *err)
-{
-    const char *p = data;
-    while (size > 0) {
-        ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return kn_fail(err, KN_E_LOST, "the lab has ended");
-        p += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-static int read_all(int fd, void *data, size_t size, struct kn_error *err)
+/* Sends all of it, or receives it. */
+static int transfer(int fd, bool sends, void *data, size_t size, struct kn_error *err)
 {
     char *p = data;
     while (size > 0) {
-        ssize_t n = recv(fd, p, size, 0);
+        ssize_t n = sends ? send(fd, p, size, MSG_NOSIGNAL) : recv(fd, p, size, 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -45,7 +31,7 @@ int kn_frame_send(int fd, const json_t *message, struct kn_error *err)
     if (!text)
         return kn_fail_memory(err);
     uint32_t size = (uint32_t)strlen(text);
-    int bad = write_all(fd, &size, sizeof size, err) || write_all(fd, text, size, err);
+    int bad = transfer(fd, true, &size, sizeof size, err) || transfer(fd, true, text, size, err);
     free(text);
     return bad ? -1 : 0;
 }
@@ -53,17 +39,15 @@ int kn_frame_send(int fd, const json_t *message, struct kn_error *err)
 json_t *kn_frame_receive(int fd, struct kn_error *err)
 {
     uint32_t size;
-    if (read_all(fd, &size, sizeof size, err))
+    if (transfer(fd, false, &size, sizeof size, err))
         return NULL;
-    if (size > FRAME_MAX) {
-        kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes from the lab is too long", size);
-        return NULL;
-    }
+    if (size > FRAME_MAX)
+        return kn_null(kn_fail(err, KN_E_PROTOCOL, "a message of %u bytes from the lab is too long", size));
     char *text = malloc(size + 1u);
     json_t *message = NULL;
     if (!text) {
         kn_fail_memory(err);
-    } else if (!read_all(fd, text, size, err)) {
+    } else if (!transfer(fd, false, text, size, err)) {
         message = kn_json_load(text, size, 0, NULL);
         if (!message)
             kn_fail(err, KN_E_PROTOCOL, "a message from the lab is not JSON");

@@ -25,7 +25,7 @@ static int pack_agent(struct packing *p)
 #endif
     size_t size;
     uint8_t *agent = kn_agent_binary(arch, &size, p->err);
-    int bad = !agent || kn_cpio_program(&p->cpio, "init", agent, size, p->err);
+    int bad = !agent || kn_cpio_bytes(&p->cpio, "init", 0755, agent, size, p->err);
     free(agent);
     return bad ? -1 : 0;
 }
@@ -49,7 +49,8 @@ static int pack_config(struct packing *p, const json_t *config, const struct kn_
         json_array_append_new(list, json_string(modules->path[i]));
     json_object_set_new(all, "modules", list);
     char *text = json_dumps(all, JSON_COMPACT);
-    int bad = text ? kn_cpio_bytes(&p->cpio, &GUEST_CONFIG[1], text, strlen(text), p->err) : kn_fail_memory(p->err);
+    int bad = text ? kn_cpio_bytes(&p->cpio, &GUEST_CONFIG[1], 0600, text, strlen(text), p->err)
+                   : kn_fail_memory(p->err);
     free(text);
     json_decref(all);
     return bad;

@@ -43,6 +43,11 @@ struct kn_lab_options {
     char token[129];
     struct kn_lab_cgroups cgroups; /* made by the warden */
 };
+/* Whether it has the family of the addresses [i]: IPv4, IPv6. */
+static inline bool kn_lab_has(const struct kn_lab_options *options, int i)
+{
+    return i == 0 ? options->v4 : options->v6;
+}
 
 struct kn_lab_node {
     char name[LAB_NAME_MAX + 1];
@@ -198,8 +203,8 @@ int kn_lab_name_take(struct kn_lab_keeper *keeper, const json_t *request, const 
 struct kn_lab_node *kn_lab_node_find(struct kn_lab_keeper *keeper, const char *name);
 struct kn_lab_pod *kn_lab_pod_find(struct kn_lab_keeper *keeper, const char *name);
 struct kn_lab_service *kn_lab_service_find(struct kn_lab_keeper *keeper, const char *name);
-/* For "did you mean"; NULL if no name is similar. */
-const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool nodes, bool pods, bool services);
+/* For "did you mean", among the nodes, and the pods and Services if asked; NULL if no name is similar. */
+const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool pods, bool services);
 /* Fails if `owner` is an endpoint of a Service. */
 int kn_lab_service_free_of(const struct kn_lab_keeper *keeper, const void *owner, const char *name,
                            struct kn_error *err);
@@ -276,7 +281,8 @@ int kn_nft_backends(const struct kn_lab_keeper *keeper, const struct kn_lab_node
                     json_t *into, struct kn_error *err);
 
 /* ---- nft_run.c: the program nft, in the caller's namespace ---- */
-int kn_nft_run(const char *commands, struct kn_error *err); /* in as few transactions as possible */
+/* In a node's namespace, where the caller is afterwards; in as few transactions as possible. Frees the rules. */
+int kn_nft_run(const struct kn_lab_node *node, struct kn_text *rules, struct kn_error *err);
 int kn_nft_ask(const char *command, json_t **answer, struct kn_error *err);
 
 /* ---- spawn.c: processes in a pod or on a node ---- */

@@ -3,7 +3,6 @@
 #include "lab/keeper.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,10 +28,8 @@ static json_t *unpack(json_t *answer, struct kn_error *err)
 
 static json_t *ask(struct kn_lab *lab, const json_t *request, struct kn_error *err)
 {
-    if (lab->fd < 0) {
-        kn_fail(err, KN_E_LOST, "the lab is closed");
-        return NULL;
-    }
+    if (lab->fd < 0)
+        return kn_null(kn_fail(err, KN_E_LOST, "the lab is closed"));
     if (kn_frame_send(lab->fd, request, err))
         return NULL;
     return unpack(kn_frame_receive(lab->fd, err), err);

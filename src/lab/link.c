@@ -14,12 +14,11 @@
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <netlink/socket.h>
-#include <string.h>
 
 /* Each function sends one request and waits for its acknowledgement. A NULL from libnl means out of memory. */
 
 #define DONE(what, code) ((code) < 0 ? kn_fail(err, KN_E_SYSTEM, "cannot %s: %s", (what), nl_geterror(code)) : 0)
-#define NO_MEMORY kn_fail(err, KN_E_MEMORY, "out of memory")
+#define NO_MEMORY kn_fail_memory(err)
 
 static struct nl_addr *address(const struct kn_ip *ip, unsigned bits)
 {
@@ -275,22 +274,23 @@ void kn_link_widen(struct nl_sock *nl, const struct kn_ip *to, unsigned index)
     rtnl_route_put(route);
 }
 
-static int neighbour(struct nl_sock *nl, unsigned index, int family, struct nl_addr *ip, const struct kn_mac *mac,
+static int neighbour(struct nl_sock *nl, unsigned index, int family, const struct kn_ip *ip, const struct kn_mac *mac,
                      struct kn_error *err)
 {
     struct rtnl_neigh *entry = rtnl_neigh_alloc();
-    struct nl_addr *lladdr = hardware(mac);
+    struct nl_addr *lladdr = hardware(mac), *addr = address(ip, kn_lab_host_bits(ip->family));
     int code = -NLE_NOMEM;
-    if (entry && lladdr && ip) {
+    if (entry && lladdr && addr) {
         rtnl_neigh_set_ifindex(entry, (int)index);
         rtnl_neigh_set_lladdr(entry, lladdr);
-        rtnl_neigh_set_dst(entry, ip);
+        rtnl_neigh_set_dst(entry, addr);
         rtnl_neigh_set_family(entry, family); /* after the address, which sets another one */
         rtnl_neigh_set_state(entry, NUD_PERMANENT | (family == AF_BRIDGE ? NUD_NOARP : 0));
         if (family == AF_BRIDGE)
             rtnl_neigh_set_flags(entry, NTF_SELF);
         code = rtnl_neigh_add(nl, entry, NLM_F_CREATE | NLM_F_REPLACE);
     }
+    nl_addr_put(addr);
     nl_addr_put(lladdr);
     rtnl_neigh_put(entry);
     return DONE("add a neighbour", code);
@@ -299,19 +299,13 @@ static int neighbour(struct nl_sock *nl, unsigned index, int family, struct nl_a
 int kn_link_neighbour(struct nl_sock *nl, unsigned index, const struct kn_ip *ip, const struct kn_mac *mac,
                       struct kn_error *err)
 {
-    struct nl_addr *addr = address(ip, kn_lab_host_bits(ip->family));
-    int bad = neighbour(nl, index, ip->family, addr, mac, err);
-    nl_addr_put(addr);
-    return bad;
+    return neighbour(nl, index, ip->family, ip, mac, err);
 }
 
 int kn_link_forward(struct nl_sock *nl, unsigned index, const struct kn_mac *mac, const struct kn_ip *to,
                     struct kn_error *err)
 {
-    struct nl_addr *addr = address(to, kn_lab_host_bits(to->family));
-    int bad = neighbour(nl, index, AF_BRIDGE, addr, mac, err);
-    nl_addr_put(addr);
-    return bad;
+    return neighbour(nl, index, AF_BRIDGE, to, mac, err);
 }
 
 /* A token bucket must hold one full segment of 64 KB; the kernel splits larger ones. */

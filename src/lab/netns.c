@@ -1,6 +1,5 @@
 #include "lab/keeper.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <sched.h>
@@ -49,8 +48,7 @@ struct nl_sock *kn_netns_socket(struct kn_error *err)
     if (fd >= 0 && (!nl || nl_socket_get_fd(nl) != fd))
         close(fd);
     nl_socket_free(nl);
-    kn_fail(err, KN_E_SYSTEM, "cannot open rtnetlink: %s", nl_geterror(bad));
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_SYSTEM, "cannot open rtnetlink: %s", nl_geterror(bad)));
 }
 
 int kn_sysctl_write(const char *name, const char *value, struct kn_error *err)

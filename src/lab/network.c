@@ -39,7 +39,7 @@ static int read_one(struct kn_lab_pod *pod, const char *text, struct kn_error *e
         return kn_fail(err, KN_E_ARGUMENT, "networks: a name must have at most %d characters, got '%.80s'",
                        LAB_NAME_MAX, text);
     if (kn_lab_name_check(extra->network, err))
-        return kn_error_context(err, "networks"), -1;
+        return kn_error_context(err, "networks");
     for (const struct kn_lab_extra *other = pod->extra; other < extra; other++)
         if (strcmp(other->network, extra->network) == 0)
             return kn_fail(err, KN_E_ARGUMENT, "networks: '%s' is listed twice", extra->network);
@@ -96,15 +96,11 @@ static struct kn_lab_network *network_named(struct kn_lab_keeper *keeper, const 
     for (; *end; end = &(*end)->next, index++)
         if (strcmp((*end)->name, name) == 0)
             return *end;
-    if (index > LAB_NETWORKS_MAX) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d secondary networks", LAB_NETWORKS_MAX);
-        return NULL;
-    }
+    if (index > LAB_NETWORKS_MAX)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d secondary networks", LAB_NETWORKS_MAX));
     struct kn_lab_network *network = calloc(1, sizeof *network);
-    if (!network) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!network)
+        return kn_null(kn_fail_memory(err));
     network->index = index;
     snprintf(network->name, sizeof network->name, "%s", name);
     if (make_bridge(keeper, index, err)) {

@@ -54,11 +54,6 @@ struct family {
 static const struct family families[2] = {{"ip", LAB_ALL_PODS_4, "ipv4_addr", 0},
                                           {"ip6", LAB_ALL_PODS_6, "ipv6_addr", 1}};
 
-static bool has(const struct kn_lab_options *options, const struct family *f)
-{
-    return f->index == 0 ? options->v4 : options->v6;
-}
-
 static void add_idle(struct kn_text *text, const struct kn_lab_options *options, const struct family *f)
 {
     char ip[LAB_IP_TEXT];
@@ -115,8 +110,8 @@ static void add_base(struct kn_text *text, const struct kn_lab_options *options,
 
 void kn_nft_base(struct kn_text *text, const struct kn_lab_options *options)
 {
-    for (size_t i = 0; i < 2; i++)
-        if (has(options, &families[i]))
+    for (int i = 0; i < 2; i++)
+        if (kn_lab_has(options, i))
             add_base(text, options, &families[i]);
 }
 
@@ -134,8 +129,8 @@ struct entry {
 static void each_entry(struct kn_text *text, const struct kn_lab_options *options, const struct kn_lab_service *service,
                        const struct kn_lab_node *node, void (*act)(struct kn_text *, const struct entry *))
 {
-    for (size_t i = 0; i < 2; i++) {
-        for (size_t p = 0; p < service->n_ports && has(options, &families[i]) && !service->headless; p++) {
+    for (int i = 0; i < 2; i++) {
+        for (size_t p = 0; p < service->n_ports && kn_lab_has(options, i) && !service->headless; p++) {
             struct entry e = {options, service, &service->ports[p], &families[i], "tcp", node};
             if (e.port->tcp)
                 act(text, &e);
@@ -382,9 +377,9 @@ void kn_nft_service_gone(struct kn_text *text, const struct kn_lab_options *opti
 {
     if (!options->chains)
         each_entry(text, options, service, NULL, remove_elements);
-    for (size_t i = 0; i < 2 && options->chains;
+    for (int i = 0; i < 2 && options->chains;
          i++) { /* a rule can be deleted only by its handle, which is not known here: rewrite them all */
-        if (!has(options, &families[i]))
+        if (!kn_lab_has(options, i))
             continue;
         kn_text_add(text, "flush chain %s " TABLE " services\nflush chain %s " TABLE " node_ports\n", families[i].name,
                     families[i].name);
@@ -428,10 +423,10 @@ static void note(const struct kn_lab_keeper *keeper, const json_t *counter, cons
 int kn_nft_backends(const struct kn_lab_keeper *keeper, const struct kn_lab_node *node, const char *service,
                     json_t *into, struct kn_error *err)
 {
-    for (size_t i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         char command[64];
         json_t *all, *item;
-        if (!has(&keeper->options, &families[i]))
+        if (!kn_lab_has(&keeper->options, i))
             continue;
         snprintf(command, sizeof command, "list counters table %s " TABLE, families[i].name);
         if (kn_nft_ask(command, &all, err))

@@ -159,15 +159,17 @@ static size_t transaction(const char *commands)
     return end ? end : length;
 }
 
-int kn_nft_run(const char *commands, struct kn_error *err)
+int kn_nft_run(const struct kn_lab_node *node, struct kn_text *rules, struct kn_error *err)
 {
-    int bad = 0;
+    int bad = rules->failed ? kn_fail_memory(err) : rules->used ? kn_netns_enter(node->netns, err) : 0;
+    const char *commands = rules->used ? rules->data : "";
     for (size_t length; *commands && !bad; commands += length) {
         length = transaction(commands);
         char *part = strndup(commands, length);
         bad = part ? run(part, NULL, err) : kn_fail_memory(err);
         free(part);
     }
+    free(rules->data);
     return bad ? -1 : 0;
 }
 

@@ -1,18 +1,11 @@
 #include "lab/keeper.h"
 
 #include <arpa/inet.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static const int families[2] = {AF_INET, AF_INET6};
-
-static bool has(const struct kn_lab_keeper *keeper, int i)
-{
-    return i == 0 ? keeper->options.v4 : keeper->options.v6;
-}
 
 /* The fabric is a bridge in the keeper's own namespace; its address is the nodes' default route. */
 int kn_lab_fabric_make(struct kn_lab_keeper *keeper, struct kn_error *err)
@@ -28,7 +21,7 @@ int kn_lab_fabric_make(struct kn_lab_keeper *keeper, struct kn_error *err)
     if (kn_link_bridge(keeper->nl, "fabric", LAB_IF_BRIDGE, keeper->options.mtu, &mac, err))
         return -1;
     for (int i = 0; i < 2; i++) {
-        if (!has(keeper, i))
+        if (!kn_lab_has(&keeper->options, i))
             continue;
         kn_lab_fabric_ip(families[i], &ip);
         if (kn_link_address(keeper->nl, LAB_IF_BRIDGE, &ip, kn_lab_fabric_bits(families[i]), err))
@@ -41,7 +34,7 @@ static int address_node(struct kn_lab_keeper *keeper, struct kn_lab_node *node, 
 {
     for (int i = 0; i < 2; i++) {
         struct kn_ip fabric, bridge, any = {.family = families[i]};
-        if (!has(keeper, i))
+        if (!kn_lab_has(&keeper->options, i))
             continue;
         kn_lab_fabric_ip(families[i], &fabric);
         kn_lab_node_ip(node->index, families[i], &node->ip[i]);
@@ -78,9 +71,7 @@ static int furnish(struct kn_lab_keeper *keeper, struct kn_lab_node *node, struc
     kn_nft_base(&rules, &keeper->options);
     for (struct kn_lab_service *service = keeper->services; service; service = service->next)
         kn_nft_service(&rules, &keeper->options, service, node);
-    int bad = rules.failed ? kn_fail_memory(err) : kn_nft_run(rules.data, err);
-    free(rules.data);
-    return bad;
+    return kn_nft_run(node, &rules, err);
 }
 
 static int start_agent(struct kn_lab_keeper *keeper, struct kn_lab_node *node, struct kn_error *err)
@@ -128,15 +119,11 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_node *node, struct 
 json_t *kn_lab_node_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     unsigned index = free_index(keeper);
-    if (index == 0) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d nodes", LAB_NODES_MAX);
-        return NULL;
-    }
+    if (index == 0)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d nodes", LAB_NODES_MAX));
     struct kn_lab_node *node = calloc(1, sizeof *node), **end = &keeper->nodes;
-    if (!node) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!node)
+        return kn_null(kn_fail_memory(err));
     node->index = index;
     node->netns = -1;
     node->mtu = kn_lab_pod_mtu(&keeper->options);

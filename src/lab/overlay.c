@@ -1,7 +1,6 @@
 #include "lab/keeper.h"
 
 #include <arpa/inet.h>
-#include <string.h>
 
 /* Routes between the pods of different nodes. Without an overlay each node has a route to every other node's range
  * through that node's address, as with Calico when the nodes share a network; the

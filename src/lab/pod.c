@@ -141,15 +141,11 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_pod *pod, const jso
 json_t *kn_lab_pod_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     unsigned index = free_number(keeper, NULL, 1, LAB_PODS_MAX);
-    if (index == 0) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d pods", LAB_PODS_MAX);
-        return NULL;
-    }
+    if (index == 0)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d pods", LAB_PODS_MAX));
     struct kn_lab_pod *pod = calloc(1, sizeof *pod), **end = &keeper->pods;
-    if (!pod) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!pod)
+        return kn_null(kn_fail_memory(err));
     pod->index = index;
     pod->netns = -1;
     if (build(keeper, pod, request, err)) {

@@ -16,7 +16,7 @@ static int find_node(struct kn_lab_keeper *keeper, struct kn_lab_pod *pod, const
     if (pod->node)
         return 0;
     kn_fail(err, KN_E_ARGUMENT, "no node is named '%.60s'", name);
-    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, false, false));
+    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, false, false));
 }
 
 static int read_bandwidth(const json_t *value, uint64_t *bps, struct kn_error *err)

@@ -28,11 +28,6 @@ struct kn_lab_policy {
 
 static const char *const tables[2] = {"ip", "ip6"}, *const types[2] = {"ipv4_addr", "ipv6_addr"};
 
-static bool has(const struct kn_lab_keeper *keeper, int i)
-{
-    return i == 0 ? keeper->options.v4 : keeper->options.v6;
-}
-
 static bool selects(const struct kn_lab_policy *policy, const struct kn_lab_pod *pod)
 {
     for (size_t i = 0; i < policy->n_to; i++)
@@ -128,7 +123,7 @@ static void on_node(struct kn_text *text, struct kn_lab_keeper *keeper, struct k
                     const struct kn_lab_policy *policy, bool gone)
 {
     for (int i = 0; i < 2; i++) {
-        if (!has(keeper, i))
+        if (!kn_lab_has(&keeper->options, i))
             continue;
         if (!node->policed)
             add_base(text, tables[i], types[i]);
@@ -164,9 +159,8 @@ static int install(struct kn_lab_keeper *keeper, const struct kn_lab_policy *pol
         if (!concerns(policy, node))
             continue;
         on_node(&rules, keeper, node, policy, gone);
-        bad = rules.failed ? kn_fail_memory(err) : kn_netns_enter(node->netns, err) || kn_nft_run(rules.data, err);
+        bad = kn_nft_run(node, &rules, err);
         node->policed = node->policed || !bad;
-        free(rules.data);
     }
     return kn_netns_back(keeper, bad, err);
 }
@@ -274,10 +268,8 @@ static json_t *describe(const struct kn_lab_policy *policy)
 json_t *kn_lab_policy_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     struct kn_lab_policy *policy = calloc(1, sizeof *policy), **end = &keeper->policies;
-    if (!policy) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!policy)
+        return kn_null(kn_fail_memory(err));
     if (build(keeper, policy, request, err)) {
         release(policy);
         return NULL;

@@ -1,11 +1,8 @@
 #include "lab/keeper.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "core/clock.h"
 

@@ -1,6 +1,5 @@
 #include "lab/keeper.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/units.h"
@@ -20,8 +19,7 @@ static const char *name_of(const json_t *request, const char *what, struct kn_er
 static json_t *nothing(struct kn_lab_keeper *keeper, const char *name, struct kn_error *err)
 {
     kn_fail(err, KN_E_ARGUMENT, "nothing in the lab is named '%.60s'", name);
-    kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true, true));
-    return NULL;
+    return kn_null(kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true)));
 }
 
 static json_t *node_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -71,8 +69,7 @@ static json_t *place(struct kn_lab_keeper *keeper, const json_t *request, struct
     pid_t pid = pod ? pod->pid : node->pid;
     if (pid > 0)
         return kn_place_json(&keeper->options.cgroups, pid, name);
-    kn_fail(err, KN_E_LOST, "'%s' has ended", name);
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_LOST, "'%s' has ended", name));
 }
 
 static json_t *find_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -81,8 +78,7 @@ static json_t *find_op(struct kn_lab_keeper *keeper, const json_t *request, stru
     const struct kn_lab_pod *pod = name ? kn_lab_pod_find(keeper, name) : NULL;
     if (!pod || !pod->runtime->guest)
         return place(keeper, request, err);
-    kn_fail(err, KN_E_UNSUPPORTED, "cannot run programs in '%s': a guest runs only the agent", name);
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_UNSUPPORTED, "cannot run programs in '%s': a guest runs only the agent", name));
 }
 
 static json_t *usage_op(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
@@ -177,8 +173,7 @@ json_t *kn_lab_handle(struct kn_lab_keeper *keeper, const json_t *request, struc
             return ops[i].act(keeper, request, err);
     }
     if (!op)
-        return kn_fail(err, KN_E_ARGUMENT, "op is required"), NULL;
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "op is required"));
     kn_fail(err, KN_E_ARGUMENT, "unknown op '%.40s'", op);
-    kn_lab_suggest(err, kn_nearest(op, names, OPS));
-    return NULL;
+    return kn_null(kn_lab_suggest(err, kn_nearest(op, names, OPS)));
 }

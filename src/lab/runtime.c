@@ -18,8 +18,7 @@ const struct kn_lab_runtime *kn_lab_runtime_find(const char *name, struct kn_err
             return runtimes[i];
     }
     kn_fail(err, KN_E_UNSUPPORTED, "the lab has no runtime '%.40s'", name);
-    kn_lab_suggest(err, kn_nearest(name, names, RUNTIMES));
-    return NULL;
+    return kn_null(kn_lab_suggest(err, kn_nearest(name, names, RUNTIMES)));
 }
 
 const json_t *kn_lab_runtime_about(struct kn_lab_keeper *keeper, const struct kn_lab_runtime *runtime,

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "net/addr.h"
+#include "net/io.h"
 
 /* The outside of a pod in a sandbox. The pod's first process stays on the node's kernel and has two children: the
  * sandbox's program, which writes the pod's log, and the relay to its agent. All are in the pod's PID namespace and
@@ -34,16 +34,12 @@ static int enter_node(struct kn_error *err)
 
 static struct kn_addr address_of(const struct kn_lab_pod *pod)
 {
-    struct kn_addr addr = {.len = 0};
-    if (pod->ip[0].family) {
-        addr.u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(pod->port)};
+    bool v4 = pod->ip[0].family;
+    struct kn_addr addr = kn_addr_any(!v4, pod->port);
+    if (v4)
         memcpy(&addr.u.v4.sin_addr, pod->ip[0].bytes, 4);
-        addr.len = sizeof addr.u.v4;
-    } else {
-        addr.u.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(pod->port)};
+    else
         memcpy(&addr.u.v6.sin6_addr, pod->ip[1].bytes, 16);
-        addr.len = sizeof addr.u.v6;
-    }
     return addr;
 }
 
@@ -96,14 +92,13 @@ static int try_port(const struct kn_addr *to, int type, int patience_ms)
 {
     int fd = socket(to->u.sa.sa_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
     struct pollfd ready = {.fd = fd, .events = type == SOCK_STREAM ? POLLOUT : POLLIN};
-    socklen_t size = sizeof error;
     if (fd < 0 || (connect(fd, &to->u.sa, to->len) && errno != EINPROGRESS) ||
         (type == SOCK_DGRAM && send(fd, "", 1, MSG_NOSIGNAL) != 1))
         error = errno;
     else if (poll(&ready, 1, patience_ms) < 1)
         error = type == SOCK_STREAM ? ETIMEDOUT : 0;
     else
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        error = kn_socket_error(fd);
     if (fd >= 0)
         close(fd);
     return error;

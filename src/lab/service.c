@@ -83,7 +83,7 @@ static int no_endpoint(struct kn_lab_keeper *keeper, const char *name, struct kn
     if (!name)
         return kn_fail(err, KN_E_ARGUMENT, "endpoints must be a list of names");
     kn_fail(err, KN_E_ARGUMENT, "no pod is named '%.70s'", name);
-    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, true, false));
+    return kn_lab_suggest(err, kn_lab_name_near(keeper, name, true, false));
 }
 
 static int read_endpoints(struct kn_lab_keeper *keeper, struct kn_lab_service *service, const json_t *request,
@@ -205,15 +205,6 @@ static int read_type(struct kn_lab_service *service, const json_t *request, stru
     return 0;
 }
 
-static int run_on(const struct kn_lab_node *node, struct kn_text *rules, struct kn_error *err)
-{
-    int bad = rules->failed ? kn_fail_memory(err)
-              : rules->used ? kn_netns_enter(node->netns, err) || kn_nft_run(rules->data, err)
-                            : 0;
-    free(rules->data);
-    return bad;
-}
-
 static int install_on(struct kn_lab_keeper *keeper, const struct kn_lab_node *node,
                       const struct kn_lab_service *service, bool gone, struct kn_error *err)
 {
@@ -222,7 +213,7 @@ static int install_on(struct kn_lab_keeper *keeper, const struct kn_lab_node *no
         kn_nft_service_gone(&rules, &keeper->options, service, keeper->services);
     else
         kn_nft_service(&rules, &keeper->options, service, node);
-    return run_on(node, &rules, err);
+    return kn_nft_run(node, &rules, err);
 }
 
 /* On every node. */
@@ -271,7 +262,7 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_service *service, c
     if (service->node_ports && give_node_ports(keeper, service, request, err))
         return -1;
     for (int i = 0; i < 2 && !service->headless; i++)
-        if (i == 0 ? keeper->options.v4 : keeper->options.v6)
+        if (kn_lab_has(&keeper->options, i))
             kn_lab_service_ip(service->index, families[i], &service->ip[i]);
     return install(keeper, service, false, err);
 }
@@ -279,15 +270,11 @@ static int build(struct kn_lab_keeper *keeper, struct kn_lab_service *service, c
 json_t *kn_lab_service_add(struct kn_lab_keeper *keeper, const json_t *request, struct kn_error *err)
 {
     unsigned index = free_index(keeper);
-    if (index == 0) {
-        kn_fail(err, KN_E_LIMIT, "a lab holds at most %d Services", LAB_SERVICES_MAX);
-        return NULL;
-    }
+    if (index == 0)
+        return kn_null(kn_fail(err, KN_E_LIMIT, "a lab holds at most %d Services", LAB_SERVICES_MAX));
     struct kn_lab_service *service = calloc(1, sizeof *service), **end = &keeper->services;
-    if (!service) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!service)
+        return kn_null(kn_fail_memory(err));
     service->index = index;
     if (build(keeper, service, request, err)) {
         release(service);
@@ -360,7 +347,7 @@ static int leave(struct kn_lab_keeper *keeper, struct kn_lab_service *service, s
     for (struct kn_lab_node *node = keeper->nodes; node && !bad; node = node->next) {
         struct kn_text rules = {.data = NULL};
         kn_nft_endpoint_gone(&rules, &keeper->options, service, node, &gone);
-        bad = run_on(node, &rules, err);
+        bad = kn_nft_run(node, &rules, err);
     }
     return kn_netns_back(keeper, bad, err);
 }

@@ -2,10 +2,7 @@
 
 #include "agent/agent.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 char *kn_control_path(const struct kn_lab_keeper *keeper, const char *name, char *buf, size_t size)
@@ -62,26 +58,13 @@ static int move_in(const struct kn_lab_keeper *keeper, const struct kn_spawn *sp
     return spawn->hardened ? kn_seccomp_harden(err) : 0;
 }
 
-/* The address of an agent that listens on every address of both families, or of IPv4. */
-static void listen_at(bool v6, uint16_t port, struct kn_addr *addr)
-{
-    *addr = (struct kn_addr){.len = 0};
-    if (v6) {
-        addr->u.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
-        addr->len = sizeof addr->u.v6;
-    } else {
-        addr->u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
-        addr->len = sizeof addr->u.v4;
-    }
-}
-
 static int run_agent(const struct kn_lab_keeper *keeper, const struct kn_spawn *spawn)
 {
     struct kn_agent_config config;
     struct kn_error err;
     char path[128];
     kn_agent_defaults(&config);
-    listen_at(keeper->options.v6, spawn->port, &config.listen);
+    config.listen = kn_addr_any(keeper->options.v6, spawn->port);
     snprintf(path, sizeof path, LAB_RUN "/%s.sock", spawn->name);
     unlink(path);
     config.unix_path = path;

@@ -8,10 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* The warden is the process between the opener and the keeper. It makes the namespaces, so that the opener's own never
@@ -158,9 +156,7 @@ static void stand_watch(int opener, int keeper, pid_t pid)
     struct pollfd fds[2] = {{.fd = opener, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
     while (poll(fds, 2, -1) < 0 && errno == EINTR) {
     }
-    kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    kn_end_process(&pid);
 }
 
 /* Starts the keeper and waits for its end. Only the warden holds the writing end of the pipe `life`. */

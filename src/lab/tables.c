@@ -32,14 +32,14 @@ struct kn_lab_service *kn_lab_service_find(struct kn_lab_keeper *keeper, const c
     return service;
 }
 
-const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool nodes, bool pods, bool services)
+const char *kn_lab_name_near(struct kn_lab_keeper *keeper, const char *word, bool pods, bool services)
 {
     static const size_t most = LAB_NODES_MAX + LAB_PODS_MAX + LAB_SERVICES_MAX;
     const char **names = malloc(most * sizeof *names), *near = NULL;
     size_t n = 0;
     if (!names)
         return NULL;
-    for (struct kn_lab_node *node = keeper->nodes; nodes && node; node = node->next)
+    for (struct kn_lab_node *node = keeper->nodes; node; node = node->next)
         names[n++] = node->name;
     for (struct kn_lab_pod *pod = keeper->pods; pods && pod; pod = pod->next)
         names[n++] = pod->name;

@@ -14,7 +14,7 @@ static void free_agent(void *agent)
 
 static int agent_port(lua_State *L)
 {
-    lua_pushinteger(L, kn_agent_port(kn_lua_check_handle(L, 1, TYPE)));
+    lua_pushinteger(L, kn_agent_port(kn_lua_check_handle(L, TYPE)));
     return 1;
 }
 
@@ -76,12 +76,7 @@ static int l_agent(lua_State *L)
     return (agent->ptr = kn_agent_new(&config, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_agent[] = {
     {"agent", l_agent},
     {NULL, NULL},
 };
-
-void kn_lua_agent(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -92,6 +92,11 @@ static void free_json(void *json)
     json_decref(json);
 }
 
+struct kn_box *kn_lua_json_box(lua_State *L)
+{
+    return kn_lua_box(L, free_json);
+}
+
 struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *methods, void (*free_it)(void *))
 {
     struct kn_box *box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -101,11 +106,11 @@ struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *met
     return box;
 }
 
-void *kn_lua_check_handle(lua_State *L, int arg, const char *name)
+void *kn_lua_check_handle(lua_State *L, const char *name)
 {
-    struct kn_box *box = luaL_checkudata(L, arg, name);
+    struct kn_box *box = luaL_checkudata(L, 1, name);
     if (!box->ptr)
-        luaL_argerror(L, arg, lua_pushfstring(L, "the %s is closed", strchr(name, '.') + 1));
+        luaL_argerror(L, 1, lua_pushfstring(L, "the %s is closed", strchr(name, '.') + 1));
     return box->ptr;
 }
 
@@ -140,7 +145,7 @@ json_t *kn_lua_check_json(lua_State *L, int index)
 {
     size_t size;
     const char *text = luaL_checklstring(L, index, &size);
-    struct kn_box *box = kn_lua_box(L, free_json);
+    struct kn_box *box = kn_lua_json_box(L);
     json_error_t e;
     box->ptr = kn_json_load(text, size, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
     if (!box->ptr)

@@ -39,9 +39,10 @@ struct kn_box {
     void (*free)(void *);
 };
 struct kn_box *kn_lua_box(lua_State *L, void (*free_it)(void *));
+struct kn_box *kn_lua_json_box(lua_State *L); /* of a json_t */
 /* A pointer with methods and close(), which frees it. Pushes one value; set ptr once the resource is open. */
 struct kn_box *kn_lua_handle(lua_State *L, const char *name, const luaL_Reg *methods, void (*free_it)(void *));
-void *kn_lua_check_handle(lua_State *L, int arg, const char *name); /* raises if it is closed */
+void *kn_lua_check_handle(lua_State *L, const char *name); /* the first argument; raises if it is closed */
 int kn_lua_push_json(lua_State *L, json_t *owned); /* as compact text; takes the reference; returns 1, or raises */
 /* Parses the JSON text at `index` into a box that is pushed. Invalid JSON raises. */
 json_t *kn_lua_check_json(lua_State *L, int index);
@@ -57,29 +58,17 @@ uint64_t kn_lua_check_seconds(lua_State *L, int arg); /* as nanoseconds; 0 … a
 /* Pushes the metatable of a type: methods, and one function for close(), __gc and __close; its upvalue is the name. */
 void kn_lua_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close);
 
-/* Each adds its functions to the table on top of the stack. */
-void kn_lua_embed(lua_State *L);
-void kn_lua_system(lua_State *L);
-void kn_lua_units(lua_State *L);
-void kn_lua_spec(lua_State *L);
-void kn_lua_hist(lua_State *L);
-void kn_lua_fetch(lua_State *L);
+/* The functions of knbl.core, by file. */
+extern const luaL_Reg kn_lua_embed[], kn_lua_system[], kn_lua_units[], kn_lua_spec[], kn_lua_hist[], kn_lua_fetch[],
+    kn_lua_fetch_pool[], kn_lua_probe[], kn_lua_run[], kn_lua_agent[], kn_lua_lab[], kn_lua_kube[], kn_lua_pack[],
+    kn_lua_observe[], kn_lua_pages[], kn_lua_process[], kn_lua_pick[];
 struct kn_fetch_request;
 struct kn_fetch_response;
 /* The table at `arg` of core.fetch; what it points to lives as long as the table and what was pushed. */
 void kn_lua_take_request(lua_State *L, int arg, struct kn_fetch_request *r);
+/* One that is empty, and released when the calling function ends. Pushes two values. */
+struct kn_fetch_response *kn_lua_new_response(lua_State *L);
 void kn_lua_push_response(lua_State *L, const struct kn_fetch_response *response);
-void kn_lua_fetch_pool(lua_State *L);
-void kn_lua_probe(lua_State *L);
-void kn_lua_run(lua_State *L);
-void kn_lua_agent(lua_State *L);
-void kn_lua_lab(lua_State *L);
-void kn_lua_kube(lua_State *L);
-void kn_lua_pack(lua_State *L);
-void kn_lua_observe(lua_State *L);
-void kn_lua_pages(lua_State *L);
-void kn_lua_process(lua_State *L);
-void kn_lua_pick(lua_State *L);
 
 /* An embedded file, "lua/knbl/init.lua"; NULL if there is none. Not terminated by a zero. */
 const char *kn_embedded_text(const char *name, size_t *size);

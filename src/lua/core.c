@@ -2,6 +2,11 @@
 #include "lua/bind.h"
 #include "net/wire.h"
 
+static const luaL_Reg *const parts[] = {kn_lua_embed,   kn_lua_system,     kn_lua_units, kn_lua_spec,    kn_lua_hist,
+                                        kn_lua_fetch,   kn_lua_fetch_pool, kn_lua_probe, kn_lua_run,     kn_lua_agent,
+                                        kn_lua_lab,     kn_lua_kube,       kn_lua_pack,  kn_lua_observe, kn_lua_pages,
+                                        kn_lua_process, kn_lua_pick};
+
 int luaopen_knbl_core(lua_State *L)
 {
     luaL_checkversion(L);
@@ -10,22 +15,7 @@ int luaopen_knbl_core(lua_State *L)
     lua_setfield(L, -2, "version");
     lua_pushinteger(L, KN_PROTOCOL);
     lua_setfield(L, -2, "protocol");
-    kn_lua_embed(L);
-    kn_lua_system(L);
-    kn_lua_units(L);
-    kn_lua_spec(L);
-    kn_lua_hist(L);
-    kn_lua_fetch(L);
-    kn_lua_fetch_pool(L);
-    kn_lua_probe(L);
-    kn_lua_run(L);
-    kn_lua_agent(L);
-    kn_lua_lab(L);
-    kn_lua_kube(L);
-    kn_lua_pack(L);
-    kn_lua_observe(L);
-    kn_lua_pages(L);
-    kn_lua_process(L);
-    kn_lua_pick(L);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        luaL_setfuncs(L, parts[i], 0);
     return 1;
 }

@@ -40,13 +40,8 @@ static int l_embedded_list(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_embed[] = {
     {"embedded", l_embedded},
     {"embedded_list", l_embedded_list},
     {NULL, NULL},
 };
-
-void kn_lua_embed(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

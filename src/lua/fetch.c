@@ -149,14 +149,20 @@ static void free_response(void *r)
     kn_fetch_response_fini(r);
 }
 
+struct kn_fetch_response *kn_lua_new_response(lua_State *L)
+{
+    struct kn_fetch_response *response = lua_newuserdatauv(L, sizeof *response, 0);
+    *response = (struct kn_fetch_response){0};
+    kn_lua_box(L, free_response)->ptr = response;
+    return response;
+}
+
 static int l_fetch(lua_State *L)
 {
     struct kn_fetch_request r;
     struct kn_error err;
     kn_lua_take_request(L, 1, &r);
-    struct kn_fetch_response *response = lua_newuserdatauv(L, sizeof *response, 0);
-    *response = (struct kn_fetch_response){0};
-    kn_lua_box(L, free_response)->ptr = response;
+    struct kn_fetch_response *response = kn_lua_new_response(L);
     struct kn_fetch_client *client = the_client(L, &err);
     if (!client || kn_fetch(client, &r, response, &err) < 0)
         return kn_lua_fail(L, &err);
@@ -168,7 +174,7 @@ static int l_fetch(lua_State *L)
 
 static struct kn_fetch_stream *check_stream(lua_State *L)
 {
-    return kn_lua_check_handle(L, 1, STREAM);
+    return kn_lua_check_handle(L, STREAM);
 }
 
 static void free_stream(void *stream)
@@ -228,13 +234,8 @@ static int l_fetch_open(lua_State *L)
     return (stream->ptr = kn_fetch_stream_open(&r, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_fetch[] = {
     {"fetch", l_fetch},
     {"fetch_open", l_fetch_open},
     {NULL, NULL},
 };
-
-void kn_lua_fetch(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

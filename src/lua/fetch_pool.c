@@ -6,17 +6,12 @@
 
 static struct kn_fetch_pool *check_pool(lua_State *L)
 {
-    return kn_lua_check_handle(L, 1, POOL);
+    return kn_lua_check_handle(L, POOL);
 }
 
 static void free_pool(void *pool)
 {
     kn_fetch_pool_free(pool);
-}
-
-static void free_response(void *r)
-{
-    kn_fetch_response_fini(r);
 }
 
 /* pool:add(request, number) -> true | nil, err: begins a request as core.fetch takes it. */
@@ -38,9 +33,7 @@ static int pool_wait(lua_State *L)
     struct kn_fetch_pool *pool = check_pool(L);
     uint64_t timeout_ns = kn_lua_check_seconds(L, 2), number = 0;
     int failed = 0;
-    struct kn_fetch_response *response = lua_newuserdatauv(L, sizeof *response, 0);
-    *response = (struct kn_fetch_response){0};
-    kn_lua_box(L, free_response)->ptr = response;
+    struct kn_fetch_response *response = kn_lua_new_response(L);
     int rc = kn_fetch_pool_wait(pool, timeout_ns, kn_lua_interrupt_fd(L), &number, &failed, response, &err);
     if (rc > 0)
         lua_pushinteger(L, (lua_Integer)number);
@@ -63,9 +56,4 @@ static int l_fetch_pool(lua_State *L)
     return (pool->ptr = kn_fetch_pool_new(&err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {{"fetch_pool", l_fetch_pool}, {NULL, NULL}};
-
-void kn_lua_fetch_pool(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}
+const luaL_Reg kn_lua_fetch_pool[] = {{"fetch_pool", l_fetch_pool}, {NULL, NULL}};

@@ -1,6 +1,5 @@
 /* lua/hist - histograms as JSON text, and statistics over lists of figures. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "core/hist.h"
 #include "core/json.h"
@@ -38,15 +37,10 @@ static void append_text(lua_State *L, json_t *list, lua_Integer i)
     lua_pop(L, 1);
 }
 
-static void free_json(void *json)
-{
-    json_decref(json);
-}
-
 static int l_hist_merge(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
-    struct kn_box *list = kn_lua_box(L, free_json);
+    struct kn_box *list = kn_lua_json_box(L);
     struct kn_error err;
     lua_Integer n = luaL_len(L, 1);
     list->ptr = json_array();
@@ -134,12 +128,7 @@ static int l_shift_interval(lua_State *L)
     return push_interval(L, &interval, confidence);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_hist[] = {
     {"hist_merge", l_hist_merge}, {"hist_percentile", l_hist_percentile}, {"median_interval", l_median_interval},
     {"rank_test", l_rank_test},   {"shift_interval", l_shift_interval},   {NULL, NULL},
 };
-
-void kn_lua_hist(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

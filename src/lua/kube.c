@@ -1,9 +1,7 @@
 /* lua/kube - kubeconfig, credential plugins and YAML for knbl.kube; the rest of the client is Lua over core.fetch. */
 #include <sodium.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/clock.h"
 #include "kube/config.h"
 #include "kube/plugin.h"
 #include "kube/yaml.h"
@@ -108,14 +106,10 @@ static int l_base64_decode(lua_State *L)
     return 1;
 }
 
-void kn_lua_kube(lua_State *L)
-{
-    static const luaL_Reg functions[] = {{"kube_config", l_config},
-                                         {"kube_plugin", l_plugin},
-                                         {"yaml_parse", l_yaml_parse},
-                                         {"yaml_emit", l_yaml_emit},
-                                         {"base64", l_base64},
-                                         {"base64_decode", l_base64_decode},
-                                         {NULL, NULL}};
-    luaL_setfuncs(L, functions, 0);
-}
+const luaL_Reg kn_lua_kube[] = {{"kube_config", l_config},
+                                {"kube_plugin", l_plugin},
+                                {"yaml_parse", l_yaml_parse},
+                                {"yaml_emit", l_yaml_emit},
+                                {"base64", l_base64},
+                                {"base64_decode", l_base64_decode},
+                                {NULL, NULL}};

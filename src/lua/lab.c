@@ -23,7 +23,7 @@ static int answer(lua_State *L, json_t *json)
 
 static int lab_request(lua_State *L)
 {
-    struct kn_lab *lab = kn_lua_check_handle(L, 1, TYPE);
+    struct kn_lab *lab = kn_lua_check_handle(L, TYPE);
     struct kn_error err;
     kn_lab_stop_fd(lab, kn_lua_interrupt_fd(L));
     json_t *json = kn_lab_request(lab, kn_lua_check_json(L, 2), &err);
@@ -59,14 +59,9 @@ static int l_lab_check(lua_State *L)
     return kn_lua_true_or_fail(L, rc, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_lab[] = {
     {"lab", l_lab},
     {"lab_check", l_lab_check},
     {"lab_exec", l_lab_exec},
     {NULL, NULL},
 };
-
-void kn_lua_lab(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -12,7 +12,7 @@ static void free_observation(void *observation)
 /* observation:finish() -> the result as JSON; may be called once */
 static int watch_finish(lua_State *L)
 {
-    json_t *seen = kn_observation_stop(kn_lua_check_handle(L, 1, TYPE));
+    json_t *seen = kn_observation_stop(kn_lua_check_handle(L, TYPE));
     struct kn_box *box = lua_touserdata(L, 1);
     kn_observation_free(box->ptr);
     box->ptr = NULL;
@@ -33,12 +33,7 @@ static int l_observe(lua_State *L)
     return (watch->ptr = kn_observation_new(request, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_observe[] = {
     {"observe", l_observe},
     {NULL, NULL},
 };
-
-void kn_lua_observe(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

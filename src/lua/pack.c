@@ -74,11 +74,6 @@ static int l_agent_binary(lua_State *L)
     return 1;
 }
 
-void kn_lua_pack(lua_State *L)
-{
-    static const luaL_Reg functions[] = {
-        {"sha256", l_sha256}, {"gzip", l_gzip}, {"libraries", l_libraries}, {"agent_binary", l_agent_binary},
-        {NULL, NULL},
-    };
-    luaL_setfuncs(L, functions, 0);
-}
+const luaL_Reg kn_lua_pack[] = {
+    {"sha256", l_sha256}, {"gzip", l_gzip}, {"libraries", l_libraries}, {"agent_binary", l_agent_binary}, {NULL, NULL},
+};

@@ -12,7 +12,7 @@ static void free_pages(void *pages)
 
 static int pages_port(lua_State *L)
 {
-    lua_pushinteger(L, kn_pages_port(kn_lua_check_handle(L, 1, TYPE)));
+    lua_pushinteger(L, kn_pages_port(kn_lua_check_handle(L, TYPE)));
     return 1;
 }
 
@@ -20,7 +20,7 @@ static int pages_port(lua_State *L)
 static int pages_put(lua_State *L)
 {
     struct kn_error err;
-    struct kn_pages *pages = kn_lua_check_handle(L, 1, TYPE);
+    struct kn_pages *pages = kn_lua_check_handle(L, TYPE);
     const char *path = luaL_checkstring(L, 2);
     struct kn_page page = {.status = 200, .type = luaL_checkstring(L, 3)};
     page.body = luaL_checklstring(L, 4, &page.size);
@@ -49,12 +49,7 @@ static int l_pages(lua_State *L)
     return (pages->ptr = kn_pages_new(&at, &err)) ? 1 : kn_lua_fail(L, &err);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_pages[] = {
     {"pages", l_pages},
     {NULL, NULL},
 };
-
-void kn_lua_pages(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

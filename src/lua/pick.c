@@ -42,13 +42,8 @@ static int l_json_pick_file(lua_State *L)
     return push_picked(L, box->ptr, strlen(box->ptr), shape);
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_pick[] = {
     {"json_pick", l_json_pick},
     {"json_pick_file", l_json_pick_file},
     {NULL, NULL},
 };
-
-void kn_lua_pick(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

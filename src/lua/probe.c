@@ -82,13 +82,8 @@ static int l_cpus(lua_State *L)
     return 2;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_probe[] = {
     {"probe", l_probe},
     {"cpus", l_cpus},
     {NULL, NULL},
 };
-
-void kn_lua_probe(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

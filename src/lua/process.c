@@ -1,10 +1,8 @@
 /* lua/process - child processes that are waited for with a deadline, and their outputs. */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -119,7 +117,7 @@ static bool look(struct process *p)
 /* process:wait(seconds) -> its exit code (128 and the signal, as in a shell) | nil while it goes on | nil, err */
 static int process_wait(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     uint64_t until_ns = kn_now_ns() + kn_lua_check_seconds(L, 2), now_ns;
     struct kn_interrupt *interrupt = kn_lua_interrupt(L);
     struct pollfd polls[] = {{.fd = p->pidfd, .events = POLLIN}, {.fd = kn_lua_interrupt_fd(L), .events = POLLIN}};
@@ -136,7 +134,7 @@ static int process_wait(lua_State *L)
 
 static int process_signal(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     int sig = (int)luaL_checkinteger(L, 2);
     if (p->pid > 0)
         kill(p->pid, sig);
@@ -158,7 +156,7 @@ static void push_file(lua_State *L, int fd)
 /* process:output() -> what it has written to standard output, and to standard error */
 static int process_output(lua_State *L)
 {
-    struct process *p = kn_lua_check_handle(L, 1, TYPE);
+    struct process *p = kn_lua_check_handle(L, TYPE);
     push_file(L, p->out);
     push_file(L, p->err);
     return 2;
@@ -204,12 +202,7 @@ static int l_spawn(lua_State *L)
     return start(p, argv, input, size, &err) ? kn_lua_fail(L, &err) : 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_process[] = {
     {"spawn", l_spawn},
     {NULL, NULL},
 };
-
-void kn_lua_process(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

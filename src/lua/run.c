@@ -150,12 +150,7 @@ static int l_run(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_run[] = {
     {"run", l_run},
     {NULL, NULL},
 };
-
-void kn_lua_run(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -1,5 +1,4 @@
 /* lua/spec - descriptions and checks of specifications. */
-#include <stdlib.h>
 
 #include "core/spec.h"
 #include "core/units.h"
@@ -50,14 +49,9 @@ static void push_value(lua_State *L, const json_t *value)
         }
 }
 
-static void free_json(void *json)
-{
-    json_decref(json);
-}
-
 static int push_list(lua_State *L, json_t *(*make)(const struct kn_registry *))
 {
-    struct kn_box *box = kn_lua_box(L, free_json);
+    struct kn_box *box = kn_lua_json_box(L);
     if (!(box->ptr = make(&kn_engines)))
         return luaL_error(L, "out of memory");
     push_value(L, box->ptr);
@@ -90,11 +84,6 @@ static int l_nearest(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_spec[] = {
     {"check", l_check}, {"fields", l_fields}, {"tests", l_tests}, {"nearest", l_nearest}, {NULL, NULL},
 };
-
-void kn_lua_spec(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -48,7 +48,7 @@ static int l_sleep(lua_State *L)
     struct pollfd wake = {.fd = kn_lua_interrupt_fd(L), .events = POLLIN};
     for (uint64_t now_ns; (now_ns = kn_now_ns()) < until_ns;) {
         uint64_t left_ns = until_ns - now_ns;
-        struct timespec left = {.tv_sec = (time_t)(left_ns / KN_NS_PER_S), .tv_nsec = (long)(left_ns % KN_NS_PER_S)};
+        struct timespec left = kn_timespec(left_ns);
         int n = ppoll(&wake, 1, &left, NULL);
         if (kn_interrupted(interrupt) || (n < 0 && !interrupt))
             return interrupted(L);
@@ -187,7 +187,7 @@ static int l_machine(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_system[] = {
     {"now", l_now},
     {"wall", l_wall},
     {"sleep", l_sleep},
@@ -204,8 +204,3 @@ static const luaL_Reg functions[] = {
     {"machine", l_machine},
     {NULL, NULL},
 };
-
-void kn_lua_system(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

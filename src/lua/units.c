@@ -66,31 +66,31 @@ static int l_sizes(lua_State *L)
     return 1;
 }
 
-static double finite_number(lua_State *L, int arg)
+static double finite_number(lua_State *L)
 {
-    double x = luaL_checknumber(L, arg);
-    luaL_argcheck(L, isfinite(x), arg, "finite number expected");
+    double x = luaL_checknumber(L, 1);
+    luaL_argcheck(L, isfinite(x), 1, "finite number expected");
     return x;
 }
 
 static int l_format_duration(lua_State *L)
 {
     char text[64];
-    lua_pushstring(L, kn_format_duration(text, sizeof text, finite_number(L, 1), lua_toboolean(L, 2)));
+    lua_pushstring(L, kn_format_duration(text, sizeof text, finite_number(L), lua_toboolean(L, 2)));
     return 1;
 }
 
 static int l_format_bits(lua_State *L)
 {
     char text[64];
-    lua_pushstring(L, kn_format_bits(text, sizeof text, finite_number(L, 1)));
+    lua_pushstring(L, kn_format_bits(text, sizeof text, finite_number(L)));
     return 1;
 }
 
 static int l_format_size(lua_State *L)
 {
     char text[64];
-    double bytes = finite_number(L, 1);
+    double bytes = finite_number(L);
     luaL_argcheck(L, bytes >= 0 && bytes < 9e18, 1, "size expected");
     lua_pushstring(L, kn_format_size(text, sizeof text, (uint64_t)bytes));
     return 1;
@@ -99,11 +99,11 @@ static int l_format_size(lua_State *L)
 static int l_format_rate(lua_State *L)
 {
     char text[64];
-    lua_pushstring(L, kn_format_rate(text, sizeof text, finite_number(L, 1)));
+    lua_pushstring(L, kn_format_rate(text, sizeof text, finite_number(L)));
     return 1;
 }
 
-static const luaL_Reg functions[] = {
+const luaL_Reg kn_lua_units[] = {
     {"duration", l_duration},
     {"size", l_size},
     {"count", l_count},
@@ -115,8 +115,3 @@ static const luaL_Reg functions[] = {
     {"format_rate", l_format_rate},
     {NULL, NULL},
 };
-
-void kn_lua_units(lua_State *L)
-{
-    luaL_setfuncs(L, functions, 0);
-}

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "meter/files.h"
 #include "meter/symbols.h"
 
 #define PART_MAX (64u << 20) /* the largest section to read: names, symbols */
@@ -13,18 +14,7 @@
 
 static int read_at(int fd, void *into, size_t size, uint64_t offset)
 {
-    size_t have = 0;
-    if (offset > INT64_MAX - size)
-        return -1;
-    while (have < size) {
-        ssize_t n = pread(fd, (char *)into + have, size - have, (off_t)(offset + have));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        have += (size_t)n;
-    }
-    return 0;
+    return offset <= INT64_MAX - size && kn_file_part(fd, into, size, offset) == size ? 0 : -1;
 }
 
 /* A part of the file with a NUL after it. Memory grows as bytes arrive, because a header may claim any size. */

@@ -17,23 +17,29 @@ static int join(char *out, const char *a, const char *b, const char *c)
     return n > 0 && n < PATH_MAX ? 0 : -1;
 }
 
+size_t kn_file_part(int fd, void *into, size_t size, uint64_t offset)
+{
+    size_t have = 0;
+    while (have < size) {
+        ssize_t n = pread(fd, (char *)into + have, size - have, (off_t)(offset + have));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        have += (size_t)n;
+    }
+    return have;
+}
+
 long kn_file_read(const char *root, const char *path, char *buf, size_t size)
 {
     char full[PATH_MAX];
-    size_t used = 0;
     if (join(full, root, path, ""))
         return -1;
     int fd = open(full, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    while (used < size - 1) {
-        ssize_t n = read(fd, buf + used, size - 1 - used);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        used += (size_t)n;
-    }
+    size_t used = kn_file_part(fd, buf, size - 1, 0);
     close(fd);
     buf[used] = 0;
     return (long)used;

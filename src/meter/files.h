@@ -9,6 +9,8 @@
 
 #include "meter/meter.h"
 
+/* Reads what there is from `offset` on, up to `size` bytes; returns how many. */
+size_t kn_file_part(int fd, void *into, size_t size, uint64_t offset);
 /* Reads a small file, cut at size - 1 and NUL-terminated. Returns its length, or -1. */
 long kn_file_read(const char *root, const char *path, char *buf, size_t size);
 /* The number that a file starts with, or KN_ABSENT. */

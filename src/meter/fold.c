@@ -35,10 +35,8 @@ struct kn_fold {
 struct kn_fold *kn_fold_new(struct kn_error *err)
 {
     struct kn_fold *fold = calloc(1, sizeof *fold); /* untouched pages take no memory */
-    if (!fold) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!fold)
+        return kn_null(kn_fail_memory(err));
     fold->n_frames = fold->n_nodes = 1;
     return fold;
 }

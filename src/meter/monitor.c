@@ -49,7 +49,7 @@ static void *monitor_main(void *argument)
     uint64_t next_ns = m->started_ns + m->interval_ns;
     pthread_mutex_lock(&m->lock);
     while (!m->stop) {
-        struct timespec until = {.tv_sec = (time_t)(next_ns / KN_NS_PER_S), .tv_nsec = (long)(next_ns % KN_NS_PER_S)};
+        struct timespec until = kn_timespec(next_ns);
         if (kn_now_ns() < next_ns) {
             pthread_cond_timedwait(&m->wake, &m->lock, &until);
             continue;
@@ -72,12 +72,7 @@ static void *monitor_main(void *argument)
 
 static int start_thread(struct kn_monitor_state *m, struct kn_error *err)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&m->lock, NULL);
+    kn_lock_init(&m->lock, &m->wake);
     if ((errno = kn_thread_start(&m->thread, "knbl-monitor", monitor_main, m)) != 0)
         return kn_fail_errno(err, "cannot start the monitor's thread");
     m->running = true;
@@ -115,10 +110,8 @@ void *kn_monitor_start_under(const char *root, const json_t *options, struct kn_
         return NULL;
     }
     struct kn_monitor_state *m = calloc(1, sizeof *m);
-    if (!m) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!m)
+        return kn_null(kn_fail_memory(err));
     m->root = root;
     m->interval_ns = interval_ns < INTERVAL_MIN_NS ? INTERVAL_MIN_NS : interval_ns;
     kn_clocks_read(&m->clocks);

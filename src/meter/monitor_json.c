@@ -1,6 +1,5 @@
 /* The monitor's result: figures of each interval, computed from the counters of its rows. */
 #include <math.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "meter/monitor.h"

@@ -1,11 +1,9 @@
 /* A row of the monitor: the kernel's counters of this node, this network namespace and this cgroup. */
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "meter/monitor.h"
 
@@ -43,15 +41,7 @@ void kn_monitor_find_interfaces(struct kn_monitor_state *m)
 
 const char *kn_monitor_load(struct kn_monitor_state *m, enum kn_monitor_file file)
 {
-    size_t used = 0;
-    while (m->fds[file] >= 0 && used < sizeof m->text - 1) {
-        ssize_t n = pread(m->fds[file], m->text + used, sizeof m->text - 1 - used, (off_t)used);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        used += (size_t)n;
-    }
+    size_t used = m->fds[file] >= 0 ? kn_file_part(m->fds[file], m->text, sizeof m->text - 1, 0) : 0;
     m->text[used] = 0;
     return m->text;
 }

@@ -52,13 +52,10 @@ struct kn_observation *kn_observation_new(const json_t *request, struct kn_error
     struct kn_observation *o = NULL;
     const char *name;
     json_t *options;
-    if (!json_object_size(request)) {
-        kn_fail(err, KN_E_ARGUMENT, "request must name an observer, like {\"monitor\":{}}");
-        return NULL;
-    }
+    if (!json_object_size(request))
+        return kn_null(kn_fail(err, KN_E_ARGUMENT, "request must name an observer, like {\"monitor\":{}}"));
     if (!(o = calloc(1, sizeof *o))) {
-        kn_fail_memory(err);
-        return NULL;
+        return kn_null(kn_fail_memory(err));
     }
     json_object_foreach((json_t *)request, name, options)
     {

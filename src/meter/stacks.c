@@ -172,7 +172,7 @@ static uint64_t next_ns(const struct kn_stacks *s, uint64_t start_ns)
 static bool asked_to_stop(const struct kn_stacks *s, struct pollfd *fds, uint64_t until_ns)
 {
     uint64_t now_ns = kn_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
-    struct timespec left = {.tv_sec = (time_t)(left_ns / KN_NS_PER_S), .tv_nsec = (long)(left_ns % KN_NS_PER_S)};
+    struct timespec left = kn_timespec(left_ns);
     bool watch = s->begun_ns && !s->ended_ns;
     ppoll(fds, watch ? s->rings.n + 1 : 1, until_ns == UINT64_MAX ? NULL : &left, NULL);
     return fds[0].revents != 0;
@@ -234,10 +234,8 @@ static int start_thread(struct kn_stacks *s, struct kn_error *err)
 struct kn_stacks *kn_stacks_start(const struct kn_stacks_options *options, struct kn_error *err)
 {
     struct kn_stacks *s = calloc(1, sizeof *s);
-    if (!s) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!s)
+        return kn_null(kn_fail_memory(err));
     s->options = *options;
     s->quit = -1;
     if (s->options.hz == 0)

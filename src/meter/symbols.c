@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,10 +159,8 @@ static int hidden(const char *root, struct kn_error *err)
 struct kn_symbols *kn_symbols_kernel(const char *root, struct kn_error *err)
 {
     struct kn_symbols *symbols = calloc(1, sizeof *symbols);
-    if (!symbols) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!symbols)
+        return kn_null(kn_fail_memory(err));
     symbols->names = read_whole(root, "/proc/kallsyms", KALLSYMS_MAX, &symbols->names_size);
     if (!symbols->names)
         kn_fail_errno(err, "cannot read the names of the kernel's functions: /proc/kallsyms");

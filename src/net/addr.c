@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/thread.h"
 
 /* ---- text ---- */
 
@@ -69,7 +69,7 @@ int kn_addr_split(const char *text, char *host, size_t host_size, uint16_t *port
     return 0;
 }
 
-static bool is_mapped(const struct kn_addr *a)
+bool kn_addr_is_mapped(const struct kn_addr *a)
 {
     return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a->u.v6.sin6_addr);
 }
@@ -79,7 +79,7 @@ char *kn_addr_host(const struct kn_addr *a, char *buf, size_t size)
     char text[INET6_ADDRSTRLEN] = "?";
     if (a->u.sa.sa_family == AF_INET)
         inet_ntop(AF_INET, &a->u.v4.sin_addr, text, sizeof text);
-    else if (is_mapped(a))
+    else if (kn_addr_is_mapped(a))
         inet_ntop(AF_INET, &a->u.v6.sin6_addr.s6_addr[12], text, sizeof text);
     else if (a->u.sa.sa_family == AF_INET6)
         inet_ntop(AF_INET6, &a->u.v6.sin6_addr, text, sizeof text);
@@ -90,7 +90,7 @@ char *kn_addr_host(const struct kn_addr *a, char *buf, size_t size)
 char *kn_addr_text(const struct kn_addr *a, char *buf, size_t size)
 {
     char host[KN_ADDR_TEXT_MAX];
-    bool brackets = kn_addr_is_v6(a) && !is_mapped(a);
+    bool brackets = kn_addr_is_v6(a) && !kn_addr_is_mapped(a);
     kn_addr_host(a, host, sizeof host);
     snprintf(buf, size, brackets ? "[%s]:%u" : "%s:%u", host, kn_addr_port(a));
     return buf;
@@ -163,7 +163,6 @@ static void *lookup_main(void *argument)
 
 static struct lookup *lookup_new(const char *host, const struct addrinfo *hints)
 {
-    pthread_condattr_t monotonic;
     size_t n = strlen(host) + 1;
     struct lookup *job = calloc(1, sizeof *job + n);
     if (!job)
@@ -171,18 +170,14 @@ static struct lookup *lookup_new(const char *host, const struct addrinfo *hints)
     memcpy(job->host, host, n);
     job->hints = *hints;
     job->owners = 2;
-    pthread_mutex_init(&job->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&job->done_cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    kn_lock_init(&job->lock, &job->done_cond);
     return job;
 }
 
 static bool lookup_wait(struct lookup *job, uint64_t timeout_ns)
 {
     uint64_t until = kn_now_ns() + timeout_ns;
-    struct timespec at = {.tv_sec = (time_t)(until / KN_NS_PER_S), .tv_nsec = (long)(until % KN_NS_PER_S)};
+    struct timespec at = kn_timespec(until);
     pthread_mutex_lock(&job->lock);
     while (!job->done && pthread_cond_timedwait(&job->done_cond, &job->lock, &at) == 0)
         ;
@@ -235,18 +230,23 @@ static int resolve_name(const char *host, unsigned ip, const struct addrinfo *hi
     return rc;
 }
 
-static void any_address(unsigned ip, struct kn_addr *out)
+struct kn_addr kn_addr_any(bool v6, uint16_t port)
 {
-    int fd = ip == 4 ? -1 : socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct kn_addr any = {.len = v6 ? sizeof any.u.v6 : sizeof any.u.v4};
+    if (v6)
+        any.u.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    else
+        any.u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    return any;
+}
+
+/* IPv6 takes both families; a kernel without it has IPv4 only. */
+static bool has_v6(void)
+{
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0)
         close(fd);
-    if (fd >= 0 || ip == 6) {
-        out->u.v6.sin6_family = AF_INET6;
-        out->len = sizeof out->u.v6;
-    } else {
-        out->u.v4.sin_family = AF_INET;
-        out->len = sizeof out->u.v4;
-    }
+    return fd >= 0;
 }
 
 /* True if `host` is a numeric address. Scopes ("fe80::1%eth0") need getaddrinfo, which sends no queries for them. */
@@ -276,7 +276,7 @@ int kn_addr_resolve(const char *host, uint16_t port, unsigned ip, uint64_t timeo
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM};
     memset(out, 0, sizeof *out);
     if (host[0] == '\0')
-        any_address(ip, out);
+        *out = kn_addr_any(ip == 6 || (ip != 4 && has_v6()), port);
     else if (resolve_number(host, out)) {
         if (family != AF_UNSPEC && out->u.sa.sa_family != family)
             return kn_fail(err, KN_E_ARGUMENT, "%.200s is not an %saddress", host, family_name(ip));

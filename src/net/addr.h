@@ -33,5 +33,8 @@ char *kn_addr_host(const struct kn_addr *a, char *buf, size_t size);
 uint16_t kn_addr_port(const struct kn_addr *a);
 bool kn_addr_equal(const struct kn_addr *a, const struct kn_addr *b);
 bool kn_addr_is_v6(const struct kn_addr *a);
+bool kn_addr_is_mapped(const struct kn_addr *a); /* IPv4 in the form of IPv6 */
+/* Every address of this host: of both families, or of IPv4. */
+struct kn_addr kn_addr_any(bool v6, uint16_t port);
 
 #endif

@@ -20,7 +20,7 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
         struct timespec left, *timeout = NULL;
         if (deadline_ns) {
             uint64_t now = kn_now_ns(), ns = now < deadline_ns ? deadline_ns - now : 0;
-            left = (struct timespec){.tv_sec = (time_t)(ns / KN_NS_PER_S), .tv_nsec = (long)(ns % KN_NS_PER_S)};
+            left = kn_timespec(ns);
             timeout = &left;
         }
         int n = ppoll(&p, 1, timeout, NULL);
@@ -135,17 +135,21 @@ int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err)
 
 /* ---- connections ---- */
 
+int kn_socket_error(int fd)
+{
+    int failure = 0;
+    socklen_t size = sizeof failure;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) ? errno : failure;
+}
+
 int kn_tcp_connect_end(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err)
 {
     char text[KN_ADDR_TEXT_MAX];
-    int failure = 0;
-    socklen_t len = sizeof failure;
     kn_addr_text(to, text, sizeof text);
     int n = wait_for(fd, POLLOUT, deadline_ns);
     if (n == 0)
         return kn_fail(err, KN_E_TIMEOUT, "connect to %s: no answer in time", text);
-    if (n < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &len))
-        return kn_fail_errno(err, "connect to %s", text);
+    int failure = n < 0 ? errno : kn_socket_error(fd);
     errno = failure;
     if (failure || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0)
         return kn_fail_errno(err, "connect to %s", text);

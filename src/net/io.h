@@ -28,6 +28,7 @@ int kn_tcp_connect_from(const struct kn_addr *from, const struct kn_addr *to, co
 int kn_tcp_connect_begin(const struct kn_addr *from, const struct kn_addr *to, const struct kn_spec *spec,
                          struct kn_error *err);
 int kn_tcp_connect_end(int fd, const struct kn_addr *to, uint64_t deadline_ns, struct kn_error *err);
+int kn_socket_error(int fd); /* what became of a connect: an errno, or 0; clears it */
 /* Sets the options of `spec` on a socket, of the client or the server. */
 int kn_tcp_options(int fd, const struct kn_spec *spec, struct kn_error *err);
 /* send() and recv() without the overhead of the C library. Its functions are cancellation points, which costs two

@@ -7,7 +7,6 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <strings.h>
 
 #include "net/io.h"
@@ -167,10 +166,8 @@ static int set_up(struct kn_tls_context *c, const struct kn_tls_config *config, 
 struct kn_tls_context *kn_tls_context_new(const struct kn_tls_config *config, struct kn_error *err)
 {
     struct kn_tls_context *c = calloc(1, sizeof *c);
-    if (!c) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!c)
+        return kn_null(kn_fail_memory(err));
     c->verify = config->verify;
     c->resume = config->resume;
     take_name(c, config->name);
@@ -219,10 +216,8 @@ static int attach(struct kn_tls *tls)
 struct kn_tls *kn_tls_new(struct kn_tls_context *context, int fd, struct kn_error *err)
 {
     struct kn_tls *tls = calloc(1, sizeof *tls);
-    if (!tls) {
-        kn_fail_memory(err);
-        return NULL;
-    }
+    if (!tls)
+        return kn_null(kn_fail_memory(err));
     tls->context = context;
     tls->fd = fd;
     if (!attach(tls))

@@ -268,17 +268,14 @@ int64_t kn_trailer_length(const uint8_t foot[KN_TRAILER_FOOT], struct kn_error *
 json_t *kn_trailer_unpack(const uint8_t *wire, size_t size, struct kn_error *err)
 {
     json_error_t why;
-    if (size < KN_TRAILER_FOOT) {
-        kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's account");
-        return NULL;
-    }
+    if (size < KN_TRAILER_FOOT)
+        return kn_null(kn_fail(err, KN_E_PROTOCOL, "the stream ended without the server's account"));
     int64_t length = kn_trailer_length(wire + size - KN_TRAILER_FOOT, err);
     if (length < 0)
         return NULL;
-    if ((uint64_t)length > size) {
-        kn_fail(err, KN_E_PROTOCOL, "the server's account is incomplete: %zu of %lld bytes", size, (long long)length);
-        return NULL;
-    }
+    if ((uint64_t)length > size)
+        return kn_null(kn_fail(err, KN_E_PROTOCOL, "the server's account is incomplete: %zu of %lld bytes", size,
+                               (long long)length));
     const char *text = (const char *)wire + size - (size_t)length;
     json_t *account = kn_json_load(text, (size_t)length - KN_TRAILER_FOOT, 0, &why);
     if (!account)

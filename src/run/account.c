@@ -1,6 +1,7 @@
 #include "run/account.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,11 +11,7 @@
 static void copy_text(char *to, size_t size, const json_t *from)
 {
     const char *text = json_string_value(from);
-    size_t n = text ? strlen(text) : 0;
-    if (n >= size)
-        n = size - 1;
-    memcpy(to, text ? text : "", n);
-    to[n] = '\0';
+    snprintf(to, size, "%.*s", (int)size - 1, text ? text : "");
 }
 
 static struct kn_server_account *account_of(struct kn_run *run, const json_t *account, struct kn_error *err)
@@ -27,10 +24,8 @@ static struct kn_server_account *account_of(struct kn_run *run, const json_t *ac
         if (!strcmp(run->servers[i].name, one.name) && !strcmp(run->servers[i].node, one.node))
             return &run->servers[i];
     struct kn_server_account *more = realloc(run->servers, (run->n_servers + 1) * sizeof *more);
-    if (!more) {
-        kn_fail(err, KN_E_MEMORY, "no memory for a server's account");
-        return NULL;
-    }
+    if (!more)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a server's account"));
     run->servers = more;
     if (kn_figures_init(&one.figures, run->spec.interval_ns, err))
         return NULL;

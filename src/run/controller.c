@@ -1,6 +1,5 @@
 /* The timing of a run: starts its workers, opens and closes its window, and ends workers that hang. */
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/cpus.h"
 #include "meter/meter.h"
@@ -84,14 +83,14 @@ static int start_workers(struct kn_run *run, struct kn_error *err)
 
 /* ---- the controller ---- */
 
-enum mark { MARK_READY, MARK_LOOP_OVER, MARK_DONE };
+enum mark { MARK_READY, MARK_LOOP_OVER };
 
 /* Of the workers that were started; the lock is held. */
 static bool all(const struct kn_run *run, enum mark mark)
 {
     for (unsigned i = 0; i < run->n_slots; i++) {
         const struct kn_slot *s = run->slots[i];
-        if (s->started && !s->done && !(mark == MARK_READY && s->ready) && !(mark == MARK_LOOP_OVER && s->loop_over))
+        if (s->started && !s->done && !(mark == MARK_READY ? s->ready : s->loop_over))
             return false;
     }
     return true;

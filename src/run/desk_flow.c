@@ -394,8 +394,7 @@ struct kn_desk_flow *kn_desk_flow_new(struct kn_desk *all, struct kn_server *ser
     free(place);
     if (run)
         leave_run(all, run);
-    kn_fail_memory(err);
-    return NULL;
+    return kn_null(kn_fail_memory(err));
 }
 
 void kn_desk_flow_free(struct kn_desk *all, struct kn_desk_flow *flow)

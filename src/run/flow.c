@@ -204,17 +204,13 @@ static int read_to_end(struct kn_worker *w, int fd, struct tail *t, struct kn_er
 
 static json_t *take_trailer(const struct tail *t, struct kn_error *err)
 {
-    if (t->n < KN_TRAILER_FOOT) {
-        kn_fail(err, KN_E_LOST, "the server closed the flow without its account");
-        return NULL;
-    }
+    if (t->n < KN_TRAILER_FOOT)
+        return kn_null(kn_fail(err, KN_E_LOST, "the server closed the flow without its account"));
     int64_t length = kn_trailer_length(t->bytes + t->n - KN_TRAILER_FOOT, err);
     if (length < 0)
         return NULL;
-    if ((uint64_t)length > t->n) {
-        kn_fail(err, KN_E_PROTOCOL, "the server's account is cut short");
-        return NULL;
-    }
+    if ((uint64_t)length > t->n)
+        return kn_null(kn_fail(err, KN_E_PROTOCOL, "the server's account is cut short"));
     return kn_trailer_unpack(t->bytes + t->n - (size_t)length, (size_t)length, err);
 }
 

@@ -65,7 +65,6 @@ static inline struct kn_slot *kn_slot_of(struct kn_worker *w)
 }
 
 /* run.c: what any thread of the run may do. */
-void kn_run_halt(struct kn_run *run);                                      /* no further operation */
 void kn_run_fail(struct kn_run *run, const struct kn_error *err);          /* keeps the first error, and halts */
 void kn_run_flag(struct kn_run *run, const char *flag);                    /* takes the lock */
 void kn_run_chosen(struct kn_run *run, const char *key, const char *text); /* the lock is held */

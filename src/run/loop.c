@@ -1,6 +1,5 @@
 #include "run/loop.h"
 
-#include <errno.h>
 #include <sched.h>
 #include <unistd.h>
 

@@ -82,8 +82,7 @@ static int specify(struct kn_part *part, const struct kn_spec *whole, uint64_t f
         kn_spec_derive(&part->spec); /* what the test makes of the number of flows */
     if (flows == whole->flows || !kn_spec_check(&part->spec, err))
         return 0;
-    kn_error_context(err, "to: the part of %s", part->target.name);
-    return -1;
+    return kn_error_context(err, "to: the part of %s", part->target.name);
 }
 
 static int divide(struct kn_run *run, struct kn_error *err)

@@ -1,13 +1,13 @@
 /* A run from its owner's view: new, start, progress, stop, free. */
 #include "run/run.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "core/cpus.h"
 #include "core/json.h"
+#include "core/thread.h"
 #include "run/inside.h"
 
 /* ---- new and free ---- */
@@ -28,10 +28,8 @@ static struct kn_slot *slot_new(struct kn_run *run, struct kn_part *part, unsign
 {
     size_t size = (sizeof(struct kn_slot) + 127) / 128 * 128; /* workers share no cache line */
     struct kn_slot *slot = aligned_alloc(128, size);
-    if (!slot) {
-        kn_fail(err, KN_E_MEMORY, "no memory for a worker");
-        return NULL;
-    }
+    if (!slot)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a worker"));
     memset(slot, 0, size);
     slot->w.run = run;
     slot->w.part = part;
@@ -96,16 +94,6 @@ static int make_slots(struct kn_run *run, struct kn_error *err)
     return 0;
 }
 
-static void init_lock(struct kn_run *run)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&run->changed, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&run->lock, NULL);
-}
-
 struct kn_run *kn_run_new(const struct kn_spec *spec, const struct kn_target *target, struct kn_error *err)
 {
     return kn_run_new_to(spec, target, 1, err);
@@ -115,11 +103,9 @@ struct kn_run *kn_run_new_to(const struct kn_spec *spec, const struct kn_target 
                              struct kn_error *err)
 {
     struct kn_run *run = calloc(1, sizeof *run);
-    if (!run) {
-        kn_fail(err, KN_E_MEMORY, "no memory for a run");
-        return NULL;
-    }
-    init_lock(run);
+    if (!run)
+        return kn_null(kn_fail(err, KN_E_MEMORY, "no memory for a run"));
+    kn_lock_init(&run->lock, &run->changed);
     run->spec = *spec;
     if (!run->spec.flows)
         run->spec.flows = 1;
@@ -178,7 +164,8 @@ void kn_run_free(struct kn_run *run)
 
 /* ---- what any thread may do ---- */
 
-void kn_run_halt(struct kn_run *run)
+/* No further operation. */
+static void halt(struct kn_run *run)
 {
     atomic_store(&run->stop, true);
     pthread_mutex_lock(&run->lock);
@@ -192,7 +179,7 @@ void kn_run_stop(struct kn_run *run)
     if (!run->over) /* else it stops nothing, and the result is whole */
         atomic_store(&run->asked_to_stop, true);
     pthread_mutex_unlock(&run->lock);
-    kn_run_halt(run);
+    halt(run);
 }
 
 /* The lock is held. */
@@ -209,7 +196,7 @@ void kn_run_fail(struct kn_run *run, const struct kn_error *err)
     pthread_mutex_lock(&run->lock);
     set_failed(run, err);
     pthread_mutex_unlock(&run->lock);
-    kn_run_halt(run);
+    halt(run);
 }
 
 /* Out of memory is an error here: a result without one of its flags would look better than it is. The lock is held. */

@@ -1,5 +1,4 @@
 /* The server's side of a flow over TCP: welcome, test, account. */
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>

@@ -1,8 +1,6 @@
 /* Short connections on the server's side: a book keeps the counts of each run between them. */
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/json.h"
 #include "run/served.h"

@@ -1,6 +1,5 @@
 /* Short connections on the client's side: before the run, whether an agent is there; after it, what the backends have
  * counted. */
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

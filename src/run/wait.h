@@ -4,7 +4,6 @@
 #ifndef KN_RUN_WAIT_H
 #define KN_RUN_WAIT_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "core/spec.h"

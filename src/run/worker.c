@@ -209,6 +209,12 @@ void kn_worker_cpu_close(struct kn_worker *w)
 
 /* ---- when it is due ---- */
 
+void kn_worker_pace(const struct kn_worker *w, struct kn_pace *pace)
+{
+    if (w->spec->rate_per_1000s)
+        kn_pace_init(pace, w->spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
+}
+
 bool kn_worker_sleep(const struct kn_worker *w, uint64_t until_ns)
 {
     uint64_t early_ns = w->spec->wait == KN_WAIT_BLOCK ? 0 : SPIN_NS, now_ns;

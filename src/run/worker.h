@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/figures.h"
+#include "core/pace.h"
 #include "core/spec.h"
 #include "net/addr.h"
 #include "run/backends.h"
@@ -106,6 +107,8 @@ enum kn_wait kn_worker_wait(struct kn_worker *w);
 void kn_worker_cpu_open(struct kn_worker *w);
 void kn_worker_cpu_close(struct kn_worker *w);
 
+/* Paces operations at this worker's share of the rate. Without a rate `pace` stays as it is. */
+void kn_worker_pace(const struct kn_worker *w, struct kn_pace *pace);
 /* Sleeps until then; false if the run was stopped. With `wait` auto and spin it polls at the end, to be on time. */
 bool kn_worker_sleep(const struct kn_worker *w, uint64_t until_ns);
 /* Sleeps until a request is due; false if the window ended first or the run was stopped. */

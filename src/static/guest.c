@@ -12,7 +12,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -202,15 +201,6 @@ static int set_up_network(const json_t *config, struct kn_error *err)
     return bad ? -1 : 0;
 }
 
-static void listen_at(bool v6, uint16_t port, struct kn_addr *addr)
-{
-    *addr = (struct kn_addr){.len = v6 ? sizeof addr->u.v6 : sizeof addr->u.v4};
-    if (v6)
-        addr->u.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    else
-        addr->u.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
-}
-
 static int run_agent(const json_t *config, struct kn_error *err)
 {
     struct kn_agent_config agent_config;
@@ -220,7 +210,7 @@ static int run_agent(const json_t *config, struct kn_error *err)
                     "port", &port, "v6", &v6))
         return kn_fail(err, KN_E_PROTOCOL, GUEST_CONFIG " is of another version of knbl");
     kn_agent_defaults(&agent_config);
-    listen_at(v6, (uint16_t)port, &agent_config.listen);
+    agent_config.listen = kn_addr_any(v6, (uint16_t)port);
     agent_config.token = token;
     snprintf(agent_config.me.name, sizeof agent_config.me.name, "%s", name);
     snprintf(agent_config.me.node, sizeof agent_config.me.node, "%s", node);

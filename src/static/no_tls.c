@@ -1,7 +1,6 @@
 /* In place of net/tls.c in the agent that is one static file: OpenSSL would make it 5 MB
  * large, and a ConfigMap holds 1 MiB. No context can be made, so the rest is never called. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "net/tls.h"
 
@@ -9,11 +8,11 @@ const char *const kn_tls_fault_names[KN_TLS_FAULTS] = {"name", "expired", "autho
 
 struct kn_tls_context *kn_tls_context_new(const struct kn_tls_config *config, struct kn_error *err)
 {
-    kn_fail(err, KN_E_UNSUPPORTED,
-            "https to %s: the static agent has no TLS; use the image (--image) on Kubernetes, or start `knbl agent` on "
-            "the host",
-            config->name);
-    return NULL;
+    return kn_null(kn_fail(
+        err, KN_E_UNSUPPORTED,
+        "https to %s: the static agent has no TLS; use the image (--image) on Kubernetes, or start `knbl agent` on "
+        "the host",
+        config->name));
 }
 
 void kn_tls_context_free(struct kn_tls_context *context)
@@ -24,8 +23,7 @@ void kn_tls_context_free(struct kn_tls_context *context)
 struct kn_tls *kn_tls_new(struct kn_tls_context *context, int fd, struct kn_error *err)
 {
     (void)context, (void)fd;
-    kn_fail(err, KN_E_UNSUPPORTED, "the static agent has no TLS");
-    return NULL;
+    return kn_null(kn_fail(err, KN_E_UNSUPPORTED, "the static agent has no TLS"));
 }
 
 void kn_tls_free(struct kn_tls *tls)

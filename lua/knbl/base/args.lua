@@ -8,24 +8,19 @@ local errors = require "knbl.base.errors"
 
 local M = {}
 
+-- What core takes, as it was written.
+local function as_written(name)
+  return function(core, text)
+    local value, err = core[name](text)
+    if not value then return nil, err end
+    return text
+  end
+end
+
 -- The kinds of values: check(core, text), which returns the value, or nil and what is wrong.
 M.kinds = {
   text = function(_, text) return text end,
-  duration = function(core, text)
-    local seconds, err = core.duration(text)
-    if not seconds then return nil, err end
-    return text
-  end,
-  size = function(core, text)
-    local bytes, err = core.size(text)
-    if not bytes then return nil, err end
-    return text
-  end,
-  rate = function(core, text)
-    local rate, err = core.rate(text)
-    if not rate then return nil, err end
-    return text
-  end,
+  duration = as_written "duration", size = as_written "size", rate = as_written "rate",
   count = function(core, text) return core.count(text) end,
   number = function(_, text)
     local n = tonumber(text)

@@ -56,7 +56,7 @@ function Hosts:reach(machine)
 end
 
 -- "a=10.0.0.1:7099/192.168.0.1" -> { name, host, port, data?, data_port? } | nil, err
-local function machine_of(i, pair)
+local function machine_of(pair, i)
   local name, text = pair[1], pair[2]
   if not text then name, text = "host-" .. i, pair[1] end
   local address, data = text:match "^([^/]+)/(.+)$"
@@ -73,13 +73,7 @@ end
 
 local function list_of(options)
   if #options.pairs == 0 then return nil, { code = "usage", message = "--on hosts needs hosts: " .. EXAMPLE } end
-  local list = {}
-  for i, pair in ipairs(options.pairs) do
-    local machine, err = machine_of(i, pair)
-    if not machine then return nil, err end
-    list[i] = machine
-  end
-  return machines.chosen(list, not options.lone and options.settings)
+  return machines.list(options, machine_of)
 end
 
 M.check = list_of

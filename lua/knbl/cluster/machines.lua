@@ -19,10 +19,8 @@ function Machines:node(which)
   if not machine and type(which) == "number" then
     return errors.skip("this needs %d hosts, --on gives %d", which, #self.machines)
   elseif not machine then
-    local names = {}
-    for i, one in ipairs(self.machines) do names[i] = one.name end
     return nil, { code = "argument", message = ("there is no host '%s'; --on gives: %s"):format(which,
-      table.concat(names, ", ")) }
+      table.concat(M.names(self.machines), ", ")) }
   end
   if not machine.endpoint then
     local endpoint, err = self:reach(machine)
@@ -89,11 +87,11 @@ end
 function Machines:close() end -- luacheck: no self
 
 -- Those of a list of { name, … } that --nodes chooses: so many, or those with these names. -> list | nil, err
-function M.chosen(list, settings)
+local function chosen_of(list, settings)
   local most, names, by = settings and settings.nodes, settings and settings.node_names, {}
   if not most and not names then return list end
-  local chosen, known = {}, {}
-  for i, one in ipairs(list) do by[one.name], known[i] = one, one.name end
+  local chosen, known = {}, M.names(list)
+  for _, one in ipairs(list) do by[one.name] = one end
   for i, name in ipairs(names or known) do
     if not by[name] then
       return nil, { code = "usage", message = ("--nodes: there is no host '%s'; --on gives: %s"):format(name,
@@ -105,6 +103,17 @@ function M.chosen(list, settings)
     return nil, { code = "usage", message = ("--nodes %d: --on gives %d"):format(most, #list) }
   end
   return chosen
+end
+
+-- The machines of a command line: parse(pair, i) -> { name, … } | nil, err of each.
+function M.list(options, parse)
+  local list = {}
+  for i, pair in ipairs(options.pairs) do
+    local machine, err = parse(pair, i)
+    if not machine then return nil, err end
+    list[i] = machine
+  end
+  return chosen_of(list, not options.lone and options.settings)
 end
 
 function M.names(list)

@@ -46,13 +46,7 @@ end
 
 local function list_of(options)
   if #options.pairs == 0 then return nil, { code = "usage", message = "--on ssh needs hosts: " .. EXAMPLE } end
-  local list = {}
-  for i, pair in ipairs(options.pairs) do
-    local machine, err = M.parse(pair)
-    if not machine then return nil, err end
-    list[i] = machine
-  end
-  return machines.chosen(list, not options.lone and options.settings)
+  return machines.list(options, M.parse)
 end
 
 M.check = list_of

@@ -3,6 +3,7 @@ local arms = require "knbl.program.arms"
 local both = require "knbl.program.both"
 local errors = require "knbl.base.errors"
 local meanwhile = require "knbl.program.meanwhile"
+local script = require "knbl.base.script"
 
 local M = {
   raw = true,
@@ -61,7 +62,7 @@ end
 local function line_of(rest)
   if #rest == 1 then return rest[1] end
   local quoted = {}
-  for i, word in ipairs(rest) do quoted[i] = word:find "[^%w_./:=@%%+,-]" and arms.quote(word) or word end
+  for i, word in ipairs(rest) do quoted[i] = word:find "[^%w_./:=@%%+,-]" and script.quote(word) or word end
   return table.concat(quoted, " ")
 end
 

@@ -1,5 +1,6 @@
 -- knbl init - writes a scenario with expectations, the library's annotations for editors, and a CI job.
 local errors = require "knbl.base.errors"
+local script = require "knbl.base.script"
 local starter = require "knbl.program.starter"
 
 local M = {
@@ -11,8 +12,6 @@ local M = {
       help = "the CI system of the job", default = "github" },
   },
 }
-
-local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
 
 local function exists(path)
   local file = io.open(path, "rb")
@@ -42,7 +41,7 @@ function M.run(context, values, words)
   end
   for _, file in ipairs(files) do
     local path = folder .. "/" .. file[1]
-    if not os.execute("mkdir -p -- " .. quoted(path:match("^(.*)/")) .. " 2>/dev/null") then
+    if not os.execute("mkdir -p -- " .. script.quote(path:match("^(.*)/")) .. " 2>/dev/null") then
       errors.usage("cannot create the folder '%s'", path:match("^(.*)/"))
     end
     local ok, err = context.core.write_file(path, file[2])

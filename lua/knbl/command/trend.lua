@@ -4,6 +4,7 @@ local compare_command = require "knbl.command.compare"
 local errors = require "knbl.base.errors"
 local file = require "knbl.base.file"
 local output = require "knbl.program.output"
+local script = require "knbl.base.script"
 local steps = require "knbl.results.steps"
 local trend = require "knbl.results.trend"
 
@@ -33,8 +34,6 @@ local MOST = 1073741824
 
 -- ---- the files ----
 
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
 -- All ledgers below the words: { path, stamp }.
 local function find(words)
   local quoted = {}
@@ -42,7 +41,7 @@ local function find(words)
     local opened, err = io.open(word) -- a folder too
     if not opened then errors.usage("cannot read %s", err) end
     opened:close()
-    quoted[i] = quote((word:gsub("^%-", "./-")))
+    quoted[i] = script.quote((word:gsub("^%-", "./-")))
   end
   local pipe = assert(io.popen(("find %s -type f -name '*.json' -printf '%%s %%T@ %%p\\n'"):format(
     table.concat(quoted, " "))))
@@ -63,7 +62,7 @@ local function cache_path(values)
   if values.cache then return values.cache end
   local home = os.getenv "XDG_CACHE_HOME" or (os.getenv "HOME" or "") ~= "" and os.getenv "HOME" .. "/.cache"
   if not home then return nil end
-  os.execute("mkdir -p " .. quote(home .. "/knbl") .. " 2>/dev/null")
+  os.execute("mkdir -p " .. script.quote(home .. "/knbl") .. " 2>/dev/null")
   return home .. "/knbl/trend"
 end
 

@@ -12,6 +12,14 @@ function M.paint(options, colour, s)
   return colours[colour] .. s .. "\27[0m"
 end
 
+-- A text of its own below a table, wrapped, with a prefix.
+function M.remark(prefix, note, options, out)
+  for k, line in ipairs(text.wrap(text.clean(note), math.max(20, (options.columns or 120) - #prefix))) do
+    line = (k == 1 and prefix or (" "):rep(#prefix)) .. line
+    out[#out + 1] = options.ascii and text.ascii(line) or line
+  end
+end
+
 -- ---- layout ----
 
 local function widths_of(lines)
@@ -155,6 +163,19 @@ local function split(lines, heads, widths, options, out)
     aligned(part, its_widths, total, options, out)
   end
   return true
+end
+
+-- Rows of texts, of which the first is the head, as lines for layout. `left`: which columns begin at the left, a set; a
+-- row may have `colours` by column.
+function M.lines(rows, left)
+  local lines = {}
+  for i, row in ipairs(rows) do
+    lines[i] = {}
+    for k, cell in ipairs(row) do
+      lines[i][k] = { text = text.clean(cell), left = left[k], colour = row.colours and row.colours[k] }
+    end
+  end
+  return lines
 end
 
 -- Lines of cells { text, left?, colour? }, of which the first is the head: aligned; where the terminal is too narrow,

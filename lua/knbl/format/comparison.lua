@@ -1,8 +1,8 @@
 -- knbl.format.comparison - what compare.lua found, as a table on a terminal, as Markdown and as a part of the page.
+local columns = require "knbl.format.columns"
 local compare = require "knbl.results.compare"
 local figures = require "knbl.results.figures"
 local table_format = require "knbl.format.table"
-local text = require "knbl.base.text"
 
 local M = {}
 
@@ -25,15 +25,16 @@ local function interval(options, figure, c)
 end
 
 local words = { better = " better", worse = " worse", differs = "", none = "" }
-local colours = { better = "green", worse = "red", differs = "yellow" }
+M.colours = { better = "green", worse = "red", differs = "yellow" }
 
--- A comparison as texts, in the order of the heads, and its colour.
+-- A comparison as texts, in the order of the heads.
 local function row(options, c)
   local figure = figures.of({ metric = c.metric }, c.figure) or { name = c.figure, title = c.figure, unit = "count" }
   local change = c.shown and by(options, figure, c, c.change or c.difference) .. (words[c.verdict] or "") or "~"
   return { c.test, c.case, figure.title, side(options, figure, c.old), side(options, figure, c.new), change,
     interval(options, figure, c),
-    c.p < 0.0005 and "<0.001" or ("%.3f"):format(c.p), ("%d+%d"):format(c.old.n, c.new.n) }, colours[c.verdict]
+    c.p < 0.0005 and "<0.001" or ("%.3f"):format(c.p), ("%d+%d"):format(c.old.n, c.new.n),
+    colours = { [6] = M.colours[c.verdict] } }
 end
 
 local function heads_of(result)
@@ -118,19 +119,11 @@ end
 function M.text(result, options)
   local out = {}
   if #result.comparisons > 0 then
-    local lines = { {} }
-    for i, head in ipairs(heads_of(result)) do lines[1][i] = { text = head, left = i <= names } end
-    for _, c in ipairs((rows_of(result))) do
-      local cells, colour = row(options, c)
-      local line = {}
-      for i, cell in ipairs(cells) do
-        line[i] = { text = text.clean(cell), left = i <= names, colour = i == 6 and colour or nil }
-      end
-      lines[#lines + 1] = line
-    end
-    table_format.layout(lines, names, options, out)
+    local rows = { heads_of(result) }
+    for _, c in ipairs((rows_of(result))) do rows[#rows + 1] = row(options, c) end
+    columns.layout(columns.lines(rows, { true, true, true }), names, options, out)
   end
-  for _, remark in ipairs(remarks(result)) do table_format.remark("", remark, options, out) end
+  for _, remark in ipairs(remarks(result)) do columns.remark("", remark, options, out) end
   return table.concat(out, "\n") .. "\n"
 end
 
@@ -187,7 +180,7 @@ function M.html(result, options, title)
       local keys = { [4] = c.old.value, [5] = c.new.value, [6] = c.shown and (c.change or c.difference) or nil,
         [8] = c.p, [9] = c.old.n + c.new.n }
       out[#out + 1] = "<tr>"
-      for i, cell in ipairs((row(options, c))) do
+      for i, cell in ipairs(row(options, c)) do
         local class = i == 6 and "n " .. c.verdict or i > names and "n" or nil
         out[#out + 1] = ("<td%s%s>%s</td>"):format(keys[i] and (' data-v="%.6g"'):format(keys[i]) or "",
           class and (' class="%s"'):format(escape(class)) or "",

@@ -1,5 +1,6 @@
 -- knbl.format.functions - the kernel functions that each path spent its time in, and why one costs more than another:
 -- on a terminal, as Markdown and as a part of the page.
+local columns = require "knbl.format.columns"
 local profile = require "knbl.results.profile"
 local text = require "knbl.base.text"
 
@@ -33,7 +34,7 @@ local function costliest(core, section, ascii)
 end
 
 -- Many lists in ten lines: the greatest differences between two paths first, then the costliest.
-local function summary(sections, options, remark, out)
+local function summary(sections, options, out)
   local order, told = {}, 0
   for i, section in ipairs(sections) do order[i] = section end
   table.sort(order, function(a, b)
@@ -47,7 +48,7 @@ local function summary(sections, options, remark, out)
     local lines = {}
     local sentence = several and section.sentence and section.test .. ": " .. section.sentence or section.sentence
     local shown = section.weight > 0 and sentence or costliest(options.core, section, options.ascii)
-    remark("- ", shown, options, lines)
+    columns.remark("- ", shown, options, lines)
     if #out + #lines > SUMMARY - 1 then break end
     for _, line in ipairs(lines) do out[#out + 1] = line end
     told = told + 1
@@ -56,13 +57,13 @@ local function summary(sections, options, remark, out)
     #sections)
 end
 
--- As a person reads it on a terminal; nil where nothing was profiled. `layout` and `remark` are the table format's.
-function M.text(data, options, layout, remark)
+-- As a person reads it on a terminal; nil where nothing was profiled.
+function M.text(data, options)
   local sections, remarks = profile.sections(options.core, data, options.ascii)
   local out, lines_of_all = {}, 0
   for _, section in ipairs(sections) do lines_of_all = lines_of_all + #section.functions + 5 end
   if lines_of_all > MOST then
-    summary(sections, options, remark, out)
+    summary(sections, options, out)
     sections = {}
   end
   for _, section in ipairs(sections) do
@@ -70,16 +71,12 @@ function M.text(data, options, layout, remark)
     if #out > 0 then out[#out + 1] = "" end
     out[#out + 1] = text.clean(("%s (%s)"):format(title, note))
     if options.ascii then out[#out] = text.ascii(out[#out]) end
-    local lines = { {} }
-    for i, head in ipairs(heads) do lines[1][i] = { text = head, left = i == 1 } end
-    for k, row in ipairs(rows_of(options.core, section, options.ascii)) do
-      lines[k + 1] = {}
-      for i, cell in ipairs(row) do lines[k + 1][i] = { text = text.clean(cell), left = i == 1 } end
-    end
-    if #lines > 1 then layout(lines, 1, options, out) end
-    if section.sentence then remark("", section.sentence, options, out) end
+    local rows = rows_of(options.core, section, options.ascii)
+    table.insert(rows, 1, heads)
+    if #rows > 1 then columns.layout(columns.lines(rows, { true }), 1, options, out) end
+    if section.sentence then columns.remark("", section.sentence, options, out) end
   end
-  for _, why in ipairs(remarks) do remark("profile: ", why, options, out) end
+  for _, why in ipairs(remarks) do columns.remark("profile: ", why, options, out) end
   return #out > 0 and table.concat(out, "\n") .. "\n" or nil
 end
 

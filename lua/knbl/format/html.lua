@@ -17,8 +17,7 @@ local M = {}
 
 local escape = chart.escape
 
--- ---- tables
--- ------------------------------------------------------------------------------------------------------------
+-- ---- tables ----
 
 local function cell_html(options, cell, mark)
   if cell.joined then
@@ -88,8 +87,7 @@ local function expectations_html(data)
   return table.concat(out) .. "</table></div>"
 end
 
--- ---- the page
--- ------------------------------------------------------------------------------------------------------------
+-- ---- the page ----
 
 local function flat(value)
   if type(value) ~= "table" then return tostring(value) end

@@ -45,20 +45,11 @@ end
 
 -- Measurements of one test, case and rate, sizes and repeats apart: { test, label, list } in the order of the run.
 function M.groups_of(data, split)
-  local groups, by_key = {}, {}
-  for _, m in ipairs(data.measurements) do
-    if m.ok and m.metrics then
-      local key = m.test .. "\0" .. m.case .. "\0" .. (m.via or "") .. "\0"
-        .. (split and tostring(m.params[split]) or "") .. "\0" .. tostring(m.params.rate)
-        .. "\0" .. (m.metric and m.metric.name or "")
-      local g = by_key[key]
-      if not g then
-        g = { test = m.test, list = {}, first = m }
-        by_key[key], groups[#groups + 1] = g, g
-      end
-      g.list[#g.list + 1] = m
-    end
-  end
+  local groups = ledger.groups(data, function(m)
+    return m.ok and m.metrics and table.concat({ m.test, m.case, m.via or "", split and tostring(m.params[split]) or "",
+      tostring(m.params.rate), m.metric and m.metric.name or "" }, "\0")
+  end)
+  for _, g in ipairs(groups) do g.test, g.list, g.first = g[1].test, g, g[1] end
   return groups
 end
 

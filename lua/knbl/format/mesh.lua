@@ -1,4 +1,5 @@
 -- knbl.format.mesh - a mesh as text: the verdict, the maps, the worst nodes. The page has the same (html_mesh).
+local columns = require "knbl.format.columns"
 local figures = require "knbl.results.figures"
 local text = require "knbl.base.text"
 
@@ -82,6 +83,10 @@ function M.grid(figure)
   return by
 end
 
+local function paint(options, colour, s)
+  return columns.paint(options, colour, options.ascii and text.ascii(s) or s)
+end
+
 local function map(mesh, one, figure, options, out)
   local n, by = #mesh.groups, M.grid(figure)
   local widest = 0
@@ -93,21 +98,21 @@ local function map(mesh, one, figure, options, out)
   local key = {}
   for k, name in ipairs(M.level_names) do key[k] = sign[k] .. " " .. name end
   local title = ("%s, %s: client down, server across"):format(one.test, M.title(figure.figure))
-  out[#out + 1] = options.paint("bold", title)
-  options.remark("", M.usual(options.core, figure, options.ascii), options, out)
-  options.remark("", ("%s usual, worse by %s or more"):format(sign[0], table.concat(key, ", ")), options, out)
+  out[#out + 1] = paint(options, "bold", title)
+  columns.remark("", M.usual(options.core, figure, options.ascii), options, out)
+  columns.remark("", ("%s usual, worse by %s or more"):format(sign[0], table.concat(key, ", ")), options, out)
   local zone = nil
   for r, group in ipairs(mesh.groups) do
     local cells = {}
     if group.zone and group.zone ~= zone then
-      out[#out + 1] = options.paint("dim", "zone " .. text.clean(group.zone))
+      out[#out + 1] = paint(options, "dim", "zone " .. text.clean(group.zone))
     end
     zone = group.zone
     for c = 1, n do
       local change = by[r] and by[r][c]
       local level = change and M.level(figure.figure, change)
       local shown = level and sign[level] or " "
-      cells[c] = level and level >= 2 and options.paint(level >= 3 and "red" or "yellow", shown) or shown
+      cells[c] = level and level >= 2 and paint(options, level >= 3 and "red" or "yellow", shown) or shown
     end
     local name = text.pad(text.short(text.clean(group.name), widest), widest)
     out[#out + 1] = (name .. "  " .. table.concat(cells, each == 2 and " " or "")):gsub("%s+$", "")
@@ -152,20 +157,12 @@ end
 local function worst(mesh, options, out)
   local rows = M.worst(options.core, mesh, options.ascii)
   if not rows then return end
-  local lines = {}
-  for i, row in ipairs(rows) do
-    lines[i] = {}
-    for k, cell in ipairs(row) do lines[i][k] = { text = text.clean(cell), left = k <= 3 } end
-  end
-  options.layout(lines, 3, options, out)
+  columns.layout(columns.lines(rows, { true, true, true }), 3, options, out)
 end
 
--- All meshes of a ledger. `tools`: layout, remark, paint of knbl.format.table.
-function M.text(data, given, tools)
+-- All meshes of a ledger.
+function M.text(data, options)
   local parts = {}
-  local options = setmetatable({ layout = tools.layout, remark = tools.remark,
-    paint = function(colour, s) return tools.paint(given, colour, given.ascii and text.ascii(s) or s) end },
-    { __index = given })
   for _, mesh in ipairs(data.meshes or {}) do
     local out = {}
     for _, one in ipairs(mesh.unsure and {} or mesh.tests) do -- too few nodes to compare have no map
@@ -175,13 +172,10 @@ function M.text(data, given, tools)
     end
     if not mesh.unsure then worst(mesh, options, out) end
     if #out > 0 then out[#out + 1] = "" end
-    options.remark("", M.summary(mesh), options, out)
-    for _, note in ipairs(mesh.notes or {}) do options.remark("! ", note, options, out) end
-    if #mesh.missing > 0 then options.remark("missing: ", M.missing(mesh), options, out) end
-    for _, sentence in ipairs(mesh.sentences) do
-      local clean = text.clean(sentence)
-      options.remark("* ", clean, options, out)
-    end
+    columns.remark("", M.summary(mesh), options, out)
+    for _, note in ipairs(mesh.notes or {}) do columns.remark("! ", note, options, out) end
+    if #mesh.missing > 0 then columns.remark("missing: ", M.missing(mesh), options, out) end
+    for _, sentence in ipairs(mesh.sentences) do columns.remark("* ", sentence, options, out) end
     parts[#parts + 1] = table.concat(out, "\n") .. "\n"
   end
   return parts

@@ -122,14 +122,10 @@ function M.render(data)
   out[#out + 1] = "# TYPE knbl_expectations gauge\n# HELP knbl_expectations Expectations, and how many of them held."
   out[#out + 1] = ('knbl_expectations{held="true"} %d'):format(held)
   out[#out + 1] = ('knbl_expectations{held="false"} %d'):format(#(data.expectations or {}) - held)
-  local states = { measured = 0, skipped = 0, failed = 0 }
-  for _, m in ipairs(data.measurements) do
-    local state = m.skipped and "skipped" or (m.ok or expect.as_wanted(m)) and "measured" or "failed"
-    states[state] = states[state] + 1
-  end
+  local counts = expect.counts(data)
   out[#out + 1] = "# TYPE knbl_measurements gauge\n# HELP knbl_measurements Measurements, by what became of them."
   for _, state in ipairs { "measured", "skipped", "failed" } do
-    out[#out + 1] = ('knbl_measurements{state="%s"} %d'):format(state, states[state])
+    out[#out + 1] = ('knbl_measurements{state="%s"} %d'):format(state, counts[state])
   end
   local exit = tonumber((data.verdict or {}).exit)
   if exit then

@@ -9,7 +9,7 @@ local ledger = require "knbl.results.ledger"
 local report = require "knbl.results.report"
 local text = require "knbl.base.text"
 
-local M = { longest_name = 100, layout = columns.layout }
+local M = { longest_name = 100, remark = columns.remark }
 
 local paint = columns.paint
 
@@ -101,14 +101,6 @@ local function lines_of(grid, options, mark)
   return lines
 end
 
--- A text of its own below a table, wrapped, with a prefix.
-function M.remark(prefix, note, options, out)
-  for k, line in ipairs(text.wrap(text.clean(note), math.max(20, (options.columns or 120) - #prefix))) do
-    line = (k == 1 and prefix or (" "):rep(#prefix)) .. line
-    out[#out + 1] = options.ascii and text.ascii(line) or line
-  end
-end
-
 -- One grid as text, with its remarks below.
 function M.grid(grid, options)
   local mark, notes
@@ -126,7 +118,7 @@ function M.grid(grid, options)
     return table.concat(out, "\n") .. "\n"
   end
   for _, warning in ipairs(grid.warnings) do M.remark("! ", warning, options, out) end
-  M.layout(lines, #grid.heads, options, out)
+  columns.layout(lines, #grid.heads, options, out)
   for _, sentence in ipairs(answer.sentences(options.core, grid, options.ascii)) do
     M.remark("", sentence, options, out)
   end
@@ -227,7 +219,7 @@ end
 -- A ledger's data as a person reads it: the tables come last, nearest to the prompt.
 function M.render(data, options)
   local parts, below = {}, {}
-  parts[#parts + 1] = require("knbl.format.functions").text(data, options, M.layout, M.remark)
+  parts[#parts + 1] = require("knbl.format.functions").text(data, options)
   local tables = {}
   for _, grid in ipairs(report.grids(options.core, data)) do
     if #grid.rows > 0 or grid.empty then
@@ -235,9 +227,7 @@ function M.render(data, options)
       parts[#parts + 1] = tables[#tables]
     end
   end
-  local meshes = require("knbl.format.mesh").text(data, options,
-    { layout = M.layout, remark = M.remark, paint = paint })
-  for _, part in ipairs(meshes) do parts[#parts + 1] = part end
+  for _, part in ipairs(require("knbl.format.mesh").text(data, options)) do parts[#parts + 1] = part end
   local legend = M.legend(data, table.concat(tables))
   if legend then add_line(options, "dim", legend, below) end
   for _, note in ipairs(data.notes) do

@@ -1,7 +1,9 @@
 -- knbl.format.trend - series over many runs: a table of their changes, a page with a chart for each, and files for
 -- other tools.
+local columns = require "knbl.format.columns"
 local compare = require "knbl.results.compare"
 local csv = require "knbl.format.csv"
+local colours = require("knbl.format.comparison").colours
 local figures = require "knbl.results.figures"
 local json = require "knbl.json"
 local table_format = require "knbl.format.table"
@@ -36,18 +38,13 @@ local function changes_of(result)
 end
 
 local heads = { "since", "test", "case", "figure", "before", "after", "change", "what else changed" }
-local colours = { better = "green", worse = "red", differs = "yellow" }
 
-local function change_line(options, item)
+local function change_row(options, item)
   local series, c = item.series, item.c
-  local cells = { day(c.after_run.started), series.test, series.case, series.figure.title,
+  return { day(c.after_run.started), series.test, series.case, series.figure.title,
     shown(options, series, c.before), shown(options, series, c.after),
-    by(c) .. (c.verdict ~= "differs" and " " .. c.verdict or ""), text.short(c.between, 60) }
-  local line = {}
-  for i, cell in ipairs(cells) do
-    line[i] = { text = text.clean(cell), left = i <= 4 or i == 8, colour = i == 7 and colours[c.verdict] or nil }
-  end
-  return line
+    by(c) .. (c.verdict ~= "differs" and " " .. c.verdict or ""), text.short(c.between, 60),
+    colours = { [7] = colours[c.verdict] } }
 end
 
 local function machines_of(result)
@@ -83,11 +80,11 @@ local function remarks(result)
 end
 
 function M.text(result, options)
-  local out, lines = {}, { {} }
-  for i, head in ipairs(heads) do lines[1][i] = { text = head, left = i <= 4 or i == 8 } end
-  for _, item in ipairs(changes_of(result)) do lines[#lines + 1] = change_line(options, item) end
-  if #lines > 1 then table_format.layout(lines, 4, options, out) end
-  for _, remark in ipairs(remarks(result)) do table_format.remark("", remark, options, out) end
+  local out, rows = {}, { heads }
+  for _, item in ipairs(changes_of(result)) do rows[#rows + 1] = change_row(options, item) end
+  local left = { true, true, true, true, [8] = true }
+  if #rows > 1 then columns.layout(columns.lines(rows, left), 4, options, out) end
+  for _, remark in ipairs(remarks(result)) do columns.remark("", remark, options, out) end
   table_format.expectations(result.expectations, options, out)
   return table.concat(out, "\n") .. "\n"
 end
@@ -139,7 +136,7 @@ end
 
 -- Otava's form: the time, attributes, and a column for each metric; a line for each run.
 function M.csv(result)
-  local names, columns, facts, seen_fact, rows = {}, {}, {}, {}, {}
+  local names, facts, seen_fact, rows = {}, {}, {}, {}
   for _, series in ipairs(result.series) do
     local i = column_of(names, rows, series)
     for k, run in ipairs(series.runs) do
@@ -155,11 +152,11 @@ function M.csv(result)
     for i, cell in ipairs(cells) do cells[i] = csv.quoted(cell) end
     return table.concat(cells, ",") .. "\r\n"
   end
-  columns[1], columns[2], columns[3] = "time", "scenario", "machine"
+  local head = { "time", "scenario", "machine" }
   for _, list in ipairs { facts, names } do
-    for _, name in ipairs(list) do columns[#columns + 1] = name end
+    for _, name in ipairs(list) do head[#head + 1] = name end
   end
-  local out = { line(columns) }
+  local out = { line(head) }
   for _, run in ipairs(result.runs) do
     local cells = { run.started, run.scenario, run.machine }
     for _, fact in ipairs(facts) do cells[#cells + 1] = run.facts[fact] or "" end
@@ -217,7 +214,7 @@ end
 
 function M.html(result, options)
   return require("knbl.format.html").trend(result, options, { changes = changes_of(result), remarks = remarks(result),
-    title_of = title_of, day = day, by = by, unit_of = unit_of })
+    title_of = title_of, day = day, by = by })
 end
 
 return M

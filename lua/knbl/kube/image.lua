@@ -10,8 +10,7 @@ local M = {}
 local AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 local USER = "65532:65532"
 
--- ---- tar
--- ---------------------------------------------------------------------------------------------------------------
+-- ---- tar ----
 
 local function octal(n, width) return ("%0" .. width - 1 .. "o\0"):format(n) end
 
@@ -45,8 +44,7 @@ local function tar(entries)
 end
 M.tar = tar
 
--- ---- what goes in
--- --------------------------------------------------------------------------------------------------------
+-- ---- what goes in ----
 
 local function read(path)
   local f, err = io.open(path, "rb")
@@ -80,8 +78,7 @@ local function program_root()
   return entries
 end
 
--- ---- the archive
--- ----------------------------------------------------------------------------------------------------------
+-- ---- the archive ----
 
 local MEDIA = "application/vnd.oci.image."
 local architectures = { x86_64 = "amd64", aarch64 = "arm64", ppc64le = "ppc64le", s390x = "s390x", riscv64 = "riscv64" }

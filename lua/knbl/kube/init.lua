@@ -26,8 +26,7 @@ local FIRST_S = 3 -- of a server that has never answered: it does not exist, and
 local LEAST_PAUSE_S = 0.1 -- before a request is repeated, even where the server says "at once"
 local LIST_BYTES_MOST = 536870912
 
--- ---- requests
--- --------------------------------------------------------------------------------------------------------
+-- ---- requests ----
 
 local function escape(word)
   return (tostring(word):gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
@@ -188,8 +187,7 @@ local function is_list_of(list, name)
   return true
 end
 
--- ---- discovery
--- -------------------------------------------------------------------------------------------------------
+-- ---- discovery ----
 
 -- "Pod", "pods", { api = "apps/v1", kind = "Deployment" } or an object -> its resource: base path, plural, namespaced
 function Client:resource(kind)
@@ -231,8 +229,7 @@ function Client:path(kind, name, options)
   return path
 end
 
--- ---- verbs
--- ---------------------------------------------------------------------------------------------------------------
+-- ---- verbs ----
 
 function Client:get(kind, name, options)
   local path, err = self:path(kind, name, options)

@@ -1,4 +1,6 @@
 -- knbl.kube.nodes: which nodes a run may use, in an order that does not change from run to run.
+local is_ready = require("knbl.kube.pods").is_ready -- a node's condition is of the same form
+
 local M = {}
 
 local function tolerated(taint, tolerations)
@@ -10,17 +12,10 @@ local function tolerated(taint, tolerations)
   return false
 end
 
-local function ready(node)
-  for _, c in ipairs(node.status.conditions or {}) do
-    if c.type == "Ready" then return c.status == "True" end
-  end
-  return false
-end
-
 -- Why a node cannot be used; nil where it can.
 local function why_not(node, tolerations)
   if node.spec.unschedulable then return "cordoned" end
-  if not ready(node) then return "not ready" end
+  if not is_ready(node) then return "not ready" end
   for _, taint in ipairs(node.spec.taints or {}) do
     if taint.effect ~= "PreferNoSchedule" and not tolerated(taint, tolerations) then
       return ("tainted %s%s:%s"):format(taint.key, taint.value and "=" .. taint.value or "", taint.effect)

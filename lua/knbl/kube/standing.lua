@@ -11,8 +11,7 @@ local M = {}
 local Standing = {}
 Standing.__index = Standing
 
--- ---- who stands there
--- ----------------------------------------------------------------------------------------------------
+-- ---- who stands there ----
 
 -- The container that is an agent: by its words, by its port's name, or the first.
 local function agent_container(pod)
@@ -122,8 +121,7 @@ function Standing:address_of(node)
   return {}
 end
 
--- ---- who stands for what
--- -------------------------------------------------------------------------------------------------
+-- ---- who stands for what ----
 
 -- What cannot be had of an agent that stands already: everything that its pod would have been made with.
 local fixed = { "image", "command", "port", "cpu", "memory", "mtu", "bandwidth", "annotations", "labels", "env" }
@@ -179,8 +177,7 @@ function Standing:give_back(name)
   return agent ~= nil
 end
 
--- ---- Services over them
--- --------------------------------------------------------------------------------------------------
+-- ---- Services over them ----
 
 local function port_leads_to(port, target)
   local to = port.targetPort or port.port

@@ -9,6 +9,7 @@ local errors = require "knbl.base.errors"
 local file = require "knbl.base.file"
 local json = require "knbl.json"
 local ledger = require "knbl.results.ledger"
+local script = require "knbl.base.script"
 
 local M = {}
 
@@ -16,13 +17,11 @@ local OUTPUT_MOST, LEDGER_MOST = 65536, 1073741824
 
 -- ---- processes ----
 
-function M.quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
 -- Runs a command line of sh, its outputs into a file: its status, and what it wrote. A signal counts 128 and its
 -- number, as in a shell.
 function M.shell(line)
   local path = os.tmpname()
-  local _, how, code = os.execute(("{ %s\n} >%s 2>&1 </dev/null"):format(line, M.quote(path)))
+  local _, how, code = os.execute(("{ %s\n} >%s 2>&1 </dev/null"):format(line, script.quote(path)))
   local text = file.read(path, LEDGER_MOST) or ""
   os.remove(path)
   return how == "signal" and 128 + code or code, text
@@ -30,8 +29,8 @@ end
 
 -- The child of this very program, or of another build.
 local function run_line(arm, words)
-  local parts = { arm.binary and M.quote(arm.binary) or "/proc/$PPID/exe" }
-  for _, word in ipairs(words) do parts[#parts + 1] = M.quote(word) end
+  local parts = { arm.binary and script.quote(arm.binary) or "/proc/$PPID/exe" }
+  for _, word in ipairs(words) do parts[#parts + 1] = script.quote(word) end
   parts[#parts + 1] = arm.options -- as sh splits them
   return table.concat(parts, " ")
 end
@@ -53,7 +52,7 @@ end
 -- One run of an arm: the data of its ledger and the run's exit code; nil, the code and what it said where it left none.
 function M.measure(arm, words)
   local path = os.tmpname()
-  local line = run_line(arm, words) .. " -q --json " .. M.quote(path)
+  local line = run_line(arm, words) .. " -q --json " .. script.quote(path)
   local code, text = M.shell(line)
   local data, err = ledger.read(path)
   os.remove(path)
@@ -135,18 +134,9 @@ local function key_of(m, seen)
 end
 
 local function side_of(data, name, seen)
-  local groups, by_key = {}, {}
-  for _, m in ipairs(data.measurements) do
-    if m.labels.arm == name then
-      local key = key_of(m, seen)
-      if not by_key[key] then
-        by_key[key] = { key = key }
-        groups[#groups + 1] = by_key[key]
-      end
-      table.insert(by_key[key], m)
-    end
-  end
-  return { ledgers = {}, groups = groups }
+  return { ledgers = {}, groups = ledger.groups(data, function(m)
+    return m.labels.arm == name and key_of(m, seen)
+  end) }
 end
 
 -- What matters most comes first: what is shown by its size, then the rest by how near it is to being shown.

@@ -112,7 +112,7 @@ local function show(context, data, values)
     table_format.expectations(data.expectations, options, out)
     local names = ("old: %s (%s), new: %s (%s)"):format(data.arms[1].name, data.arms[1].text, data.arms[2].name,
       data.arms[2].text)
-    local list = { require("knbl.format.functions").text(data, options, table_format.layout, table_format.remark) or "",
+    local list = { require("knbl.format.functions").text(data, options) or "",
       text.clean(options.ascii and text.ascii(names) or names) .. "\n",
       require("knbl.format.comparison").text(data.comparison, options), table.concat(out, "\n") }
     if list[1] ~= "" then list[1] = list[1] .. "\n" end

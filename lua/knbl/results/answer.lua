@@ -129,8 +129,6 @@ local function mark_shown(list, alpha)
   for i = 1, last do order[i].shown = not order[i].too_few end
 end
 
-local function is_given(m, figure) return figure.name == "rate" and m.params and m.params.rate ~= nil end
-
 -- What became of each figure: a list of { title, figure, unit, changes, few, higher, lower }.
 local function judge(core, items, alpha)
   local told, all = {}, {}
@@ -138,7 +136,7 @@ local function judge(core, items, alpha)
     local out = { title = item.title, figure = item.figure, unit = item.unit, changes = {}, few = 0, higher = {},
       lower = {} }
     for _, pair in ipairs(item.pairs) do
-      local given = is_given(pair.base.measurements[1], item.figure)
+      local given = compare.is_given(pair.base.measurements[1], item.figure.name)
       local c = not given and compare.change(core, pair.base.measurements, pair.other.measurements, item.figure, alpha)
       if c then
         c.pair, out.changes[#out.changes + 1], all[#all + 1] = pair, c, c

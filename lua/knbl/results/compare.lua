@@ -176,12 +176,16 @@ function M.change(core, old, new, figure, alpha)
   return c
 end
 
--- "better", "worse", "differs", or "none": nothing is shown.
-local function direction(c, figure)
-  local by = c.change or c.difference
-  if not c.shown or by == 0 then return "none" end
+-- What a difference of a figure is: "better", "worse", or "differs".
+function M.direction(by, figure)
   if not figure.better then return "differs" end
   return (by > 0) == (figure.better == "more") and "better" or "worse"
+end
+
+-- The same of a change; "none": nothing is shown.
+local function verdict_of(c, figure)
+  local by = c.change or c.difference
+  return c.shown and by ~= 0 and M.direction(by, figure) or "none"
 end
 
 -- ---- all of them ----
@@ -233,18 +237,16 @@ local function why_none(group)
 end
 
 -- The rate of an open loop is what was asked for.
-local function is_given(m, name)
-  return name == "rate" and m.params and m.params.rate ~= nil
-end
+function M.is_given(m, name) return name == "rate" and m.params and m.params.rate ~= nil end
 
 local function compare_pair(core, pair, names, alpha, list, skipped)
   local m, any = pair.new[1], false
   for _, name in ipairs(names or tests.of(m.test).compare) do
     local figure = figures.of(m, name)
-    local c = (names or not is_given(m, name)) and M.change(core, pair.old, pair.new, figure, alpha)
+    local c = (names or not M.is_given(m, name)) and M.change(core, pair.old, pair.new, figure, alpha)
     if c then
       any = true
-      c.test, c.case, c.via, c.figure, c.verdict = m.test, subject(m), m.via, name, direction(c, figure)
+      c.test, c.case, c.via, c.figure, c.verdict = m.test, subject(m), m.via, name, verdict_of(c, figure)
       c.metric, c.among = m.metric, pair.new.among
       list[#list + 1] = c
     end
@@ -279,7 +281,7 @@ end
 -- ---- limits: --fail-if ----
 
 -- Whether a change goes beyond a limit (a relative change with its sign).
-local function beyond(change, limit)
+function M.beyond(change, limit)
   if limit < 0 then return change <= limit end
   return change >= limit
 end
@@ -297,8 +299,8 @@ end
 local function judge_limit(c, limit)
   if not c.change then return judge_difference(c, limit) end
   if c.too_few then return "inconclusive" end
-  if c.shown and beyond(c.change, limit) then return "fail" end
-  return beyond(limit < 0 and c.low or c.high, limit) and "inconclusive" or "pass"
+  if c.shown and M.beyond(c.change, limit) then return "fail" end
+  return M.beyond(limit < 0 and c.low or c.high, limit) and "inconclusive" or "pass"
 end
 
 -- Judges limits (expect.parse_change) over the pairs of M.run: a list of { test, case, expression, status, reason, … }

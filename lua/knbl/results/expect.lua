@@ -25,32 +25,24 @@ local function fail(source, column, format, ...)
   error({ column = column, message = message, source = source }, 0)
 end
 
+-- Patterns and the kinds of tokens that they are; the first that fits counts. The names of pods have dashes.
+local kinds = { { "[<>=!]=?", "operator" }, { "/", "/" }, { "[%d.][%w.%%µ/]*", "quantity" },
+  { "[+-][%d.][%w.%%/]*", "quantity" }, { "targets%.[%w_.-]+", "word" }, { "backends%.[%w_.-]+", "word" },
+  { "[%a_][%w_.]*", "word" } }
+
 local function next_token(source, at)
   at = source:find("%S", at)
   if not at then return { kind = "end", column = #source + 1, text = "the end" }, #source + 1 end
-  local function take(pattern, kind)
-    local text, stop = source:match("^(" .. pattern .. ")()", at)
-    if text then return { kind = kind, text = text, column = at }, stop end
-  end
   local first = source:sub(at, at)
   if first == '"' or first == "'" then
     local close = source:find(first, at + 1, true)
     if not close then fail(source, at, "the text that begins here does not end") end
     return { kind = "text", text = source:sub(at + 1, close - 1), column = at }, close + 1
   end
-  local token, stop = take("[<>=!]=?", "operator")
-  if token then return token, stop end
-  if first == "/" then return { kind = "/", text = "/", column = at }, at + 1 end
-  token, stop = take("[%d.][%w.%%µ/]*", "quantity")
-  if token then return token, stop end
-  token, stop = take("[+-][%d.][%w.%%/]*", "quantity")
-  if token then return token, stop end
-  token, stop = take("targets%.[%w_.-]+", "word") -- the names of pods have dashes
-  if token then return token, stop end
-  token, stop = take("backends%.[%w_.-]+", "word")
-  if token then return token, stop end
-  token, stop = take("[%a_][%w_.]*", "word")
-  if token then return token, stop end
+  for _, kind in ipairs(kinds) do
+    local text, stop = source:match("^(" .. kind[1] .. ")()", at)
+    if text then return { kind = kind[2], text = text, column = at }, stop end
+  end
   fail(source, at, "'%s' means nothing here", first)
 end
 
@@ -263,6 +255,16 @@ function M.as_wanted(m)
     if source:match "^%s*unreachable%s*$" then return M.is_unreachable(m) end
   end
   return false
+end
+
+-- How many measurements of a ledger were measured, failed and skipped.
+function M.counts(data)
+  local counts = { measured = 0, failed = 0, skipped = 0 }
+  for _, m in ipairs(data.measurements) do
+    local word = m.skipped and "skipped" or (m.ok or M.as_wanted(m)) and "measured" or "failed"
+    counts[word] = counts[word] + 1
+  end
+  return counts
 end
 
 -- The text with a mark under the column that is wrong.

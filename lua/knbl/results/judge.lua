@@ -17,6 +17,8 @@ local tests = require "knbl.base.tests"
 
 local M = {}
 
+local show = figures.show
+
 -- ---- comparisons ----
 
 local holds = {
@@ -34,10 +36,6 @@ local function compare(estimate, operator, limit)
   if low and high then return "pass" end
   if not low and not high then return "fail" end
   return "inconclusive"
-end
-
-local function show(core, figure, value)
-  return figures.show(core, figure, value)
 end
 
 local function subject(group)
@@ -215,9 +213,7 @@ local function judge_ratio(context, expectation, list)
   end
   local reason = missing and ("no measurement has the case '%s'"):format(missing)
     or "the two cases have no test in common"
-  local e = outcome({}, expectation, "error", reason)
-  e.command_line = context.command_line
-  list[#list + 1] = e
+  list[#list + 1] = outcome({}, expectation, "error", reason, { command_line = context.command_line })
 end
 
 -- ---- the verdict ----
@@ -288,9 +284,8 @@ local function judge_meshes(context, expectation, list)
     end
   end
   if any then return end
-  local e = outcome({ case = expectation.case }, expectation, "error", "no mesh matches it")
-  e.command_line = true
-  list[#list + 1] = e
+  list[#list + 1] = outcome({ case = expectation.case }, expectation, "error", "no mesh matches it",
+    { command_line = true })
 end
 
 local function from_command_line(context, expectation, list)
@@ -306,9 +301,8 @@ local function from_command_line(context, expectation, list)
     end
   end
   if #groups == 0 then
-    local e = outcome({ case = expectation.case }, expectation, "error", "no measurement matches it")
-    e.command_line = true
-    list[#list + 1] = e
+    list[#list + 1] = outcome({ case = expectation.case }, expectation, "error", "no measurement matches it",
+      { command_line = true })
   end
 end
 

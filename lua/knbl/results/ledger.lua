@@ -443,16 +443,17 @@ function M.beside_meshes(data)
   return setmetatable({ measurements = list }, { __index = data })
 end
 
--- The measurements of a ledger, repeats together: a list of lists, in the order in which each first came.
-function M.groups(data)
+-- The measurements of a ledger, repeats together: a list of lists, in the order in which each first came. `key_of`: by
+-- another key; what has none is left out.
+function M.groups(data, key_of)
   local groups, by_key = {}, {}
   for _, m in ipairs(data.measurements) do
-    local key = M.key(m)
-    if not by_key[key] then
+    local key = (key_of or M.key)(m)
+    if key and not by_key[key] then
       by_key[key] = { key = key }
       groups[#groups + 1] = by_key[key]
     end
-    table.insert(by_key[key], m)
+    if key then table.insert(by_key[key], m) end
   end
   return groups
 end

@@ -242,15 +242,6 @@ local function enter_expectations(state, data)
   end
 end
 
-local function counts_of(data)
-  local counts = { measured = 0, failed = 0, skipped = 0 }
-  for _, m in ipairs(data.measurements) do
-    local word = m.skipped and "skipped" or (m.ok or expect.as_wanted(m)) and "measured" or "failed"
-    counts[word] = counts[word] + 1
-  end
-  return counts
-end
-
 -- Enters a run: { started, begun and ended (seconds since 1970), seconds, exit, late, message, file }, and the data of
 -- its ledger if it left one.
 function M.enter(state, run, data)
@@ -263,7 +254,7 @@ function M.enter(state, run, data)
   if run.exit == 0 then state.passed = run.ended end
   if data then
     state.scenario, state.question, state.provider = data.scenario, data.question, data.provider
-    state.counts = counts_of(data)
+    state.counts = expect.counts(data)
     item.failed = state.counts.failed
     enter_series(state, data)
     enter_expectations(state, data)

@@ -69,9 +69,7 @@ function M.find(series, alpha)
   for _, c in ipairs(series.changes) do
     c.before_run, c.after_run = series.runs[c.at - 1], series.runs[c.at]
     c.between = told(c.before_run, c.after_run)
-    local by = c.after - c.before
-    c.verdict = not series.figure.better and "differs" or (by > 0) == (series.figure.better == "more") and "better"
-      or "worse"
+    c.verdict = compare.direction(c.after - c.before, series.figure)
   end
 end
 
@@ -151,13 +149,11 @@ function M.judge(core, list, limits)
   for _, limit in ipairs(limits) do
     local any = false
     for _, series in ipairs(list) do
-      local about = { test = series.test, case = series.case }
       if series.figure.name == limit.figure.name and ledger.matches({ test = series.test, case = series.case,
         params = {} }, limit.case) then
         any = true
         local last = series.changes[#series.changes]
-        local beyond = last and last.change and (limit.change < 0 and last.change <= limit.change
-          or limit.change > 0 and last.change >= limit.change)
+        local beyond = last and last.change and compare.beyond(last.change, limit.change)
         local reason = last and last.change and ("%s since %s: %s, was %s"):format(compare.percent(last.change),
           last.after_run.started, figures.show(core, series.figure, last.after),
           figures.show(core, series.figure, last.before)) or "no change of its level"
@@ -166,7 +162,7 @@ function M.judge(core, list, limits)
           status, reason = "inconclusive", ("too few runs to show a change: %d, and %d are the least"):format(
             #series.values, series.fewest)
         end
-        out[#out + 1] = { test = about.test, case = about.case, expression = limit.source, status = status,
+        out[#out + 1] = { test = series.test, case = series.case, expression = limit.source, status = status,
           reason = reason, value = last and last.change, limit = limit.change }
       end
     end

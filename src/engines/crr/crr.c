@@ -206,8 +206,7 @@ static int run(struct kn_crr *c, struct kn_error *err)
         kn_worker_chosen(c->w, "fin", "the FIN rides on the response, the handshake's ACK on the request");
     if (c->spec->own[KN_CRR_RESET])
         kn_worker_chosen(c->w, "reset", "the client ends connections with a reset: no TIME_WAIT at the server");
-    if (c->spec->rate_per_1000s)
-        kn_pace_init(&c->pace, c->spec->rate_per_1000s, c->w->start_ns, c->w->index, c->w->n_workers);
+    kn_worker_pace(c->w, &c->pace);
     int failed = c->w->n_flows > 1 ? kn_crr_many(c, err) : one_at_a_time(c, err);
     kn_worker_cpu_close(c->w);
     return kn_short_settle(c->w, c->transactions, failed, err);

@@ -9,7 +9,6 @@
 
 #include "engines/crr/crr.h"
 #include "net/io.h"
-#include "run/flow.h"
 #include "run/loop.h"
 
 #define LOOK_NS (50 * KN_NS_PER_MS) /* between two looks at what waits for too long */
@@ -92,14 +91,10 @@ static int begin_all(struct many *m, uint64_t now_ns, struct kn_error *err)
 /* 1: that step is done, 0: not yet, -1: failed. */
 static int connected(struct flow *f, uint32_t events)
 {
-    int failure = 0;
-    socklen_t size = sizeof failure;
     if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
         return 0;
-    if ((events & (EPOLLERR | EPOLLHUP)) && (getsockopt(f->fd, SOL_SOCKET, SO_ERROR, &failure, &size) || failure)) {
-        errno = failure ? failure : errno;
+    if ((events & (EPOLLERR | EPOLLHUP)) && (errno = kn_socket_error(f->fd)))
         return -1;
-    }
     f->times.connected_ns = kn_now_ns();
     return 1;
 }

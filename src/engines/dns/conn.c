@@ -211,11 +211,10 @@ static void tcp_event(struct kn_dns_client *c, unsigned flow, uint32_t events)
 {
     struct kn_dns_tcp *t = &c->flows[flow].tcp;
     int why = 0;
-    socklen_t size = sizeof why;
     if (t->fd < 0)
         return;
     if (!t->connected && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
-        getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &why, &size);
+        why = kn_socket_error(t->fd);
         t->connected = !why && (events & EPOLLOUT);
     }
     if (why || (t->connected && (!tcp_receive(c, flow) || !tcp_flush(c, flow))))

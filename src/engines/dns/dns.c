@@ -66,8 +66,7 @@ static int measure(struct kn_dns_client *c, struct kn_error *err)
     struct kn_worker *w = c->w;
     if (kn_worker_ready(w, err))
         return -1;
-    if (c->spec->rate_per_1000s)
-        kn_pace_init(&c->pace, c->spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
+    kn_worker_pace(w, &c->pace);
     uint64_t now_ns = kn_now_ns();
     for (; !kn_worker_over(w, now_ns) && !(c->dry && !c->waiting); now_ns = kn_now_ns()) {
         if (!c->opened && now_ns >= w->open_ns)

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-
 /* ---- patterns ---- */
 
 /* One pattern of the list: up to a comma outside of braces. */

@@ -6,7 +6,6 @@
 #define KN_ENGINES_DNS_NAMES_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "core/error.h"

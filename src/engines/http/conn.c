@@ -386,9 +386,7 @@ static void begin_handshake(struct kn_http_client *h, struct kn_http_conn *c)
 /* A connect without anything to send; called when the socket can be written to, or failed. */
 static bool check_connect(struct kn_http_client *h, struct kn_http_conn *c)
 {
-    int failure = 0;
-    socklen_t len = sizeof failure;
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failure, &len);
+    int failure = kn_socket_error(c->fd);
     if (failure) {
         kn_http_lost(h, c, failure);
     } else {

@@ -1,7 +1,6 @@
 #include "engines/http/h2.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -310,10 +309,8 @@ static void shake_hands(struct kn_h2_conn *c)
 static void connected(struct kn_h2_conn *c)
 {
     struct kn_error why;
-    int failure = 0;
-    socklen_t len = sizeof failure;
+    int failure = kn_socket_error(c->fd);
     struct kn_figures *f = &c->h->w->figures;
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failure, &len);
     if (failure) {
         kn_fail_from(&why, failure, "connect");
         no_connection(c, &why);

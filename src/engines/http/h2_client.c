@@ -1,6 +1,5 @@
 /* The http test with http2: a worker's connections from their opening to their end. Every socket is registered once,
  * for all edges; one that was not read to its end has `more`. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,8 +110,7 @@ static int measure(struct kn_h2_client *h)
     h->measured = true;
     h->wake_ns = 0;
     h->now_ns = kn_now_ns();
-    if (h->open_loop)
-        kn_pace_init(&h->pace, h->w->spec->rate_per_1000s, h->w->start_ns, h->w->index, h->w->n_workers);
+    kn_worker_pace(h->w, &h->pace);
     kn_h2_tick(h);
     while (!h->failed && !kn_worker_over(h->w, h->now_ns) && !(h->dry && !h->busy)) {
         if (h->open_loop)

@@ -9,18 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "core/json.h"
 #include "core/stats.h"
 #include "engines/engines.h"
 #include "engines/http/conn.h"
 #include "engines/http/h2.h"
 #include "engines/http/serve.h"
-#include "net/io.h"
 #include "run/flow.h"
-#include "run/result.h"
 #include "run/short.h"
 
 #define TICK_NS KN_NS_PER_MS             /* between two looks at all connections, at least */
@@ -201,8 +196,7 @@ static int measure(struct loop *l)
     int failed = go(l, EPOLL);
     h->measured = true;
     h->wake_ns = 0;
-    if (h->open_loop)
-        kn_pace_init(&h->pace, h->w->spec->rate_per_1000s, h->w->start_ns, h->w->index, h->w->n_workers);
+    kn_worker_pace(h->w, &h->pace);
     if (!failed && !can_sweep(h))
         failed = settle(l, EPOLL);
     while (!failed) {

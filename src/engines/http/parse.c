@@ -1,5 +1,6 @@
 #include "engines/http/parse.h"
 
+#include <string.h>
 #include <strings.h>
 
 enum state { STATUS, FIELD, BODY, UNTIL_END, CHUNK, CHUNK_DATA, CHUNK_CRLF, TRAILER, DONE, BAD };

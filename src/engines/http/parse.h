@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #define KN_HTTP_KEPT 256 /* bytes of a line that are looked at */
 #define KN_HTTP_LINE_MAX (16u << 10)

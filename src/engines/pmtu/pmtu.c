@@ -178,11 +178,6 @@ static int search(struct search *s, uint64_t *own, struct kn_error *err)
 
 /* ---- the client ---- */
 
-static bool is_mapped(const struct kn_addr *a)
-{
-    return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a->u.v6.sin6_addr);
-}
-
 static int measure(struct search *s, struct kn_error *err)
 {
     uint64_t *own = s->w->figures.own, works;
@@ -202,7 +197,7 @@ static int measure(struct search *s, struct kn_error *err)
 static int run_client(struct kn_worker *w, struct kn_error *err)
 {
     struct search s = {.w = w, .fd = -1, .out = kn_payload_new(KN_PMTU_MOST), .in = malloc(KN_PMTU_MOST)};
-    s.head = kn_addr_is_v6(&w->peer) && !is_mapped(&w->peer) ? 48 : 28;
+    s.head = kn_addr_is_v6(&w->peer) && !kn_addr_is_mapped(&w->peer) ? 48 : 28;
     int failed = s.out && s.in ? 0 : kn_fail_memory(err);
     if (!failed)
         failed = (s.fd = kn_flow_open_udp(w, w->first_flow, err)) < 0 || kn_pmtu_prepare(s.fd, err) ||

@@ -348,8 +348,7 @@ static int run(struct rr *r, struct kn_error *err)
 {
     if (kn_dial_all(r->w, r->loop, r->dials, err) || kn_worker_ready(r->w, err))
         return -1;
-    if (r->spec->rate_per_1000s)
-        kn_pace_init(&r->pace, r->spec->rate_per_1000s, r->w->start_ns, r->w->index, r->w->n_workers);
+    kn_worker_pace(r->w, &r->pace);
     if (go(r, err))
         return -1;
     if (!loop(r))

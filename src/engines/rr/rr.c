@@ -3,9 +3,7 @@
 #include "engines/rr/rr.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -125,8 +123,7 @@ static int one_at_a_time(struct kn_worker *w, int *fd, uint8_t *chunk, struct kn
     struct kn_pace pace = {0};
     struct trip last = {0};
     kn_waiter_init(&wait, (enum kn_wait)spec->wait);
-    if (spec->rate_per_1000s)
-        kn_pace_init(&pace, spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
+    kn_worker_pace(w, &pace);
     while (!kn_worker_over(w, now_ns) && kn_worker_take(w, 1)) {
         if (!next_due(w, &pace, now_ns, &begun_ns))
             break;

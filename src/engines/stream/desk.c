@@ -1,7 +1,6 @@
 /* Streams on the agent's side over many flows: sockets that never block, a few calls a flow in turn, so that all get
  * their share. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "core/pace.h"
 #include "engines/engines.h"
@@ -12,7 +11,6 @@
 
 #define CALLS 4
 #define CHUNK_MAX (1u << 20)
-#define PACE_NS (1 * KN_NS_PER_MS)
 
 struct flow {
     struct kn_desk_flow desk;
@@ -34,17 +32,6 @@ static void *share(const struct kn_spec *spec)
     return kn_payload_new(spec->size < CHUNK_MAX ? (size_t)spec->size : CHUNK_MAX);
 }
 
-/* A rate is kept in pieces of about a millisecond. */
-static void set_pace(struct flow *f)
-{
-    const struct kn_served *s = &f->desk.s;
-    const struct kn_spec *spec = s->spec;
-    double piece = (double)spec->rate_bps / 8 / (double)spec->flows * ((double)PACE_NS / (double)KN_NS_PER_S);
-    if (piece < (double)f->chunk)
-        f->chunk = piece < 1 ? 1 : (size_t)piece;
-    kn_pace_init_bits(&f->pace, spec->rate_bps, f->chunk, s->start_ns, s->hello->flow, (unsigned)spec->flows);
-}
-
 static int begin(struct kn_desk_flow *flow, struct kn_error *err)
 {
     struct flow *f = (struct flow *)flow;
@@ -53,8 +40,11 @@ static int begin(struct kn_desk_flow *flow, struct kn_error *err)
     f->sends = spec->reverse || spec->bidir;
     f->chunk = spec->size < CHUNK_MAX ? (size_t)spec->size : CHUNK_MAX;
     f->before_ns = flow->seat->now_ns;
-    if (spec->rate_bps)
-        set_pace(f);
+    if (spec->rate_bps) {
+        f->chunk = kn_stream_piece(spec, f->chunk);
+        kn_pace_init_bits(&f->pace, spec->rate_bps, f->chunk, flow->s.start_ns, flow->s.hello->flow,
+                          (unsigned)spec->flows);
+    }
     if (f->sends)
         kn_stream_bound_queue(spec, flow->fd);
     return 0;

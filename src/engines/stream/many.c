@@ -2,21 +2,14 @@
  * their share. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/pace.h"
-#include "run/payload.h"
 #include "engines/engines.h"
 #include "engines/stream/stream.h"
 #include "net/io.h"
 #include "run/dial.h"
 #include "run/flow.h"
-
-#define PACE_NS (1 * KN_NS_PER_MS)
 
 struct flow {
     int fd;
@@ -32,13 +25,10 @@ struct many {
     const struct kn_spec *spec;
     struct kn_side side; /* all flows together: the window and the figures */
     struct flow *flows;
-    uint8_t *buf;
+    struct kn_source source; /* its bytes are also where what comes is put */
     size_t chunk;
-    bool hot; /* the calls are ours: each sends `parts` */
-    struct iovec parts[KN_STREAM_CALL_MAX / KN_STREAM_HOT];
     struct kn_loop loop;
     struct kn_dial *dials;
-    int file;
     unsigned alive;
     bool sends, receives;
     uint64_t sent, base, before_ns;
@@ -89,33 +79,22 @@ static uint64_t allowance(struct many *m, struct flow *f, uint64_t now_ns)
     return f->left;
 }
 
-static ssize_t call(struct many *m, struct flow *f, size_t size)
-{
-    const struct msghdr all = {.msg_iov = m->parts, .msg_iovlen = sizeof m->parts / sizeof *m->parts};
-    off_t from = 0;
-    if (m->file >= 0)
-        return sendfile(f->fd, m->file, &from, size);
-    if (m->hot)
-        return sendmsg(f->fd, &all, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return kn_send(f->fd, m->buf, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 static void push(struct many *m, struct flow *f, uint64_t now_ns)
 {
     uint64_t most = allowance(m, f, now_ns);
-    size_t size = most < m->chunk ? (size_t)most : m->chunk;
+    size_t size = m->source.hot ? KN_STREAM_CALL_MAX : most < m->chunk ? (size_t)most : m->chunk;
     if (!most) {
         if (f->watched)
             watch(m, f, false);
         return;
     }
-    ssize_t n = call(m, f, size);
+    ssize_t n = kn_source_send(&m->source, f->fd, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         forget(m, f);
         return;
     }
     if (n > 0) {
-        f->left -= m->hot ? 0 : (uint64_t)n;
+        f->left -= m->source.hot ? 0 : (uint64_t)n;
         m->sent += (uint64_t)n;
         f->moved += kn_worker_measures(m->w, now_ns) ? (uint64_t)n : 0;
     }
@@ -143,7 +122,7 @@ static void pull(struct many *m, struct flow *f)
     size_t room = KN_STREAM_CHUNK_MAX / 16;
     if (counts_what_comes(m) && f->left < room)
         room = (size_t)f->left;
-    ssize_t n = kn_recv(f->fd, m->buf, room, MSG_DONTWAIT);
+    ssize_t n = kn_recv(f->fd, m->source.buf, room, MSG_DONTWAIT);
     uint64_t now_ns = kn_now_ns();
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -237,31 +216,20 @@ static int open_flows(struct many *m, struct kn_error *err)
 static int make_source(struct many *m, struct kn_error *err)
 {
     m->chunk = m->spec->size < KN_STREAM_CHUNK_MAX ? (size_t)m->spec->size : KN_STREAM_CHUNK_MAX;
-    if (m->spec->rate_bps) {
-        double piece = (double)m->spec->rate_bps / 8 / (double)m->spec->flows * ((double)PACE_NS / (double)KN_NS_PER_S);
-        if (piece < (double)m->chunk)
-            m->chunk = piece < 1 ? 1 : (size_t)piece;
-    }
-    m->buf = kn_payload_new(KN_STREAM_CHUNK_MAX);
-    m->hot = kn_stream_tunes(m->spec) && kn_stream_free_size(m->spec) && m->spec->test != &kn_tcp_sendfile;
-    for (size_t i = 0; m->buf && i < sizeof m->parts / sizeof *m->parts; i++)
-        m->parts[i] = (struct iovec){.iov_base = m->buf, .iov_len = KN_STREAM_HOT};
-    if (m->hot && m->sends)
+    if (m->spec->rate_bps)
+        m->chunk = kn_stream_piece(m->spec, m->chunk);
+    m->source.hot = kn_stream_tunes(m->spec) && kn_stream_free_size(m->spec) && m->spec->test != &kn_tcp_sendfile;
+    if (m->source.hot && m->sends)
         kn_worker_chosen(m->w, "write", "%u of the same 16 KiB", KN_STREAM_CALL_MAX);
     m->flows = calloc(m->w->n_flows, sizeof *m->flows);
     m->dials = kn_dials_new(m->w->n_flows);
-    if (!m->buf || !m->flows || !m->dials)
+    if (!m->flows || !m->dials)
         return kn_fail(err, KN_E_MEMORY, "out of memory for %u flows", m->w->n_flows);
     for (unsigned i = 0; i < m->w->n_flows; i++)
         m->flows[i].fd = -1;
     if (kn_loop_init(&m->loop, KN_WAIT_BLOCK, m->w->stop, err))
         return -1;
-    if (m->spec->test != &kn_tcp_sendfile)
-        return 0;
-    m->file = memfd_create("knbl", MFD_CLOEXEC);
-    if (m->file < 0 || write(m->file, m->buf, m->chunk) != (ssize_t)m->chunk)
-        return kn_fail_errno(err, "no memory to send from as a file");
-    return 0;
+    return kn_source_init(&m->source, m->spec, KN_STREAM_CHUNK_MAX, m->chunk, err);
 }
 
 static int run(struct many *m, struct kn_error *err)
@@ -301,7 +269,7 @@ int kn_stream_many(struct kn_worker *w, struct kn_error *err)
 {
     struct many m = {.w = w,
                      .spec = w->spec,
-                     .file = -1,
+                     .source = {.file = -1},
                      .loop = {.ep = -1},
                      .sends = !w->spec->reverse,
                      .receives = w->spec->reverse || w->spec->bidir};
@@ -312,11 +280,9 @@ int kn_stream_many(struct kn_worker *w, struct kn_error *err)
     for (unsigned i = 0; m.flows && i < w->n_flows; i++)
         if (m.flows[i].fd >= 0)
             kn_flow_abandon(w, m.flows[i].fd, w->first_flow + i);
-    if (m.file >= 0)
-        close(m.file);
+    kn_source_fini(&m.source);
     kn_dials_free(w, m.dials);
     kn_loop_fini(&m.loop);
     free(m.flows);
-    free(m.buf);
     return failed;
 }

@@ -8,7 +8,6 @@
 #include "engines/engines.h"
 #include "engines/stream/stream.h"
 #include "net/io.h"
-#include "run/flow.h"
 #include "meter/meter.h"
 
 #define ROOM_MIN (128u << 10)

@@ -5,30 +5,22 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/pace.h"
-#include "run/payload.h"
 #include "engines/engines.h"
 #include "engines/stream/stream.h"
 #include "net/io.h"
-#include "run/flow.h"
 
 #define ARMS 2
-#define SMALL (1u << 10)           /* messages below that are gathered, unless calibration finds that it does not pay */
-#define PACE_NS (1 * KN_NS_PER_MS) /* of data at a time, where there is a rate */
+#define SMALL (1u << 10) /* messages below that are gathered, unless calibration finds that it does not pay */
 #define PEEK_NS (10 * KN_NS_PER_MS) /* how often a server that sends looks whether its client has had enough */
 #define CALL_NS 500                 /* about what a small send costs: the clock is read every 10 µs or so */
 
 struct sender {
     struct kn_side *a;
-    uint8_t *buf;
-    int file;
+    struct kn_source source;
     int flags;
     size_t chunk;        /* of one call */
     unsigned every;      /* calls from one look at the clock to the next */
@@ -39,8 +31,6 @@ struct sender {
     struct kn_tuner tuner;
     size_t chunks[ARMS];
     int more[ARMS];
-    bool hot; /* calls of `parts`: each the same KN_STREAM_HOT bytes of `buf` */
-    struct iovec parts[KN_STREAM_CALL_MAX / KN_STREAM_HOT];
     struct kn_pace pace;
     bool copied; /* MSG_ZEROCOPY: the kernel copied after all */
 };
@@ -63,20 +53,10 @@ static void reap(struct sender *s)
     }
 }
 
-static ssize_t call(struct sender *s, size_t size)
-{
-    off_t from = 0;
-    if (s->file >= 0)
-        return sendfile(s->a->fd, s->file, &from, size);
-    if (s->hot)
-        return sendmsg(s->a->fd, &(struct msghdr){.msg_iov = s->parts, .msg_iovlen = size / KN_STREAM_HOT}, s->flags);
-    return kn_send(s->a->fd, s->buf, size, s->flags);
-}
-
 /* 0 or more bytes; -1: the peer is gone. */
 static ssize_t send_some(struct sender *s, size_t size)
 {
-    ssize_t n = call(s, size);
+    ssize_t n = kn_source_send(&s->source, s->a->fd, size, s->flags);
     if (n >= 0) {
         s->sent += (uint64_t)n;
         return n;
@@ -104,7 +84,7 @@ static void set_arm(struct sender *s, int arm)
 static void say_arm(struct sender *s)
 {
     kn_side_chosen(s->a, "write", "%zu%s", s->chunk,
-                   s->hot                ? " of the same 16 KiB"
+                   s->source.hot         ? " of the same 16 KiB"
                    : s->flags & MSG_MORE ? " with MSG_MORE"
                                          : "");
 }
@@ -239,14 +219,11 @@ static int send_paced(struct sender *s, struct kn_error *err)
 
 /* ---- setting up ---- */
 
-/* A rate is kept in pieces of about a millisecond, never larger than the message. */
 static void set_pace(struct sender *s)
 {
     const struct kn_spec *spec = s->a->spec;
     unsigned share = 0, shares = (unsigned)spec->flows;
-    double piece = (double)spec->rate_bps / 8 / (double)shares * ((double)PACE_NS / (double)KN_NS_PER_S);
-    if (piece < (double)s->chunk)
-        s->chunk = piece < 1 ? 1 : (size_t)piece;
+    s->chunk = kn_stream_piece(spec, s->chunk);
     if (s->a->w)
         share = s->a->w->first_flow;
     else if (s->a->s)
@@ -275,26 +252,10 @@ static void set_arms(struct sender *s)
     kn_side_tune(&s->tuner, s->a, true, arms);
     if (!kn_stream_tunes(spec))
         return;
-    s->hot = free_size && copies;
+    s->source.hot = free_size && copies;
     set_arm(s, s->tuner.over && s->more[1] && spec->size < SMALL);
     if (s->tuner.over && arms > 1)
         say_arm(s);
-}
-
-static int make_source(struct sender *s, struct kn_error *err)
-{
-    size_t room = s->tuner.over ? s->chunk : KN_STREAM_CHUNK_MAX;
-    s->buf = kn_payload_new(room);
-    if (!s->buf)
-        return kn_fail(err, KN_E_MEMORY, "no memory to send from");
-    for (size_t i = 0; s->hot && i < KN_STREAM_CALL_MAX / KN_STREAM_HOT; i++)
-        s->parts[i] = (struct iovec){.iov_base = s->buf, .iov_len = KN_STREAM_HOT};
-    if (s->a->spec->test != &kn_tcp_sendfile)
-        return 0;
-    s->file = memfd_create("knbl", MFD_CLOEXEC);
-    if (s->file < 0 || write(s->file, s->buf, room) != (ssize_t)room)
-        return kn_fail_errno(err, "no memory to send from as a file");
-    return 0;
 }
 
 static int begin(struct sender *s, struct kn_error *err)
@@ -316,7 +277,8 @@ static int begin(struct sender *s, struct kn_error *err)
             return kn_fail_errno(err, "zerocopy");
         s->flags |= MSG_ZEROCOPY;
     }
-    return make_source(s, err);
+    size_t room = s->tuner.over ? s->chunk : KN_STREAM_CHUNK_MAX;
+    return kn_source_init(&s->source, spec, room, room, err);
 }
 
 /* sendfile() has no flag against SIGPIPE: it is blocked meanwhile, and taken off where it came. */
@@ -342,7 +304,7 @@ void kn_sigpipe_restore(const sigset_t *before)
 int kn_stream_send(struct kn_side *a, struct kn_error *err)
 {
     sigset_t before;
-    struct sender s = {.a = a, .file = -1, .flags = MSG_NOSIGNAL};
+    struct sender s = {.a = a, .source = {.file = -1}, .flags = MSG_NOSIGNAL};
     int failed = begin(&s, err);
     kn_sigpipe_block(&before);
     if (!failed && a->spec->rate_bps)
@@ -357,8 +319,6 @@ int kn_stream_send(struct kn_side *a, struct kn_error *err)
         failed = kn_fail(err, KN_E_LOST, "the server closed the flow in the middle of the run");
     if (s.copied)
         kn_side_chosen(a, "zerocopy", "asked for; the kernel copied");
-    if (s.file >= 0)
-        close(s.file);
-    free(s.buf);
+    kn_source_fini(&s.source);
     return failed;
 }

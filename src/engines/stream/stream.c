@@ -9,18 +9,21 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <netinet/tcp.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/json.h"
 #include "engines/engines.h"
 #include "run/flow.h"
+#include "run/payload.h"
 
 #define TUNE_MIN_NS (100 * KN_NS_PER_MS) /* a shorter calibration shows nothing: what is best most often is taken */
 #define TUNE_MAX_NS (500 * KN_NS_PER_MS)
 #define TURN_NS (20 * KN_NS_PER_MS) /* several ticks of the scheduler */
 #define ROUNDS_MAX 3
+#define PACE_NS (1 * KN_NS_PER_MS) /* of data at a time, where there is a rate */
 
 /* ---- a direction ---- */
 
@@ -119,6 +122,38 @@ void kn_side_tune(struct kn_tuner *t, struct kn_side *a, bool sender, unsigned a
     kn_tuner_init(t, arms, rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : (unsigned)rounds, from_ns, to_ns);
     say_calibration(a, all_ns);
 }
+
+size_t kn_stream_piece(const struct kn_spec *spec, size_t chunk)
+{
+    double piece = (double)spec->rate_bps / 8 / (double)spec->flows * ((double)PACE_NS / (double)KN_NS_PER_S);
+    return piece >= (double)chunk ? chunk : piece < 1 ? 1 : (size_t)piece;
+}
+
+/* ---- what is sent ---- */
+
+int kn_source_init(struct kn_source *s, const struct kn_spec *spec, size_t room, size_t size, struct kn_error *err)
+{
+    s->buf = kn_payload_new(room);
+    if (!s->buf)
+        return kn_fail(err, KN_E_MEMORY, "no memory to send from");
+    for (size_t i = 0; i < sizeof s->parts / sizeof *s->parts; i++)
+        s->parts[i] = (struct iovec){.iov_base = s->buf, .iov_len = KN_STREAM_HOT};
+    if (spec->test != &kn_tcp_sendfile)
+        return 0;
+    s->file = memfd_create("knbl", MFD_CLOEXEC);
+    if (s->file < 0 || write(s->file, s->buf, size) != (ssize_t)size)
+        return kn_fail_errno(err, "no memory to send from as a file");
+    return 0;
+}
+
+void kn_source_fini(struct kn_source *s)
+{
+    if (s->file >= 0)
+        close(s->file);
+    free(s->buf);
+}
+
+/* ---- both directions ---- */
 
 /* `halt` ends the other direction, from whichever side. */
 struct helper {

@@ -3,7 +3,10 @@
 #define KN_ENGINES_STREAM_H
 
 #include <signal.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
 
+#include "net/io.h"
 #include "run/served.h"
 #include "run/tune.h"
 #include "run/worker.h"
@@ -63,6 +66,31 @@ unsigned kn_stream_bound_queue(const struct kn_spec *spec, int fd);
 void kn_side_tune(struct kn_tuner *t, struct kn_side *a, bool sender, unsigned arms);
 /* Whether a run may calibrate at all. Where it is too short for that, what is best most often is taken. */
 bool kn_stream_tunes(const struct kn_spec *spec);
+
+/* A rate is kept in pieces of about a millisecond, never larger than the message: the size of one. */
+size_t kn_stream_piece(const struct kn_spec *spec, size_t chunk);
+
+/* What a client's or server's thread sends from: bytes, or a file of them. */
+struct kn_source {
+    uint8_t *buf;
+    int file; /* -1: none */
+    bool hot; /* the calls are ours: each of `parts` is the same KN_STREAM_HOT bytes of `buf` */
+    struct iovec parts[KN_STREAM_CALL_MAX / KN_STREAM_HOT];
+};
+/* `room` bytes, and where the test sends a file, one of `size` bytes. */
+int kn_source_init(struct kn_source *s, const struct kn_spec *spec, size_t room, size_t size, struct kn_error *err);
+void kn_source_fini(struct kn_source *s);
+static inline ssize_t kn_source_send(const struct kn_source *s, int fd, size_t size, int flags)
+{
+    off_t from = 0;
+    if (s->file >= 0)
+        return sendfile(fd, s->file, &from, size);
+    if (s->hot)
+        return sendmsg(
+            fd, &(struct msghdr){.msg_iov = (struct iovec *)(uintptr_t)s->parts, .msg_iovlen = size / KN_STREAM_HOT},
+            flags);
+    return kn_send(fd, s->buf, size, flags);
+}
 
 /* Until the end, a stop, or on a client what `count` leaves. -1: the peer is gone. */
 int kn_stream_send(struct kn_side *a, struct kn_error *err);

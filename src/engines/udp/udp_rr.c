@@ -400,8 +400,7 @@ static int measure(struct rr *r, struct kn_error *err)
     struct kn_worker *w = r->w;
     if (kn_worker_ready(w, err))
         return -1;
-    if (r->spec->rate_per_1000s)
-        kn_pace_init(&r->pace, r->spec->rate_per_1000s, w->start_ns, w->index, w->n_workers);
+    kn_worker_pace(w, &r->pace);
     if (loop(r, err) || settle(r, err))
         return -1;
     count_drops(r);

@@ -1,6 +1,5 @@
 /* udp_stream: datagrams one way, counted by who receives them. The client marks which are measured; in reverse it
  * steers its server from warm-up to measuring to the end, and a server that is not steered sends nothing. */
-#include <errno.h>
 #include <stdlib.h>
 
 #include "engines/engines.h"
@@ -9,7 +8,6 @@
 #include "run/account.h"
 #include "run/flow.h"
 #include "run/flow_udp.h"
-#include "run/served.h"
 
 #define STEER_EVERY_NS (100 * KN_NS_PER_MS)
 #define STEER_AGAIN_NS (10 * KN_NS_PER_MS) /* while the server has not followed yet */

@@ -49,7 +49,7 @@ static void test_archive(void **state)
                                   "00000005";
     struct kn_cpio cpio = {.fd = memfd_create("archive", MFD_CLOEXEC)};
     assert_int_equal(kn_cpio_folder(&cpio, "dev", &err), 0);
-    assert_int_equal(kn_cpio_bytes(&cpio, "a", "hello", 5, &err), 0);
+    assert_int_equal(kn_cpio_bytes(&cpio, "a", 0600, "hello", 5, &err), 0);
     assert_int_equal(kn_cpio_end(&cpio, &err), 0);
     ssize_t n = pread(cpio.fd, text, sizeof text, 0);
     assert_int_equal(n, cpio.at);
