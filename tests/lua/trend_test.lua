@@ -114,6 +114,20 @@ function TestTrend:test_too_few_runs_are_inconclusive()
   lu.assertStrContains(select(3, trend(dir, "--alpha", "0.0001")), "--alpha must be between 0.001 and 0.5")
 end
 
+-- A new case has few runs: the limit is about the others.
+function TestTrend:test_a_short_series_beside_others_does_not_count()
+  local trend_of, expect = require "knbl.results.trend", require "knbl.results.expect"
+  local function series(case, n)
+    return { test = "tcp_rr", case = case, figure = require("knbl.results.figures").get "rate", changes = {},
+      values = require("knbl.json").array(), fewest = n }
+  end
+  local limit = assert(expect.parse_change(core, "rate -5%"))
+  local rows = trend_of.judge(core, { series("old", 0), series("new", 14) }, { limit })
+  lu.assertEquals({ #rows, rows[1].case, rows[1].status }, { 1, "old", "pass" })
+  rows = trend_of.judge(core, { series("new", 14) }, { limit })
+  lu.assertEquals({ #rows, rows[1].status }, { 1, "inconclusive" })
+end
+
 -- The folder of a watch, maybe on a file system that is read-only.
 function TestTrend:test_what_a_watch_keeps()
   local dir <close> = folder()

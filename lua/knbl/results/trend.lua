@@ -143,30 +143,34 @@ end
 -- Whether a series has too few runs to show a change.
 function M.is_short(series) return #series.values < series.fewest end
 
--- Judges limits (expect.parse_change): a series fails where its last change goes beyond one.
+local function judged(core, series, limit)
+  local status, reason, last = "pass", "no change of its level", series.changes[#series.changes]
+  if M.is_short(series) then
+    status, reason = "inconclusive", ("too few runs to show a change: %d, and %d are the least"):format(
+      #series.values, series.fewest)
+  elseif last and last.change then
+    status = compare.beyond(last.change, limit.change) and "fail" or "pass"
+    reason = ("%s since %s: %s, was %s"):format(compare.percent(last.change), last.after_run.started,
+      figures.show(core, series.figure, last.after), figures.show(core, series.figure, last.before))
+  end
+  return { test = series.test, case = series.case, expression = limit.source, status = status, reason = reason,
+    value = last and last.change, limit = limit.change }
+end
+
+-- Judges limits (expect.parse_change): a series fails where its last change goes beyond one. A series that is too short,
+-- as that of a new case, does not count beside others.
 function M.judge(core, list, limits)
   local out = json.array()
   for _, limit in ipairs(limits) do
-    local any = false
+    local long, short = {}, {}
     for _, series in ipairs(list) do
       if series.figure.name == limit.figure.name and ledger.matches({ test = series.test, case = series.case,
         params = {} }, limit.case) then
-        any = true
-        local last = series.changes[#series.changes]
-        local beyond = last and last.change and compare.beyond(last.change, limit.change)
-        local reason = last and last.change and ("%s since %s: %s, was %s"):format(compare.percent(last.change),
-          last.after_run.started, figures.show(core, series.figure, last.after),
-          figures.show(core, series.figure, last.before)) or "no change of its level"
-        local status = beyond and "fail" or "pass"
-        if M.is_short(series) then
-          status, reason = "inconclusive", ("too few runs to show a change: %d, and %d are the least"):format(
-            #series.values, series.fewest)
-        end
-        out[#out + 1] = { test = series.test, case = series.case, expression = limit.source, status = status,
-          reason = reason, value = last and last.change, limit = limit.change }
+        table.insert(M.is_short(series) and short or long, judged(core, series, limit))
       end
     end
-    if not any then
+    for _, row in ipairs(#long > 0 and long or short) do out[#out + 1] = row end
+    if #long + #short == 0 then
       out[#out + 1] = { case = limit.case, expression = limit.source, status = "error",
         reason = "it matches no series" }
     end
