@@ -116,15 +116,13 @@ end
 
 -- A new case has few runs: the limit is about the others.
 function TestTrend:test_a_short_series_beside_others_does_not_count()
-  local trend_of, expect = require "knbl.results.trend", require "knbl.results.expect"
-  local function series(case, n)
-    return { test = "tcp_rr", case = case, figure = require("knbl.results.figures").get "rate", changes = {},
-      values = require("knbl.json").array(), fewest = n }
+  local function one(case, n)
+    return { test = "tcp_rr", case = case, figure = figures.get "rate", changes = {}, values = {}, fewest = n }
   end
-  local limit = assert(expect.parse_change(core, "rate -5%"))
-  local rows = trend_of.judge(core, { series("old", 0), series("new", 14) }, { limit })
+  local limit = assert(require("knbl.results.expect").parse_change(core, "rate -5%"))
+  local rows = trend_of.judge(core, { one("old", 0), one("new", 14) }, { limit })
   lu.assertEquals({ #rows, rows[1].case, rows[1].status }, { 1, "old", "pass" })
-  rows = trend_of.judge(core, { series("new", 14) }, { limit })
+  rows = trend_of.judge(core, { one("new", 14) }, { limit })
   lu.assertEquals({ #rows, rows[1].status }, { 1, "inconclusive" })
 end
 

@@ -157,8 +157,8 @@ local function judged(core, series, limit)
     value = last and last.change, limit = limit.change }
 end
 
--- Judges limits (expect.parse_change): a series fails where its last change goes beyond one. A series that is too short,
--- as that of a new case, does not count beside others.
+-- Judges limits (expect.parse_change): a series fails where its last change goes beyond one. A series that is too
+-- short, as that of a new case, does not count beside others.
 function M.judge(core, list, limits)
   local out = json.array()
   for _, limit in ipairs(limits) do
