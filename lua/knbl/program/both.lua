@@ -4,6 +4,7 @@ local arms = require "knbl.program.arms"
 local cli_compare = require "knbl.command.compare"
 local compare = require "knbl.results.compare"
 local errors = require "knbl.base.errors"
+local expect = require "knbl.results.expect"
 local output = require "knbl.program.output"
 local table_format = require "knbl.format.table"
 local text = require "knbl.base.text"
@@ -139,11 +140,7 @@ function M.finish(context, values, list, runs, commands, limits, alpha, stopped)
   book:tag(values.tag)
   data.comparison, data.expectations = result, compare.judge(core, matched, limits, alpha)
   local verdict = verdict_of(result, data.expectations, stopped, #limits > 0)
-  verdict.measured, verdict.failed, verdict.skipped = 0, 0, 0
-  for _, m in ipairs(data.measurements) do
-    local key = m.skipped and "skipped" or m.ok and "measured" or "failed"
-    verdict[key] = verdict[key] + 1
-  end
+  for key, n in pairs(expect.counts(data)) do verdict[key] = n end
   book:finish(verdict)
   if #data.measurements > 0 then show(context, data, values) end
   local written = #data.measurements + #commands == 0 or output.write_files(context, book, values)
