@@ -176,12 +176,14 @@ end
 
 -- The server stands still in the warm-up and answers all of that once the window is open: none of it is the window's.
 function TestRequests:test_late_answers_of_the_warm_up_do_not_count()
-  local run <close> = inside.start_run { test = "udp_rr", size = 200, timeout = "5ms", duration = 0.5, warmup = 0.4,
-    burst = 4 }
-  stand_still(run)
-  local m = json.decode(run:result()).metrics
-  lu.assertTrue((m.late or 0) <= m.lost, ("%d late of %d lost"):format(m.late or 0, m.lost))
-  lu.assertTrue(m.ops > 0, "the server answered again")
+  inside.one_of(4, function()
+    local run <close> = inside.start_run { test = "udp_rr", size = 200, timeout = "5ms", duration = 0.5, warmup = 0.4,
+      burst = 4 }
+    stand_still(run)
+    local m = json.decode(run:result()).metrics
+    lu.assertTrue((m.late or 0) <= m.lost, ("%d late of %d lost"):format(m.late or 0, m.lost))
+    lu.assertTrue(m.ops > 0, "the server answered again")
+  end)
 end
 
 -- A client that stands still reads nothing: its socket drops the answers for which its buffer has no room. They reached
