@@ -171,6 +171,12 @@ function TestPlan:test_time_that_every_pair_would_exceed_takes_a_sample()
   lu.assertStrContains(plan.notes[1], 'plan = "all" would take 13m53s')
 end
 
+function TestPlan:test_partners_of_a_plan_that_takes_all()
+  lu.assertStrContains(sim.plan(10, { partners = 3 }).notes[1], 'partners = 3 has no effect: plan = "all"')
+  lu.assertEquals(sim.plan(10, { partners = 9 }).notes, {})
+  lu.assertEquals(sim.plan(10, { partners = 3, plan = "sample" }).partners, 3)
+end
+
 local function refused(n, more)
   local want = { members = sim.members(n), tests = sim.tests, duration = 1 }
   for key, value in pairs(more) do want[key] = value end

@@ -327,6 +327,9 @@ local function make(want, kind)
   end
   for i, member in ipairs(members) do plan.nodes[i] = member.name end
   plan.slots, plan.seconds, plan.bytes = timetable(want, lists, n)
+  if kind == "all" and (want.partners or n) < n - 1 then
+    plan.notes[1] = ('partners = %d has no effect: plan = "all" measures every pair'):format(want.partners)
+  end
   if want.cpus then
     for _, test in ipairs(want.tests) do
       if plan.at_once[test.name] > want.cpus then
