@@ -218,11 +218,26 @@ static void end_loops(struct kn_run *run)
     cut(run);
 }
 
+/* A target that was lost before the run began and never came up: a window shorter than its timeout sees no failure. */
+static void note_lost(struct kn_run *run)
+{
+    for (unsigned i = 0; run->n_parts > 1 && i < run->n_slots; i++) {
+        struct kn_worker *w = &run->slots[i]->w;
+        const struct kn_figures *f = &w->figures;
+        if (!w->part->lost)
+            continue;
+        kn_run_flag(run, "target_lost");
+        if (!f->ops && !f->errors && !f->timeouts && !f->connect_errors && !f->rx_bytes && !f->tx_bytes)
+            kn_worker_unopened(w);
+    }
+}
+
 static void finish(struct kn_run *run)
 {
     for (unsigned i = 0; i < run->n_slots; i++)
         if (run->slots[i]->started)
             pthread_join(run->slots[i]->thread, NULL);
+    note_lost(run);
     pthread_mutex_lock(&run->lock);
     atomic_store(&run->phase, run->failed ? KN_PHASE_FAILED : KN_PHASE_DONE);
     run->over = true;

@@ -322,6 +322,46 @@ static void one_is_down_from_the_beginning(void **state)
     json_decref(result);
 }
 
+/* A listener whose queue is full answers no connect. Its descriptors are in `fds`. */
+static uint16_t deaf_port(int fds[4])
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof to;
+    fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fds[0], (struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(listen(fds[0], 0), 0);
+    assert_int_equal(getsockname(fds[0], (struct sockaddr *)&to, &n), 0);
+    for (int i = 1; i < 4; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(fds[i], (struct sockaddr *)&to, sizeof to);
+    }
+    return ntohs(to.sin_port);
+}
+
+/* The window is over before a connect of its own could fail: the target is lost all the same. */
+static void one_never_answers_in_a_short_window(void **state)
+{
+    struct kn_target targets[N];
+    struct kn_spec spec = spec_of("{\"test\":\"http\",\"flows\":10,\"duration\":\"200ms\",\"warmup\":0,"
+                                  "\"timeout\":\"1s\"}");
+    int fds[4];
+    (void)state;
+    for (unsigned i = 0; i < N; i++) {
+        targets[i] = (struct kn_target){.host = "127.0.0.1", .key = web[i].key, .share = shares[i]};
+        snprintf(targets[i].name, sizeof targets[i].name, "%s", names[i]);
+        targets[i].port = i == 1 ? deaf_port(fds) : kn_agent_port(web[i].agent);
+    }
+    struct kn_run *run = kn_run_new_to(&spec, targets, N, &err);
+    assert_int_equal(kn_run_start(run, &err), 0);
+    json_t *result = finish(run);
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    assert_true(flagged(result, "target_lost"));
+    assert_true(figure(result, 1, "connect_errors") == figure(result, 1, "flows"));
+    assert_true(figure(result, 0, "ops") > 0 && figure(result, 0, "connect_errors") == 0);
+    json_decref(result);
+}
+
 /* The other tests go on without it: the flows that could not be opened are connect errors. */
 static void one_cannot_be_opened(void **state)
 {
@@ -426,6 +466,7 @@ int main(void)
         cmocka_unit_test(one_target_is_as_it_always_was),
         cmocka_unit_test(one_dies_and_the_others_go_on),
         cmocka_unit_test(one_is_down_from_the_beginning),
+        cmocka_unit_test(one_never_answers_in_a_short_window),
         cmocka_unit_test(one_cannot_be_opened),
         cmocka_unit_test(all_are_down),
         cmocka_unit_test(what_is_refused),
