@@ -162,8 +162,8 @@ static bool limit_memory(const struct kn_lab_cgroups *cgroups, const char *name,
     return *folder && write_at(folder, name, cgroups->version == 2 ? "memory.max" : "memory.limit_in_bytes", value);
 }
 
-/* With cgroup v1, the scheduler's folder has no figures: a pod without a limit does without. Linux 6.13 to
- * 6.18.44 starves other processes for seconds while those of two nested folders wake each other. */
+/* With cgroup v1, the scheduler's folder has no figures: a pod without a limit does without. Linux before
+ * 6.18.45 may starve other processes for seconds while those of nested folders wake each other. */
 static bool needs_scheduling(const struct kn_lab_cgroups *cgroups, uint64_t cpu_milli)
 {
     return cgroups->version == 2 || cpu_milli;

@@ -75,8 +75,7 @@ void kn_worker_end(struct kn_worker *w, enum kn_ended how, uint64_t begun_ns, ui
 /* Counts a failure without an operation: unexpected bytes (ERROR), or a flow that could not be opened again during the
  * run (CONNECT). */
 void kn_worker_stray(struct kn_worker *w, enum kn_ended how, uint64_t at_ns);
-/* With several targets: its flows could not be opened before the run began, and the run goes on without them. They are
- * connect errors. */
+/* With several targets: its flows were never opened, and the run goes on without them. They are connect errors. */
 void kn_worker_unopened(struct kn_worker *w);
 /* A connect that is over, or given up: flags one of a second or more that was under way before or in the window, even
  * if it ended later and is no figure. */

@@ -92,8 +92,9 @@ local function cpus(core)
   return yes(text)
 end
 
--- Whether this release's scheduler may let processes wait for seconds while others wake each other (its
--- reweight_entity() places the running group again: since 6.13, reverted in 6.18.45).
+-- Whether this release's scheduler may let processes wait for seconds while others wake each other, as 6.18.44 does. By
+-- its history reweight_entity() places the running group again since 6.13 (6d71a9c61604) until 6.18.45 (101f3498b4bd).
+-- Older series may have got it too; those are not told.
 function M.starves(release)
   local major, minor, patch = release:match "^(%d+)%.(%d+)%.?(%d*)"
   local n = (tonumber(major) or 0) * 1000 + (tonumber(minor) or 0)
